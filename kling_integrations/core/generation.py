@@ -1,0 +1,131 @@
+"""Generation, Status, Video, Usage, Failure: what the gateway answered, in one shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+
+class Status(StrEnum):
+    """Where a generation stands. UNKNOWN is a word nobody documented: still pending."""
+
+    QUEUED = "queued"
+    GENERATING = "generating"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (Status.COMPLETED, Status.FAILED)
+
+
+def without_query(url: str) -> str:
+    """A URL fit for logs: a signed query string is a bearer secret, as are userinfo parts."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "…" if parts.query else "", ""))
+
+
+def url_expiry(url: str) -> datetime | None:
+    """When a signed URL ends, read from its query (UTC); None where it does not say.
+
+    Known forms: ``ksTime`` (hexadecimal Unix seconds), ``Expires`` (Unix seconds),
+    ``X-Amz-Date`` + ``X-Amz-Expires`` and ``X-Tos-Date`` + ``X-Tos-Expires``.
+    """
+    query = {key.lower(): values[0] for key, values in parse_qs(urlsplit(url).query).items()}
+    try:
+        if "kstime" in query:
+            return datetime.fromtimestamp(int(query["kstime"], 16), UTC)
+        if "expires" in query:
+            return datetime.fromtimestamp(int(query["expires"]), UTC)
+        for vendor in ("x-amz", "x-tos"):
+            if f"{vendor}-date" in query and f"{vendor}-expires" in query:
+                signed = datetime.strptime(query[f"{vendor}-date"], "%Y%m%dT%H%M%SZ")
+                lifetime = int(query[f"{vendor}-expires"])
+                return datetime.fromtimestamp(signed.replace(tzinfo=UTC).timestamp() + lifetime, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A finished video at the gateway. ``file_size`` is in bytes, ``duration`` in seconds."""
+
+    url: str = field(repr=False)
+    content_type: str | None = None
+    file_name: str | None = None
+    file_size: int | None = None
+    duration: float | None = None
+
+    @property
+    def expires_at(self) -> datetime | None:
+        return url_expiry(self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the gateway says that it cost; every figure may be missing."""
+
+    credits_used: float | None = None
+    usd_spent: float | None = None
+    tokens_used: float | None = None
+
+    def to_json(self) -> dict[str, float]:
+        figures = {
+            "credits_used": self.credits_used,
+            "usd_spent": self.usd_spent,
+            "tokens_used": self.tokens_used,
+        }
+        return {name: value for name, value in figures.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why the gateway ended a generation. ``kind``: moderation, input, credits, provider, unknown."""
+
+    message: str
+    name: str | None = None
+    kind: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One paid generation. ``id`` is opaque: never parsed, never compared with the model."""
+
+    id: str
+    status: Status
+    video: Video | None = None
+    error: Failure | None = None
+    usage: Usage | None = None
+    model: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status.is_terminal
+
+
+def safe_file_name(name: str, fallback: str = "video.mp4") -> str:
+    """A server's or prompt's words as one harmless file name: no folders, no leading dot or dash."""
+    name = re.split(r"[/\\]", name.replace("\0", ""))[-1]
+    name = re.sub(r"[^\w.()+ -]+", "_", name).strip(" .-_")
+    stem, dot, suffix = name.rpartition(".")
+    name = f"{stem[:100]}{dot}{suffix[:10]}" if dot else name[:100]
+    reserved = {"con", "prn", "aux", "nul"}
+    return fallback if not name or name.split(".")[0].lower() in reserved else name
+
+
+def default_file_name(prompt: str | None, generation_id: str) -> str:
+    """``a-white-raccoon-running_a248abc5.mp4``: readable, and unique by the end of the id's hash."""
+    import hashlib
+
+    slug = "-".join(re.findall(r"\w+", (prompt or "video").lower()))[:40].strip("-")
+    tag = hashlib.sha256(generation_id.encode()).hexdigest()[:8]
+    return safe_file_name(f"{slug or 'video'}_{tag}.mp4")

@@ -1,0 +1,109 @@
+"""Key, base URL, directories and clock: what the environment says, read in one place."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .errors import AuthenticationError, InvalidRequestError
+
+DEFAULT_BASE_URL = "https://api.aimlapi.com"
+KEY_VARIABLES = ("AIML_API_KEY", "AIMLAPI_API_KEY", "AIMLAPI_KEY")
+
+
+def api_key(given: str | None = None) -> str:
+    """The key from the argument or the environment; raises AuthenticationError without one."""
+    candidates = (given, *(os.environ.get(name) for name in KEY_VARIABLES))
+    key = next((value.strip() for value in candidates if value and value.strip()), "")
+    if not key:
+        raise AuthenticationError(
+            f"No API key: set {KEY_VARIABLES[0]} (get one from the AI/ML API dashboard).",
+            hint="To try everything without a key or money, start the sandbox: kling sandbox",
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise AuthenticationError("The API key holds characters that no key has.")
+    return key
+
+
+def base_url(given: str | None = None) -> str:
+    """The gateway's address without a trailing slash; https, or http on loopback only.
+
+    Raises InvalidRequestError for anything else: the key would travel in clear text.
+    """
+    url = (given or os.environ.get("AIML_BASE_URL") or DEFAULT_BASE_URL).strip().rstrip("/")
+    url = re.sub(r"/v[12]$", "", url)  # the documentation's samples write the version here
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise InvalidRequestError("The base URL must hold neither credentials nor a query.")
+    if parts.scheme == "https" and parts.hostname:
+        return url
+    if parts.scheme == "http" and is_loopback(url):
+        return url
+    raise InvalidRequestError(
+        f"The base URL {url!r} is refused: https only (http on loopback only), "
+        "because the key travels with each call."
+    )
+
+
+def is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_SANDBOX_PATH = re.compile(r"^/sandbox/x(\d+(?:\.\d+)?)(?:/|$)")
+
+
+def is_sandbox(url: str) -> bool:
+    """Whether this is the stand-in on loopback, which costs nothing and makes test pictures."""
+    return is_loopback(url) and urlsplit(url).path.startswith("/sandbox")
+
+
+class Clock:
+    """Time as the gateway's jobs live it, in seconds.
+
+    The speed is 1 everywhere but on the sandbox, whose URL names its own: there a job of three
+    minutes takes seconds, and waiting must shrink with it to behave as in life.
+    """
+
+    def __init__(self, speed: float = 1.0) -> None:
+        self.speed = speed
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return time.monotonic() * self.speed
+
+    def wall(self) -> float:
+        """Unix time, unscaled: for records and deadlines that outlive the process."""
+        return time.time()
+
+    def real(self, seconds: float) -> float:
+        """How many seconds of the wall such a span takes."""
+        return seconds / self.speed
+
+
+def clock_for(url: str) -> Clock:
+    match = _SANDBOX_PATH.match(urlsplit(url).path) if is_loopback(url) else None
+    speed = float(match[1]) if match else 1.0
+    return Clock(speed if speed > 0 else 1.0)
+
+
+def home() -> Path:
+    """The folder of ledger and cache (``KLING_HOME``), made private to the user."""
+    named = os.environ.get("KLING_HOME")
+    if named:
+        folder = Path(named).expanduser()
+    else:
+        from platformdirs import user_data_path
+
+        folder = user_data_path("kling-integrations", appauthor=False)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
