@@ -118,11 +118,12 @@ class LedgerError(KlingError):
     """The record of payments cannot be trusted, so nothing is submitted."""
 
 
-class StoppedWaiting(KeyboardInterrupt):  # noqa: N818 (an interrupt, not an error)
-    """The user interrupted the wait. The generation goes on and is billed.
+class StoppedWaiting(KeyboardInterrupt):
+    """The user interrupted. Not a KlingError: ``except Exception`` must not swallow it.
 
-    Not a KlingError: ``except Exception`` must not swallow an interrupt. ``generation_id`` is
-    None only when the interrupt hit the POST and no reply came in time.
+    With a ``generation_id`` that generation goes on and is billed. With only a
+    ``client_request_id`` a POST was under way and no reply came in time: it may have been taken.
+    With neither, nothing was submitted.
     """
 
     def __init__(
@@ -133,12 +134,14 @@ class StoppedWaiting(KeyboardInterrupt):  # noqa: N818 (an interrupt, not an err
                 f"Stopped waiting. Generation {generation_id} goes on (there is no cancel) and is "
                 f"billed when it completes.\n  Go on with: {command('wait', generation_id)}"
             )
-        else:
+        elif client_request_id:
             message = (
                 "Interrupted while submitting, and no reply came in time: the generation may "
                 f"have been accepted (client request id {client_request_id}).\n  "
                 "Look it up with: kling recover"
             )
+        else:
+            message = "Interrupted before anything was submitted."
         super().__init__(message)
         self.generation_id = generation_id
         self.client_request_id = client_request_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,7 +49,9 @@ def url_expiry(url: str) -> datetime | None:
             if f"{vendor}-date" in query and f"{vendor}-expires" in query:
                 signed = datetime.strptime(query[f"{vendor}-date"], "%Y%m%dT%H%M%SZ")
                 lifetime = int(query[f"{vendor}-expires"])
-                return datetime.fromtimestamp(signed.replace(tzinfo=UTC).timestamp() + lifetime, UTC)
+                return datetime.fromtimestamp(
+                    signed.replace(tzinfo=UTC).timestamp() + lifetime, UTC
+                )
     except (ValueError, OverflowError, OSError):
         return None
     return None
@@ -88,7 +91,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why the gateway ended a generation. ``kind``: moderation, input, credits, provider, unknown."""
+    """Why a generation failed. ``kind``: moderation, input, credits, provider or unknown."""
 
     message: str
     name: str | None = None
@@ -113,7 +116,7 @@ class Generation:
 
 
 def safe_file_name(name: str, fallback: str = "video.mp4") -> str:
-    """A server's or prompt's words as one harmless file name: no folders, no leading dot or dash."""
+    """Anybody's words as one harmless file name: no folders, no leading dot or dash."""
     name = re.split(r"[/\\]", name.replace("\0", ""))[-1]
     name = re.sub(r"[^\w.()+ -]+", "_", name).strip(" .-_")
     stem, dot, suffix = name.rpartition(".")
@@ -123,9 +126,7 @@ def safe_file_name(name: str, fallback: str = "video.mp4") -> str:
 
 
 def default_file_name(prompt: str | None, generation_id: str) -> str:
-    """``a-white-raccoon-running_a248abc5.mp4``: readable, and unique by the end of the id's hash."""
-    import hashlib
-
+    """``a-white-raccoon-running_a248abc5.mp4``: readable, and unique by the id's hash."""
     slug = "-".join(re.findall(r"\w+", (prompt or "video").lower()))[:40].strip("-")
     tag = hashlib.sha256(generation_id.encode()).hexdigest()[:8]
     return safe_file_name(f"{slug or 'video'}_{tag}.mp4")

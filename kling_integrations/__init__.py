@@ -1,0 +1,111 @@
+"""Kling AI video generation in notebook cells and Airflow DAGs, through the AI/ML API gateway.
+
+>>> from kling_integrations import KlingClient, VideoRequest
+>>> with KlingClient() as client:  # doctest: +SKIP
+...     generation = client.generate(VideoRequest(prompt="A white raccoon in a forest"))
+...     client.download(generation, "raccoon.mp4")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .core.async_client import AsyncKlingClient
+    from .core.client import KlingClient
+    from .core.errors import (
+        AuthenticationError,
+        DownloadError,
+        GenerationFailedError,
+        GenerationNotFoundError,
+        InsufficientCreditsError,
+        InvalidRequestError,
+        KlingError,
+        KlingWarning,
+        LedgerError,
+        RateLimitedError,
+        ServerError,
+        StoppedWaiting,
+        SubmissionUncertainError,
+        WaitTimeoutError,
+    )
+    from .core.generation import Generation, Status, Usage, Video
+    from .core.ledger import Ledger
+    from .core.request import VideoRequest
+
+# Airflow imports DAG files again and again: each name loads its module when it is first used.
+_HOMES = {
+    "core.client": ("KlingClient",),
+    "core.async_client": ("AsyncKlingClient",),
+    "core.request": ("VideoRequest",),
+    "core.ledger": ("Ledger",),
+    "core.generation": ("Generation", "Status", "Usage", "Video"),
+    "core.errors": (
+        "AuthenticationError",
+        "DownloadError",
+        "GenerationFailedError",
+        "GenerationNotFoundError",
+        "InsufficientCreditsError",
+        "InvalidRequestError",
+        "KlingError",
+        "KlingWarning",
+        "LedgerError",
+        "RateLimitedError",
+        "ServerError",
+        "StoppedWaiting",
+        "SubmissionUncertainError",
+        "WaitTimeoutError",
+    ),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AsyncKlingClient",
+    "AuthenticationError",
+    "DownloadError",
+    "Generation",
+    "GenerationFailedError",
+    "GenerationNotFoundError",
+    "InsufficientCreditsError",
+    "InvalidRequestError",
+    "KlingClient",
+    "KlingError",
+    "KlingWarning",
+    "Ledger",
+    "LedgerError",
+    "RateLimitedError",
+    "ServerError",
+    "Status",
+    "StoppedWaiting",
+    "SubmissionUncertainError",
+    "Usage",
+    "Video",
+    "VideoRequest",
+    "WaitTimeoutError",
+    "__version__",
+    "load_ipython_extension",
+    "unload_ipython_extension",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext kling_integrations``: adds ``%%kling`` and ``%kling``."""
+    from .jupyter import load_ipython_extension as load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext kling_integrations``: takes them away and ends the watcher."""
+    from .jupyter import unload_ipython_extension as unload
+
+    unload(shell)

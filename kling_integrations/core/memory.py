@@ -1,0 +1,77 @@
+"""What a client remembers of its submits: when they were, what to expect, what became of them.
+
+Its own memory first, then the ledger where there is one. Both clients use it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from .errors import KlingError
+from .generation import Generation
+from .request import VideoRequest
+from .schedule import Schedule
+from .settings import Clock
+from .waiting import Progress
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+
+_MOST = 20_000  # generations remembered by one client
+
+
+class Memory:
+    """Thread-safe. With a ledger its calls touch the disk."""
+
+    def __init__(self, base_url: str, clock: Clock, ledger: Ledger | None) -> None:
+        self._base_url = base_url
+        self._clock = clock
+        self._ledger = ledger
+        self._known: OrderedDict[str, tuple[float, str, int | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def submitted(self, generation_id: str, moment: float, request: VideoRequest) -> None:
+        """``moment``: when its POST left, on the client's clock."""
+        with self._lock:
+            self._known[generation_id] = (moment, request.model, request.duration)
+            while len(self._known) > _MOST:
+                self._known.popitem(last=False)
+
+    def expectation(
+        self, generation: Generation, poll_interval: float | None
+    ) -> tuple[Schedule, float | None]:
+        """The schedule to wait by, and the seconds since the submit (None when unknown)."""
+        elapsed, model, duration = self._recall(generation)
+        if poll_interval is not None:
+            return Schedule.fixed(poll_interval), elapsed
+        finished = (
+            self._ledger.finished(self._base_url, model, duration) if self._ledger and model else []
+        )
+        return Schedule.expecting(model, duration=duration, finished=finished), elapsed
+
+    def _recall(self, generation: Generation) -> tuple[float | None, str | None, int | None]:
+        with self._lock:
+            known = self._known.get(generation.id)
+        if known:
+            moment, model, duration = known
+            return max(0.0, self._clock.now() - moment), model, duration
+        entry = self._ledger.entry(self._base_url, generation.id) if self._ledger else None
+        if entry is None:
+            return None, generation.model, None
+        since = time.time() - (entry.submitted_at or entry.record.created_at)
+        return max(0.0, since) * self._clock.speed, entry.record.model, entry.duration
+
+    def completed(self, generation: Generation, last: Progress | None) -> None:
+        """``last``: how the wait stood at its end; a finish that was seen to happen teaches."""
+        if self._ledger:
+            # One poll only means that it was over already, nobody knows for how long.
+            seen = last is not None and last.polls > 1
+            elapsed = last.elapsed if last and seen else None
+            self._ledger.completed(self._base_url, generation, elapsed)
+
+    def failed(self, error: KlingError) -> None:
+        if self._ledger:
+            self._ledger.wait_failed(self._base_url, error)

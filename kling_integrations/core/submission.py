@@ -1,0 +1,162 @@
+"""The record of one paid submission, and what it says to do. No I/O.
+
+An intent is written before the POST, the generation id right after the reply, the outcome at the
+end. The SQLite ledger and Airflow's task state store are two shelves for the same record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from .errors import KlingError, LedgerError, StoppedWaiting, SubmissionUncertainError
+from .protocol import new_client_request_id, uncertain
+from .request import VideoRequest
+
+FORMAT = 1
+
+
+class State(StrEnum):
+    """How far a submission came. Only ``INTENT`` leaves open whether anything was paid."""
+
+    INTENT = "intent"
+    SUBMITTED = "submitted"
+    COMPLETED = "completed"
+    FAILED = "failed"  # the generation ended with an error: not billed
+    REFUSED = "refused"  # the gateway did not take it: not billed
+    ABANDONED = "abandoned"  # an intent that the user chose to pay past
+
+
+class Action(StrEnum):
+    SUBMIT = "submit"
+    ATTACH = "attach"  # a generation exists: wait for that one
+    REUSE = "reuse"  # it is finished and its file is there
+    REFUSE = "refuse"  # it may have been paid: stop until the user decides
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One submission. ``created_at`` in Unix seconds; ``max_tries`` is Airflow's, else None."""
+
+    fingerprint: str
+    client_request_id: str
+    model: str
+    created_at: float
+    state: State = State.INTENT
+    generation_id: str | None = None
+    max_tries: int | None = None
+
+    @classmethod
+    def intent(cls, request: VideoRequest, max_tries: int | None = None) -> Record:
+        return cls(
+            fingerprint=request.fingerprint,
+            client_request_id=new_client_request_id(),
+            model=request.model,
+            created_at=time.time(),
+            max_tries=max_tries,
+        )
+
+    def submitted(self, generation_id: str) -> Record:
+        return replace(self, state=State.SUBMITTED, generation_id=generation_id)
+
+    def ended(self, state: State) -> Record:
+        return replace(self, state=state)
+
+    def after(self, error: BaseException) -> Record:
+        """The record once the POST raised: refused, or still open where it may have been taken."""
+        generation_id = getattr(error, "generation_id", None)
+        if generation_id:
+            return self.submitted(generation_id)
+        if isinstance(error, SubmissionUncertainError | LedgerError):
+            return self
+        if isinstance(error, StoppedWaiting):
+            return self if error.client_request_id else self.ended(State.REFUSED)
+        return self.ended(State.REFUSED) if isinstance(error, KlingError) else self
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, for any shelf."""
+        return {
+            "format": FORMAT,
+            "state": self.state.value,
+            "fingerprint": self.fingerprint,
+            "client_request_id": self.client_request_id,
+            "model": self.model,
+            "created_at": self.created_at,
+            "generation_id": self.generation_id,
+            "max_tries": self.max_tries,
+        }
+
+    @classmethod
+    def from_json(cls, stored: object) -> Record:
+        """Raises LedgerError for what is not such a record: unreadable is not "nothing"."""
+        try:
+            if not isinstance(stored, Mapping):
+                raise TypeError(f"a {type(stored).__name__}")
+            tries, generation_id = stored.get("max_tries"), stored.get("generation_id")
+            return cls(
+                fingerprint=str(stored["fingerprint"]),
+                client_request_id=str(stored["client_request_id"]),
+                model=str(stored["model"]),
+                created_at=float(stored["created_at"]),
+                state=State(stored["state"]),
+                generation_id=None if generation_id is None else str(generation_id),
+                max_tries=None if tries is None else int(tries),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise LedgerError(
+                f"The record of an earlier submission is unreadable ({error}): "
+                "nothing is submitted, because that could pay twice."
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, and why, in words for a log line."""
+
+    action: Action
+    reason: str
+
+
+def decide(
+    record: Record | None,
+    fingerprint: str,
+    *,
+    new: bool = False,
+    cleared: bool = False,
+    saved: bool = False,
+    resubmit_uncertain: bool = False,
+) -> Decision:
+    """What an earlier record says to do about a request.
+
+    ``new``: the user pays for another one, whatever there is. ``cleared``: the user wants another
+    one once this one is finished (an Airflow clear). ``saved``: the finished file is where the
+    record says. ``resubmit_uncertain``: the user accepts that an intent without an id may have
+    been paid.
+    """
+    if record is None:
+        return Decision(Action.SUBMIT, "nothing was submitted for this before")
+    if new:
+        return Decision(Action.SUBMIT, "another video is asked for")
+    if record.state is State.INTENT:
+        if resubmit_uncertain:
+            return Decision(Action.SUBMIT, "an earlier POST without a reply is passed over")
+        return Decision(Action.REFUSE, "an earlier POST has no known outcome")
+    if record.state in (State.REFUSED, State.FAILED, State.ABANDONED):
+        return Decision(Action.SUBMIT, f"the earlier submission was {record.state}")
+    if record.fingerprint != fingerprint:
+        return Decision(Action.SUBMIT, "the input changed since the earlier submission")
+    if record.state is State.SUBMITTED:
+        return Decision(Action.ATTACH, f"generation {record.generation_id} is running")
+    if cleared:
+        return Decision(Action.SUBMIT, "another video of the same input is asked for")
+    action = Action.REUSE if saved else Action.ATTACH
+    return Decision(action, f"generation {record.generation_id} is finished")
+
+
+def refusal(record: Record) -> SubmissionUncertainError:
+    """The error for Action.REFUSE: what to look up, and how to go on."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record.created_at))
+    return uncertain(f"a POST of {when} has no known outcome", record.client_request_id)

@@ -1,0 +1,293 @@
+"""Sans-I/O: from one reply to the next action. What every front door does after a reply.
+
+``submitting`` and ``waiting`` are generators: they yield an action (``Ask``, ``Sleep``,
+``Report``), are sent what came of it, and return a Generation or raise a KlingError. The two
+clients, the notebook's watcher and Airflow's trigger drive the same two, so they cannot drift.
+
+All times are seconds on the caller's clock, handed in as ``now``: nothing here reads a clock,
+sleeps or touches the network.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+
+from . import protocol
+from .errors import (
+    GenerationFailedError,
+    GenerationNotFoundError,
+    RateLimitedError,
+    ServerError,
+    WaitTimeoutError,
+    command,
+)
+from .generation import Generation, Status
+from .protocol import Call, Endpoint, Outcome, Trouble
+from .request import VideoRequest
+from .schedule import Schedule
+
+DEFAULT_TIMEOUT = 3600.0  # documented runs reach 14 minutes; the gateway's queue is not documented
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Carry this call and send back its outcome."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Let ``seconds`` pass, then send None."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How a wait stands. ``elapsed`` counts from the submit where that is known.
+
+    ``expected`` and ``next_ask`` are in seconds; ``fraction`` never says more than 0.95 before
+    the end; ``note`` is what the user should know (an outage, an odd status), or empty.
+    """
+
+    generation: Generation
+    elapsed: float
+    expected: float
+    fraction: float
+    polls: int
+    next_ask: float | None = None
+    note: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.generation.id
+
+    @property
+    def status(self) -> Status:
+        return self.generation.status
+
+    def __str__(self) -> str:
+        of = "" if self.status.is_terminal else f" of about {minutes(self.expected)}"
+        note = f" · {self.note}" if self.note else ""
+        return f"{self.status} · {minutes(self.elapsed)}{of} · {self.id}{note}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell whoever watches."""
+
+    progress: Progress
+
+
+Action = Ask | Sleep | Report
+Steps = Generator[Action, Outcome | None, Generation]
+
+
+def minutes(seconds: float) -> str:
+    """``2:05``: how people read a wait."""
+    whole = max(0, round(seconds))
+    return f"{whole // 60}:{whole % 60:02d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long trouble is outlived, in seconds: the job goes on meanwhile, and is paid for.
+
+    ``outage``: polls without a usable answer. ``not_found``: polls that answer 404, which is
+    normal just after a submit. ``submit``: a POST that surely was not taken (connection refused,
+    429). Delays between tries double from ``first`` to ``most``; Retry-After wins.
+    """
+
+    outage: float = 900.0
+    not_found: float = 120.0
+    submit: float = 120.0
+    first: float = 1.0
+    most: float = 30.0
+
+    def delay(self, tries: int, retry_after: float | None, rng: random.Random) -> float:
+        if retry_after is not None:
+            return max(0.1, min(retry_after, self.outage)) * (1 + 0.1 * rng.random())
+        return float(min(self.most, self.first * 2 ** min(tries, 16)) * rng.uniform(0.8, 1.2))
+
+
+def submitting(
+    endpoint: Endpoint,
+    request: VideoRequest,
+    client_request_id: str,
+    *,
+    now: Callable[[], float],
+    patience: Patience,
+    rng: random.Random,
+) -> Steps:
+    """One POST, repeated only while it surely was not taken.
+
+    Raises RateLimitedError or ServerError when that lasts longer than ``patience.submit``, and
+    what ``protocol.read_submit`` raises.
+    """
+    started, tries = now(), 0
+    while True:
+        outcome = yield Ask(endpoint.submit(request, client_request_id))
+        assert outcome is not None
+        answer = protocol.read_submit(outcome, client_request_id)
+        if isinstance(answer, Generation):
+            return answer
+        delay = patience.delay(tries, answer.retry_after, rng)
+        tries += 1
+        if now() + delay - started > patience.submit:
+            refused = RateLimitedError if answer.status == 429 else ServerError
+            raise refused(
+                f"Nothing was submitted: {answer.reason}.", client_request_id=client_request_id
+            )
+        yield Sleep(delay)
+
+
+def waiting(
+    endpoint: Endpoint,
+    generation: Generation,
+    *,
+    schedule: Schedule,
+    now: Callable[[], float],
+    elapsed: float | None,
+    timeout: float,
+    patience: Patience,
+    rng: random.Random,
+) -> Steps:
+    """Polls until the generation ends; returns it completed.
+
+    ``elapsed``: seconds since the submit, None when unknown (then it is asked at once).
+    ``timeout``: seconds from now; one last poll happens at the deadline, and an end seen then
+    counts. Raises GenerationFailedError, WaitTimeoutError, GenerationNotFoundError, ServerError
+    (an outage that outlasts the patience) and what ``protocol.read_poll`` raises.
+    """
+    return (
+        yield from _Wait(endpoint, schedule, now, patience, rng).run(generation, elapsed, timeout)
+    )
+
+
+@dataclass(slots=True)
+class _Wait:
+    endpoint: Endpoint
+    schedule: Schedule
+    now: Callable[[], float]
+    patience: Patience
+    rng: random.Random
+    polls: int = 0
+    queued: float = 0.0  # up to here it is known to have been queued, seconds since the submit
+    trouble_since: float | None = None
+    not_found_since: float | None = None
+    tries: int = 0
+    warned: set[str] = field(default_factory=set)
+
+    def run(self, generation: Generation, elapsed: float | None, timeout: float) -> Steps:
+        begin = self.now()
+        submitted = begin - (elapsed or 0.0)
+        deadline = begin + timeout
+        delay = 0.0 if elapsed is None else self._next_delay(elapsed)
+        if generation.video or generation.status is Status.FAILED:
+            yield self._report(generation, submitted, None, "")
+            return ended(generation)
+        while True:
+            remaining = max(0.0, deadline - self.now())
+            wait, last = min(delay, remaining), delay >= remaining
+            yield self._report(generation, submitted, wait, "")
+            if wait > 0:
+                yield Sleep(wait)
+            outcome = yield Ask(self.endpoint.poll(generation.id))
+            assert outcome is not None
+            self.polls += 1
+            answer = protocol.read_poll(outcome, generation.id)
+            if isinstance(answer, Trouble):
+                self._outlive(answer, generation.id)
+                delay = self.patience.delay(self.tries, answer.retry_after, self.rng)
+                self.tries += 1
+                note = f"no answer ({answer.reason}); asking again"
+                yield self._report(generation, submitted, delay, note)
+            else:
+                generation = answer
+                self.trouble_since = self.not_found_since = None
+                self.tries = 0
+                since = self.now() - submitted
+                if generation.is_terminal:
+                    yield self._report(generation, submitted, None, "")
+                    return ended(generation)
+                if generation.status is Status.QUEUED:
+                    self.queued = since
+                delay = self._next_delay(since)
+                odd = protocol.odd_status(generation)
+                if odd and odd not in self.warned:
+                    self.warned.add(odd)
+                    yield self._report(generation, submitted, delay, odd)
+            if last:
+                raise WaitTimeoutError(
+                    f"Generation {generation.id} is not finished after {minutes(timeout)} of "
+                    "waiting. It goes on, and is billed when it completes.",
+                    generation_id=generation.id,
+                    hint=f"Go on with: {command('wait', generation.id)}",
+                )
+
+    def _next_delay(self, elapsed: float) -> float:
+        return self.schedule.next_delay(elapsed, self.rng, queued=self.queued)
+
+    def _report(
+        self, generation: Generation, submitted: float, next_ask: float | None, note: str
+    ) -> Report:
+        elapsed = self.now() - submitted
+        ended_well = generation.status is Status.COMPLETED
+        return Report(
+            Progress(
+                generation=generation,
+                elapsed=elapsed,
+                expected=self.schedule.expected + self.queued,
+                fraction=1.0 if ended_well else self.schedule.progress(elapsed - self.queued),
+                polls=self.polls,
+                next_ask=next_ask,
+                note=note,
+            )
+        )
+
+    def _outlive(self, trouble: Trouble, generation_id: str) -> None:
+        """Returns while the trouble may pass; raises once it has lasted too long."""
+        moment = self.now()
+        if self.trouble_since is None:
+            self.trouble_since = moment
+        if trouble.status != 404:
+            self.not_found_since = None
+        elif self.not_found_since is None:
+            self.not_found_since = moment
+        hint = f"Try again later with: {command('wait', generation_id)}"
+        if (
+            self.not_found_since is not None
+            and moment - self.not_found_since >= self.patience.not_found
+        ):
+            raise GenerationNotFoundError(
+                f"The gateway keeps answering that it knows no generation {generation_id} "
+                f"({trouble.reason}): is the key of the account that paid for it in use?",
+                generation_id=generation_id,
+                hint=hint,
+            )
+        if moment - self.trouble_since >= self.patience.outage:
+            raise ServerError(
+                f"No usable answer for generation {generation_id} in "
+                f"{minutes(moment - self.trouble_since)} minutes ({trouble.reason}). "
+                "It may well be finished.",
+                generation_id=generation_id,
+                hint=hint,
+            )
+
+
+def ended(generation: Generation) -> Generation:
+    """A completed generation; raises GenerationFailedError for a failed one."""
+    if generation.status is Status.FAILED:
+        failure = generation.error
+        raise GenerationFailedError(
+            f"Generation {generation.id} failed"
+            f"{f' ({failure.kind})' if failure and failure.kind != 'unknown' else ''}: "
+            f"{failure.message if failure else 'the gateway gave no reason'}. "
+            "A failed generation is not billed.",
+            kind=failure.kind if failure else "unknown",
+            generation_id=generation.id,
+        )
+    return generation
