@@ -131,8 +131,8 @@ class KlingClient:
         """Waits until the generation ends; returns it completed.
 
         ``timeout`` in seconds from now; ``on_update`` gets a Progress at each change (``print``
-        works); ``poll_interval`` replaces the schedule by a fixed one. Who submitted elsewhere hands
-        in ``schedule`` and ``elapsed`` (seconds since the submit). Raises
+        works); ``poll_interval`` replaces the schedule by a fixed one. Who submitted elsewhere
+        hands in ``schedule`` and ``elapsed`` (seconds since the submit). Raises
         GenerationFailedError, WaitTimeoutError (the generation goes on), and StoppedWaiting on
         an interrupt.
         """
@@ -336,9 +336,10 @@ class KlingClient:
             work.stop.set()
             with contextlib.suppress(KeyboardInterrupt):  # a second one means it
                 finished.wait(INTERRUPT_GRACE)
-            if answer and not isinstance(answer[0], Generation):
-                raise answer[0] from None
-            generation_id = answer[0].id if answer else None
+            got = answer[0] if answer else None
+            if isinstance(got, BaseException):
+                raise got from None
+            generation_id = got.id if got else None
             if isinstance(interrupt, KeyboardInterrupt):
                 raise StoppedWaiting(generation_id, work.client_request_id) from None
             interrupt.generation_id = generation_id  # type: ignore[attr-defined]

@@ -21,12 +21,12 @@ from typing import NamedTuple
 _SQRT_2 = sqrt(2.0)
 _SQRT_2PI = sqrt(2.0 * pi)
 
-NEWEST = 50
+NEWEST = 20
 """So many finished generations are looked at; older ones tell of an older gateway."""
 ENOUGH = 10
 """So many finished generations make the caution that goes with a mere prior unnecessary."""
 
-TYPICAL_SPREAD = 0.2
+TYPICAL_SPREAD = 0.15
 """Standard deviation of log(seconds) within one model and duration, before any was seen."""
 _SPREAD_WORTH = 2.0
 _NARROWEST, _WIDEST = 0.03, 1.0
@@ -53,14 +53,14 @@ class Evidence(NamedTuple):
 
     expected: float  # median, in seconds
     spread: float = TYPICAL_SPREAD  # of single generations around the median, in the log
-    trust: float = 0.12  # standard deviation of the (log of the) median itself
+    trust: float = 0.18  # standard deviation of the (log of the) median itself
     doubt: float = 0.09  # chance that the figure is about twice the truth
     patience: float = 30.0  # longest wait between two requests, in seconds
 
 
 UNKNOWN = Evidence(200.0, trust=0.6, doubt=0.0, patience=12.0)
 """No figure at all: 200 s is the middle of the documented ones, which go from 78 to 750 s."""
-LEARNED = Evidence(200.0, doubt=0.015, patience=60.0)
+LEARNED = Evidence(200.0, doubt=0.01, patience=75.0)
 """The doubt and the patience that ``ENOUGH`` own finishes lead to."""
 
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from math import exp, inf, isfinite, sqrt
+from math import exp, isfinite, sqrt
 from typing import TYPE_CHECKING, Self
 
 from kling_integrations.core import distribution
@@ -117,21 +117,15 @@ class Schedule:
         rng: random.Random | None = None,
         *,
         queued: float = 0.0,
-        retry_after: float = 0.0,
     ) -> float:
         """Seconds from now, ``elapsed`` seconds after the submit, to the next request.
 
         ``queued``: the seconds after which the generation was last seen in a queue. They are no
         generation time, so the belief starts there. With ``rng`` the delay is up to 10 % longer
         or shorter, so that generations submitted together are not asked for together.
-        ``retry_after``: what the gateway asked for; the delay is never shorter.
         """
         delay = self._delay(max(elapsed - queued, 0.0))
-        if rng is not None:
-            delay *= rng.uniform(1.0 - JITTER, 1.0 + JITTER)
-        if delay < retry_after < inf:
-            delay = retry_after * (rng.uniform(1.0, 1.0 + JITTER) if rng else 1.0)
-        return delay
+        return delay * rng.uniform(1.0 - JITTER, 1.0 + JITTER) if rng else delay
 
     def _delay(self, age: float) -> float:
         longest = max(self.floor, min(self.ceiling, _FIRST + _GROWTH * age))
