@@ -234,12 +234,15 @@ def _checked(model: Model, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_images(model: Model, given: Mapping[str, Any]) -> None:
+    pictures = {name: value for name, value in given.items() if name in _IMAGE_NAMES}
+    if not pictures:
+        return
     from . import media
 
     limits = media.limits_for(model.id)
-    for name, value in given.items():
+    for name, value in pictures.items():
         for url in value if isinstance(value, list) else [value]:
-            if name in _IMAGE_NAMES and isinstance(url, str):
+            if isinstance(url, str):
                 media.check_image(url, name=name, limits=limits)
 
 

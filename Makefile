@@ -1,0 +1,51 @@
+# Two commands matter: `make demo` and `make test`. Both set up what they need in .venv first.
+# State of the art of a fresh machine: python3 >= 3.11 with pip, make, git. No index is named
+# anywhere: pip takes the one it is configured for.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help setup system demo test test-fast test-slow test-airflow-min lint types format clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
+
+setup: $(READY)  ## the virtual environment with everything in it
+
+$(READY): pyproject.toml constraints.txt scripts/make_venv.sh
+	sh scripts/make_venv.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+system:  # the browser that the JupyterLab tests drive
+	sh scripts/need_chromium.sh
+
+demo: setup  ## notebook and DAG, for real, against the sandbox: no key, no money
+	$(BIN)/python -m demo
+
+test: setup system lint types  ## the whole suite
+	$(BIN)/python scripts/run_tests.py
+
+test-fast: setup  ## without real Airflow, kernels and browser
+	$(BIN)/python -m pytest -q -m "not slow" -n 2
+
+test-slow: setup system  ## only those
+	$(BIN)/python -m pytest -q -m slow
+
+test-airflow-min:  ## the Airflow unit suite on the oldest supported Airflow
+	sh scripts/test_airflow_min.sh "$(PYTHON)"
+
+lint: setup  ## ruff, Airflow rules included
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## mypy, strict
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
