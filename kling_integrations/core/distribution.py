@@ -24,11 +24,11 @@ _SQRT_2PI = sqrt(2.0 * pi)
 NEWEST = 20
 """So many finished generations are looked at; older ones tell of an older gateway."""
 ENOUGH = 10
-"""So many finished generations make the caution that goes with a mere prior unnecessary."""
+"""So many make the caution that goes with a mere prior unnecessary."""
 
 TYPICAL_SPREAD = 0.15
 """Standard deviation of log(seconds) within one model and duration, before any was seen."""
-_SPREAD_WORTH = 2.0
+_SPREAD_WORTH = 2.0  # finishes
 _NARROWEST, _WIDEST = 0.03, 1.0
 
 
@@ -42,14 +42,14 @@ class Part(NamedTuple):
 
 EARLY = Part(0.04, 12.0, 0.8)
 """Refusals: about 4 % of generations, nearly all of them within half a minute."""
-SLOW = Part(0.06, 2.1, 0.5)
+SLOW = Part(0.05, 2.1, 0.6)
 """The slow tail; its median is in multiples of the expectation."""
 HASTY = Part(0.0, 0.5, 0.33)
 """Done in half the time; its weight is the doubt, its median in multiples as well."""
 
 
 class Evidence(NamedTuple):
-    """What is believed about the bulk before the first own generation has finished."""
+    """What is known about the bulk before the first own generation has finished."""
 
     expected: float  # median, in seconds
     spread: float = TYPICAL_SPREAD  # of single generations around the median, in the log
@@ -60,8 +60,18 @@ class Evidence(NamedTuple):
 
 UNKNOWN = Evidence(200.0, trust=0.6, doubt=0.0, patience=12.0)
 """No figure at all: 200 s is the middle of the documented ones, which go from 78 to 750 s."""
-LEARNED = Evidence(200.0, doubt=0.01, patience=75.0)
-"""The doubt and the patience that ``ENOUGH`` own finishes lead to."""
+
+
+class Belief(NamedTuple):
+    """What to expect of the next generation; ``mixture`` makes the distribution of it."""
+
+    expected: float  # median of the bulk, in seconds
+    spread: float  # predictive: it holds the uncertainty of the median, too
+    doubt: float
+    patience: float
+
+
+_LEARNED_DOUBT, _LEARNED_PATIENCE = 0.005, 90.0
 
 
 def mixture(expected: float, spread: float, doubt: float) -> tuple[Part, ...]:
@@ -112,26 +122,25 @@ def percentiles_as_evidence(p50: float, p90: float | None = None) -> Evidence | 
     return Evidence(p50, spread=spread)
 
 
-def learn(evidence: Evidence, finished: Iterable[float]) -> Evidence:
-    """``evidence`` after own generations took ``finished`` seconds, the newest last.
+def learn(evidence: Evidence, finished: Iterable[float]) -> Belief:
+    """The belief after own generations took ``finished`` seconds, the newest last.
 
     The bulk is told from the slow tail by expectation maximisation on the logs, started from
     median and median deviation, so that an outlier weighs what it is likely to be worth. With
     few finishes the median stays near the evidence, weighed by precision (the further the
-    finishes are from it, the less it counts), and the spread near the typical one. The result's
-    ``spread`` is predictive: it holds the uncertainty of the median, too.
+    finishes are from it, the less it counts), and the spread near the typical one.
     """
     logs = [log(s) for s in list(finished)[-NEWEST:] if isfinite(s) and s > 0.0]
-    prior, prior_variance = log(evidence.expected), evidence.trust**2
+    prior, variance = log(evidence.expected), evidence.trust**2
     count = len(logs)
     if not count:
-        spread = sqrt(evidence.spread**2 + prior_variance)
-        return evidence._replace(spread=min(max(spread, _NARROWEST), _WIDEST))
+        spread = sqrt(evidence.spread**2 + variance)
+        return Belief(evidence.expected, spread, evidence.doubt, evidence.patience)
 
     def shrunk(deviation: float, worth: float) -> float:
         own = log(min(max(deviation, _NARROWEST), _WIDEST))
-        known = log(evidence.spread)
-        return exp((worth * own + _SPREAD_WORTH * known) / (worth + _SPREAD_WORTH))
+        typical = log(evidence.spread)
+        return exp((worth * own + _SPREAD_WORTH * typical) / (worth + _SPREAD_WORTH))
 
     centre = _median(logs)
     spread = shrunk(1.4826 * _median([abs(x - centre) for x in logs]), count - 1.0)
@@ -145,15 +154,14 @@ def learn(evidence: Evidence, finished: Iterable[float]) -> Evidence:
         spread = shrunk(sqrt(squares / freedom), freedom) if freedom else evidence.spread
 
     own_precision = total / spread**2
-    prior_precision = 1.0 / (prior_variance + (centre - prior) ** 2)
+    prior_precision = 1.0 / (variance + (centre - prior) ** 2)
     precision = own_precision + prior_precision
     seen = min(1.0, count / ENOUGH)
-    return Evidence(
+    return Belief(
         expected=exp((own_precision * centre + prior_precision * prior) / precision),
         spread=sqrt(spread**2 + 1.0 / precision),
-        trust=sqrt(1.0 / precision),
-        doubt=evidence.doubt + seen * (LEARNED.doubt - evidence.doubt),
-        patience=evidence.patience + seen * (LEARNED.patience - evidence.patience),
+        doubt=evidence.doubt + seen * (_LEARNED_DOUBT - evidence.doubt),
+        patience=evidence.patience + seen * (_LEARNED_PATIENCE - evidence.patience),
     )
 
 

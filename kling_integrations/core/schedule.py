@@ -12,17 +12,18 @@ It is smallest, at each t by itself, where f/(2r²) = cS, that is
     r(t) = √(h(t) / 2c)        with the hazard h = f/S.
 
 So: hardly any request while a finish is impossible, dense where it is likely, thinning in the
-tail, where the hazard of a log-normal falls. The product lateness × requests is then
-½(∫√(fS) dt)² whatever c is, and no schedule of requests does better by more than a few percent;
-a fixed interval has E[T]/2. The rate becomes instants by asking again when the integral of r
-since the last request reaches one.
+tail, where the hazard of a log-normal falls. Lateness × requests is then ½(∫√(fS) dt)² whatever
+c is: the limit for whoever knows f (whole requests move it by a few per cent), while a fixed
+interval has E[T]/2. The rate becomes instants by asking again when the integral of r since the
+last request reaches one.
 
 The price. A fixed interval of d seconds is d/2 late and makes T/d requests; taking its own rate
 of exchange, c = d²/2T, divides what is gained evenly between sooner and quieter than that poll.
 
 Belief can be wrong, so it has bounds: no wait is shorter than ``floor`` nor longer than
 ``ceiling``, nor longer than 16 s plus two fifths of the age (an early refusal is noticed, and
-however wrong the belief, lateness stays a fraction of the time already spent).
+however wrong the belief, lateness stays a fraction of the time already spent). What the gateway
+says goes before what is believed: ``waiting`` honours a Retry-After.
 """
 
 from __future__ import annotations
