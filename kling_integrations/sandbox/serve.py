@@ -1,0 +1,86 @@
+"""The sandbox as a command that runs until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+from kling_integrations.sandbox.faults import KINDS
+from kling_integrations.sandbox.server import Sandbox
+
+DEFAULT_PORT = 8765
+
+
+def banner(sandbox: Sandbox) -> str:
+    """What a person must know: that nothing here is real, and how to use it."""
+    bar = "=" * 72
+    return "\n".join(
+        [
+            bar,
+            "  SANDBOX   not the real gateway: no key, no money, made-up videos.",
+            "            Nothing leaves this machine.",
+            bar,
+            f"  base URL  {sandbox.base_url}",
+            f"  speed     {sandbox.speed:g} gateway seconds per second",
+            "",
+            "  In another shell:",
+            f"    export AIML_BASE_URL={sandbox.base_url}",
+            "    export AIML_API_KEY=sandbox",
+            "",
+            f"  Records: {sandbox.base_url}/_jobs      Stop: Ctrl-C",
+            bar,
+        ]
+    )
+
+
+def fault_help() -> str:
+    """One line per fault, for the command's help."""
+    lines = []
+    for name, kind in KINDS.items():
+        options = ", ".join(f"{key}={value}" for key, value in kind.options.items())
+        lines.append(f"  {name:<13} {kind.does}{f'  [{options}]' if options else ''}")
+    return "\n".join(lines)
+
+
+def serve(
+    port: int = DEFAULT_PORT,
+    speed: float = 60.0,
+    faults: Iterable[str] = (),
+    out: TextIO | None = None,
+    **options: Any,
+) -> None:
+    """Run a sandbox until Ctrl-C or SIGTERM, telling on `out` (stdout) what happens.
+
+    `options` are those of `Sandbox`. Raises OSError when the port is taken and ValueError for a
+    fault that does not exist.
+    """
+    stream = out or sys.stdout
+
+    def say(text: str) -> None:
+        stream.write(text + "\n")
+        stream.flush()
+
+    def log(text: str) -> None:
+        say(f"{time.strftime('%H:%M:%S')}  {text}")
+
+    stopped = threading.Event()
+    previous: Any = None
+    if threading.current_thread() is threading.main_thread():
+        previous = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    try:
+        with Sandbox(speed, port, faults=faults, log=log, **options) as sandbox:
+            say(banner(sandbox))
+            with contextlib.suppress(KeyboardInterrupt):
+                stopped.wait()
+            say(
+                f"\nSandbox closed: {len(sandbox.posts)} submits, {sandbox.paid} generations, "
+                f"{sandbox.requests['poll']} polls, {sandbox.requests['download']} downloads."
+            )
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
