@@ -8,8 +8,10 @@ import random
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies, proxy_bypass
 
 from . import protocol, settings
 from .errors import InvalidRequestError, KlingError, KlingWarning
@@ -309,9 +311,14 @@ def _new_session(connections: int, fresh: bool = False) -> aiohttp.ClientSession
 
     keep_alive = {} if fresh else {"keepalive_timeout": 75.0}
     connector = aiohttp.TCPConnector(limit=connections, force_close=fresh, **keep_alive)  # type: ignore[arg-type]
-    return aiohttp.ClientSession(
-        connector=connector, trust_env=True, cookie_jar=aiohttp.DummyCookieJar()
-    )
+    # Not trust_env: it would also read ~/.netrc, and then refuse our Authorization header.
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+@cache
+def _proxy_for(scheme: str, host: str) -> str | None:
+    """The proxy that the environment names for a host (HTTPS_PROXY and NO_PROXY)."""
+    return None if proxy_bypass(host) else getproxies().get(scheme)
 
 
 async def _exchange(session: aiohttp.ClientSession, call: Call, timeout: float) -> Outcome:  # noqa: ASYNC109
@@ -319,14 +326,15 @@ async def _exchange(session: aiohttp.ClientSession, call: Call, timeout: float) 
     import aiohttp
     from yarl import URL
 
+    url = URL(call.url, encoded=True)  # ids are quoted already, and must arrive as they are
     limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_TIMEOUT, timeout))
     reply: aiohttp.ClientResponse | None = None
     body = bytearray()
     try:
-        # encoded=True: ids are quoted already, and must reach the gateway as they are.
         async with session.request(
             call.method,
-            URL(call.url, encoded=True),
+            url,
+            proxy=_proxy_for(url.scheme, url.host or ""),
             headers=call.headers,
             data=call.body,
             allow_redirects=False,
@@ -362,7 +370,7 @@ def _reason(error: BaseException, timeout: float) -> str:
     if "DNS" in name:
         return "the host's name does not resolve"
     if "ConnectionTimeout" in name:
-        return f"no connection within {min(CONNECT_TIMEOUT, timeout):g} s"
+        return "no connection in time"
     if isinstance(error, TimeoutError):
         return f"no reply within {timeout:g} s"
     if "SSL" in name or "Certificate" in name:

@@ -295,13 +295,13 @@ class Ledger:
         return self._rows("base_url = ? AND state IN ('intent', 'abandoned')", (base_url,))
 
     def finished(self, base_url: str, model: str, duration: int | None) -> list[float]:
-        """Seconds that the last 50 watched generations of this model and duration took."""
+        """Seconds, the queue apart, that the last 50 watched ones took; the newest last."""
         rows = self._rows(
             "base_url = ? AND model = ? AND duration IS ? AND elapsed IS NOT NULL",
             (base_url, model, duration),
             50,
         )
-        return [entry.elapsed for entry in rows if entry.elapsed]
+        return [entry.elapsed for entry in reversed(rows) if entry.elapsed]
 
     def _rows(self, where: str, values: tuple[Any, ...], limit: int = 1000) -> list[Entry]:
         with self._transaction() as db:

@@ -45,12 +45,14 @@ class Memory:
     ) -> tuple[Schedule, float | None]:
         """The schedule to wait by, and the seconds since the submit (None when unknown)."""
         elapsed, model, duration = self._recall(generation)
-        if poll_interval is not None:
-            return Schedule.fixed(poll_interval), elapsed
         finished = (
-            self._ledger.finished(self._base_url, model, duration) if self._ledger and model else []
+            self._ledger.finished(self._base_url, model, duration)
+            if self._ledger and model
+            else []
         )
-        return Schedule.expecting(model, duration=duration, finished=finished), elapsed
+        schedule = Schedule.expecting(model, duration=duration, finished=finished)
+        # A fixed interval replaces when to ask, not what to expect.
+        return (schedule.every(poll_interval) if poll_interval else schedule), elapsed
 
     def _recall(self, generation: Generation) -> tuple[float | None, str | None, int | None]:
         with self._lock:
@@ -69,7 +71,7 @@ class Memory:
         if self._ledger:
             # One poll only means that it was over already, nobody knows for how long.
             seen = last is not None and last.polls > 1
-            elapsed = last.elapsed if last and seen else None
+            elapsed = last.elapsed - last.queued if last and seen else None
             self._ledger.completed(self._base_url, generation, elapsed)
 
     def failed(self, error: KlingError) -> None:

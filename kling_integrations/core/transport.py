@@ -85,7 +85,7 @@ def exchange(session: requests.Session, call: Call, timeout: float) -> Outcome:
         )
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         sent = Sent.MAYBE if _progress.sent else Sent.NO
-        return Trouble(reason(error, timeout), sent)
+        return Trouble(reason(error, timeout if _progress.sent else None), sent)
     with response:
         headers = {name.lower(): value for name, value in response.headers.items()}
         body = bytearray()
@@ -100,8 +100,8 @@ def exchange(session: requests.Session, call: Call, timeout: float) -> Outcome:
         return Reply(response.status_code, headers, bytes(body))
 
 
-def reason(error: BaseException, timeout: float) -> str:
-    """Why there is no reply, in a few words without a URL."""
+def reason(error: BaseException, timeout: float | None) -> str:
+    """Why there is no reply, in a few words without a URL; no ``timeout``: while connecting."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:
@@ -116,10 +116,8 @@ def reason(error: BaseException, timeout: float) -> str:
         return "connection refused"
     if any(name in ("NameResolutionError", "gaierror") for name in names):
         return "the host's name does not resolve"
-    if any("ConnectTimeout" in name for name in names):
-        return f"no connection within {min(CONNECT_TIMEOUT, timeout):g} s"
     if any("Timeout" in name for name in names):
-        return f"no reply within {timeout:g} s"
+        return f"no reply within {timeout:g} s" if timeout else "no connection in time"
     if any("SSL" in name for name in names):
         return f"TLS failed ({type(last).__name__})"
     return f"connection lost ({type(last).__name__})"

@@ -49,7 +49,7 @@ class Sleep:
 class Progress:
     """How a wait stands. ``elapsed`` counts from the submit where that is known.
 
-    ``expected`` and ``next_ask`` are in seconds; ``fraction`` never says more than 0.95 before
+    ``queued`` is how much of it was spent in the gateway's queue. ``expected`` and ``next_ask`` are in seconds; ``fraction`` never says more than 0.95 before
     the end; ``note`` is what the user should know (an outage, an odd status), or empty.
     """
 
@@ -60,6 +60,7 @@ class Progress:
     polls: int
     next_ask: float | None = None
     note: str = ""
+    queued: float = 0.0
 
     @property
     def id(self) -> str:
@@ -241,10 +242,11 @@ class _Wait:
                 generation=generation,
                 elapsed=elapsed,
                 expected=self.schedule.expected + self.queued,
-                fraction=1.0 if ended_well else self.schedule.progress(elapsed - self.queued),
+                fraction=1.0 if ended_well else self.schedule.progress(elapsed, queued=self.queued),
                 polls=self.polls,
                 next_ask=next_ask,
                 note=note,
+                queued=self.queued,
             )
         )
 

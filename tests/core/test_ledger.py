@@ -1,0 +1,278 @@
+"""The ledger: one payment per request, over processes, crashes and broken files."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from kling_integrations import (
+    InvalidRequestError,
+    KlingClient,
+    Ledger,
+    LedgerError,
+    Status,
+    StoppedWaiting,
+    SubmissionUncertainError,
+    VideoRequest,
+)
+from kling_integrations.core.submission import State
+from kling_integrations.sandbox import Sandbox
+
+
+@pytest.fixture
+def ledger(tmp_path, monkeypatch):
+    monkeypatch.setenv("KLING_HOME", str(tmp_path / "home"))
+    return Ledger()
+
+
+def generate(front, sandbox, ledger, request, **options):
+    return front.run(sandbox.base_url, "generate", request, ledger=ledger, **options)
+
+
+def test_the_same_request_again_is_not_paid_again(front, sandbox, ledger, raccoon):
+    first = generate(front, sandbox, ledger, raccoon)
+    again = generate(front, sandbox, ledger, raccoon)
+    assert again.id == first.id
+    assert again.status is Status.COMPLETED
+    assert len(sandbox.posts) == 1
+
+
+def test_new_pays_for_another_and_takes_are_numbered(front, sandbox, ledger, raccoon):
+    first = generate(front, sandbox, ledger, raccoon)
+    another = generate(front, sandbox, ledger, raccoon, new=True)
+    second_take = generate(front, sandbox, ledger, raccoon, take=2)
+    assert len({first.id, another.id, second_take.id}) == 3 == len(sandbox.posts)
+    assert generate(front, sandbox, ledger, raccoon).id == another.id
+    assert generate(front, sandbox, ledger, raccoon, take=2).id == second_take.id
+    assert len(sandbox.posts) == 3
+
+
+def test_new_without_a_ledger_is_refused(front, sandbox, raccoon):
+    with pytest.raises(InvalidRequestError, match="ledger"):
+        front.run(sandbox.base_url, "submit", raccoon, new=True)
+
+
+def test_a_running_generation_is_attached_to(front, ledger, raccoon):
+    with Sandbox(speed=1000, seconds=float("inf"), size=(160, 90)) as sandbox:
+        first = front.run(sandbox.base_url, "submit", raccoon, ledger=ledger)
+        again = front.run(sandbox.base_url, "submit", raccoon, ledger=ledger)
+        assert first.id == again.id
+        [entry] = ledger.running(sandbox.base_url)
+        assert entry.generation_id == first.id
+        assert len(sandbox.posts) == 1
+
+
+def test_another_gateway_is_another_account_book(front, ledger, raccoon):
+    for _ in range(2):
+        with Sandbox(speed=1000, seconds=10, size=(160, 90)) as sandbox:
+            generate(front, sandbox, ledger, raccoon)
+            assert len(sandbox.posts) == 1
+
+
+def test_a_failed_generation_is_submitted_anew(front, ledger, raccoon):
+    with Sandbox(speed=1000, seconds=10, fail="moderation", size=(160, 90)) as sandbox:
+        for posts in (1, 2):
+            with pytest.raises(Exception, match="failed"):
+                generate(front, sandbox, ledger, raccoon)
+            assert len(sandbox.posts) == posts
+        assert ledger.history()[0].record.state is State.FAILED
+        assert "failed" in ledger.history()[0].error
+
+
+def test_an_uncertain_post_stops_the_next_try_until_the_user_says_new(
+    front, sandbox, ledger, raccoon
+):
+    sandbox.fault("submit", "drop-after")
+    for _ in range(3):
+        with pytest.raises(SubmissionUncertainError) as caught:
+            generate(front, sandbox, ledger, raccoon)
+        assert caught.value.client_request_id == sandbox.posts[0].client_request_id
+    assert len(sandbox.posts) == 1
+    generate(front, sandbox, ledger, raccoon, new=True)
+    assert len(sandbox.posts) == 2
+    [open_one] = ledger.uncertain(sandbox.base_url)  # still there to be recovered
+    assert open_one.record.client_request_id == sandbox.posts[0].client_request_id
+
+
+def test_a_refused_request_leaves_nothing_open(front, sandbox, ledger, raccoon):
+    with pytest.raises(Exception, match="key"):
+        generate(front, sandbox, ledger, raccoon, api_key="bad")
+    assert generate(front, sandbox, ledger, raccoon).status is Status.COMPLETED
+
+
+def test_what_was_seen_to_finish_teaches_the_schedule(front, sandbox, ledger, raccoon):
+    generate(front, sandbox, ledger, raccoon)
+    [seconds] = ledger.finished(sandbox.base_url, raccoon.model, 5)
+    assert 90 < seconds < 200
+    entry = ledger.history()[0]
+    assert entry.record.state is State.COMPLETED
+
+
+def test_threads_that_ask_for_the_same_thing_at_once_make_one_post(sandbox, ledger, raccoon):
+    sandbox.fault("submit", "slow", seconds=0.2)
+    ids = []
+
+    def work():
+        with KlingClient("sandbox", sandbox.base_url, ledger=Ledger()) as client:
+            ids.append(client.submit(raccoon).id)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ids) == 6
+    assert len(set(ids)) == 1 == len(sandbox.posts)
+
+
+SUBMIT = """
+import sys
+from kling_integrations import KlingClient, Ledger, VideoRequest
+with KlingClient("sandbox", sys.argv[1], ledger=Ledger(), timeout=30) as client:
+    print(client.submit(VideoRequest(model="v2.5-turbo-pro", prompt="A cheerful white raccoon")).id)
+"""
+
+
+def child(sandbox, code=SUBMIT):
+    return subprocess.Popen(
+        [sys.executable, "-c", code, sandbox.base_url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+
+
+def test_processes_that_ask_for_the_same_thing_at_once_make_one_post(sandbox, ledger):
+    sandbox.fault("submit", "slow", seconds=0.5)
+    children = [child(sandbox) for _ in range(4)]
+    ids = {one.communicate(timeout=60)[0].strip() for one in children}
+    assert [one.returncode for one in children] == [0] * 4
+    assert len(ids) == 1 == len(sandbox.posts)
+
+
+def test_a_process_killed_during_its_post_leaves_an_open_question_and_no_second_post(
+    sandbox, ledger, raccoon
+):
+    sandbox.fault("submit", "hang-after")
+    killed = child(sandbox)
+    assert sandbox.wait_for(lambda _: len(sandbox.posts) == 1, timeout=30)
+    killed.kill()
+    killed.communicate(timeout=30)
+    with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+        with pytest.raises(SubmissionUncertainError, match="kling recover"):
+            client.submit(raccoon)
+    assert len(sandbox.posts) == 1
+
+
+def test_an_interrupt_during_the_post_keeps_the_generation_id(sandbox, ledger, raccoon):
+    sandbox.fault("submit", "slow", seconds=0.5)
+    asking = child(sandbox)
+    assert sandbox.wait_for(lambda _: len(sandbox.posts) == 1, timeout=30)
+    asking.send_signal(signal.SIGINT)
+    _, said = asking.communicate(timeout=30)
+    [generation_id] = sandbox.jobs
+    assert generation_id in said
+    assert ledger.entry(sandbox.base_url, generation_id).record.state is State.SUBMITTED
+    with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+        assert client.submit(raccoon).id == generation_id
+    assert len(sandbox.posts) == 1
+
+
+def test_an_interrupt_between_two_posts_ends_them(ledger, raccoon):
+    with Sandbox(speed=1, size=(160, 90)) as sandbox:
+        sandbox.fault("submit", "429", times=None, retry_after=30)
+        with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+            main = threading.get_ident()
+
+            def interrupt():
+                sandbox.wait_for(lambda _: len(sandbox.posts) == 1, timeout=30)
+                signal.pthread_kill(main, signal.SIGINT)
+
+            threading.Thread(target=interrupt).start()
+            with pytest.raises(StoppedWaiting, match="before anything was submitted"):
+                client.submit(raccoon)
+        assert len(sandbox.posts) == 1
+        assert ledger.uncertain(sandbox.base_url) == []
+
+
+def test_an_interrupt_during_the_wait_names_the_way_back(ledger, raccoon):
+    with Sandbox(speed=1000, seconds=float("inf"), size=(160, 90)) as sandbox:
+        with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+            main = threading.get_ident()
+
+            def interrupt():
+                sandbox.wait_for(lambda _: sandbox.requests["poll"] >= 2, timeout=30)
+                signal.pthread_kill(main, signal.SIGINT)
+
+            threading.Thread(target=interrupt).start()
+            with pytest.raises(StoppedWaiting, match="kling wait") as caught:
+                client.generate(raccoon)
+        assert caught.value.generation_id in sandbox.jobs
+
+
+def test_a_corrupt_ledger_stops_everything_before_the_post(front, sandbox, ledger, raccoon):
+    ledger.path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(LedgerError, match="ledger"):
+        generate(front, sandbox, ledger, raccoon)
+    assert not sandbox.posts
+
+
+def test_a_ledger_of_a_newer_version_stops_everything_before_the_post(sandbox, ledger, raccoon):
+    ledger.history()
+    with sqlite3.connect(ledger.path) as db:
+        db.execute("PRAGMA user_version = 99")
+    with KlingClient("sandbox", sandbox.base_url, ledger=Ledger()) as client:
+        with pytest.raises(LedgerError, match="newer version"):
+            client.submit(raccoon)
+    assert not sandbox.posts
+
+
+def test_a_ledger_that_cannot_be_written_after_the_post_still_tells_the_id(
+    front, sandbox, ledger, raccoon, monkeypatch
+):
+    def full(self, record):
+        raise LedgerError("The disk is full.")
+
+    monkeypatch.setattr(Ledger, "_advance", full)
+    with pytest.raises(LedgerError, match="disk is full") as caught:
+        generate(front, sandbox, ledger, raccoon)
+    assert caught.value.generation_id in sandbox.jobs
+    monkeypatch.undo()
+
+
+def test_the_ledger_is_private_and_holds_neither_key_nor_signed_url(sandbox, ledger, tmp_path):
+    request = VideoRequest(
+        model="v2.5-turbo-pro", prompt="a", image="https://example.com/cat.png?signature=s3cret"
+    )
+    with KlingClient("k3y-k3y", sandbox.base_url, ledger=ledger) as client:
+        done = client.generate(request)
+        client.download(done, tmp_path / "clip.mp4")
+    content = b"".join(file.read_bytes() for file in ledger.path.parent.glob("ledger*"))
+    assert done.id.encode() in content
+    for secret in (b"k3y-k3y", b"s3cret", b"ksTime"):
+        assert secret not in content
+    assert ledger.path.stat().st_mode & 0o077 == 0
+
+
+def test_a_saved_file_is_known_until_it_is_gone(sandbox, ledger, raccoon, tmp_path):
+    with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+        done = client.generate(raccoon)
+        path = client.download(done, tmp_path / "clip.mp4")
+        assert ledger.entry(sandbox.base_url, done.id).saved_path == path
+        path.unlink()
+        assert ledger.entry(sandbox.base_url, done.id).saved_path is None
+        assert client.generate(raccoon).id == done.id  # finished: fetched again, not paid again
+    assert len(sandbox.posts) == 1
+
+
+def test_prompts_with_sql_in_them_are_only_words(sandbox, ledger):
+    prompt = "'); DROP TABLE submissions; --"
+    with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+        client.generate(VideoRequest(prompt=prompt))
+    assert ledger.history(search="drop table")[0].prompt == prompt
+    assert ledger.history(search="' OR 1=1 --") == []

@@ -1,0 +1,79 @@
+"""Where the key may go, and what the environment says."""
+
+import pytest
+
+from kling_integrations import AuthenticationError, InvalidRequestError
+from kling_integrations.core import settings
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("https://api.aimlapi.com", "https://api.aimlapi.com"),
+        ("https://api.aimlapi.com/v2/", "https://api.aimlapi.com"),
+        ("http://127.0.0.1:8765/sandbox/x60", "http://127.0.0.1:8765/sandbox/x60"),
+        ("http://localhost:1", "http://localhost:1"),
+        ("http://[::1]:1", "http://[::1]:1"),
+    ],
+)
+def test_https_anywhere_and_http_on_loopback(given, url):
+    assert settings.base_url(given) == url
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "http://api.aimlapi.com",
+        "http://127.0.0.1.evil.example",
+        "http://localhost.evil.example",
+        "ftp://127.0.0.1",
+        "https://user:secret@api.aimlapi.com",
+        "https://api.aimlapi.com?key=1",
+        "api.aimlapi.com",
+        "https://",
+        "javascript:alert(1)",
+    ],
+)
+def test_the_key_is_sent_nowhere_else(given):
+    with pytest.raises(InvalidRequestError):
+        settings.base_url(given)
+
+
+@pytest.mark.parametrize("name", settings.KEY_VARIABLES)
+def test_the_key_is_read_from_the_environment_and_trimmed(monkeypatch, name):
+    for other in settings.KEY_VARIABLES:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, " k3y\n")
+    assert settings.api_key() == "k3y"
+
+
+def test_a_key_with_a_line_break_inside_is_refused_without_showing_it():
+    with pytest.raises(AuthenticationError) as caught:
+        settings.api_key("k3y\nX-Header: 1")
+    assert "k3y" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "speed"),
+    [
+        ("http://127.0.0.1:1/sandbox/x60", 60),
+        ("http://127.0.0.1:1/sandbox/x0.5", 0.5),
+        ("http://127.0.0.1:1", 1),
+        ("https://api.aimlapi.com", 1),
+        ("https://evil.example/sandbox/x1000", 1),
+        ("http://127.0.0.1:1/sandbox/x0", 1),
+    ],
+)
+def test_only_the_sandbox_has_another_clock(url, speed):
+    assert settings.clock_for(url).speed == speed
+
+
+def test_only_loopback_can_be_a_sandbox():
+    assert settings.is_sandbox("http://127.0.0.1:1/sandbox/x60")
+    assert not settings.is_sandbox("https://api.aimlapi.com/sandbox/x60")
+
+
+def test_home_is_where_the_environment_says_and_private(tmp_path, monkeypatch):
+    monkeypatch.setenv("KLING_HOME", str(tmp_path / "a" / "b"))
+    assert settings.home() == tmp_path / "a" / "b"
+    assert settings.home().stat().st_mode & 0o077 == 0

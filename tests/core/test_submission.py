@@ -1,0 +1,120 @@
+"""What a record of a payment says to do: the table that keeps anybody from paying twice."""
+
+import pytest
+
+from kling_integrations import (
+    GenerationFailedError,
+    InvalidRequestError,
+    LedgerError,
+    StoppedWaiting,
+    SubmissionUncertainError,
+    VideoRequest,
+)
+from kling_integrations.core.submission import Action, Record, State, decide, refusal
+
+REQUEST = VideoRequest(prompt="a")
+SAME = REQUEST.fingerprint
+
+
+def record(state, fingerprint=SAME):
+    intent = Record.intent(REQUEST)
+    known = intent if state is State.INTENT else intent.submitted("gen-1").ended(state)
+    from dataclasses import replace
+
+    return replace(known, fingerprint=fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("state", "asked", "action"),
+    [
+        (None, {}, Action.SUBMIT),
+        (State.INTENT, {}, Action.REFUSE),
+        (State.INTENT, {"cleared": True}, Action.REFUSE),
+        (State.INTENT, {"resubmit_uncertain": True}, Action.SUBMIT),
+        (State.INTENT, {"new": True}, Action.SUBMIT),
+        (State.SUBMITTED, {}, Action.ATTACH),
+        (State.SUBMITTED, {"cleared": True}, Action.ATTACH),
+        (State.SUBMITTED, {"new": True}, Action.SUBMIT),
+        (State.COMPLETED, {}, Action.ATTACH),
+        (State.COMPLETED, {"saved": True}, Action.REUSE),
+        (State.COMPLETED, {"saved": True, "cleared": True}, Action.SUBMIT),
+        (State.COMPLETED, {"saved": True, "new": True}, Action.SUBMIT),
+        (State.FAILED, {}, Action.SUBMIT),
+        (State.REFUSED, {}, Action.SUBMIT),
+        (State.ABANDONED, {}, Action.SUBMIT),
+    ],
+)
+def test_each_state_has_one_thing_to_do(state, asked, action):
+    assert decide(state and record(state), SAME, **asked).action is action
+
+
+@pytest.mark.parametrize("state", [State.SUBMITTED, State.COMPLETED])
+def test_changed_input_is_another_video(state):
+    assert decide(record(state, "other"), SAME, saved=True).action is Action.SUBMIT
+
+
+def test_changed_input_does_not_excuse_an_open_payment():
+    assert decide(record(State.INTENT, "other"), SAME).action is Action.REFUSE
+
+
+def test_the_refusal_says_when_and_under_which_id_to_look():
+    intent = record(State.INTENT)
+    error = refusal(intent)
+    assert error.client_request_id == intent.client_request_id
+    assert intent.client_request_id in str(error)
+    assert "UTC" in str(error)
+    assert "kling recover" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (InvalidRequestError("no"), State.REFUSED),
+        (SubmissionUncertainError("?"), State.INTENT),
+        (StoppedWaiting("gen-9"), State.SUBMITTED),
+        (StoppedWaiting(None, "kling-1"), State.INTENT),
+        (StoppedWaiting(), State.REFUSED),
+        (KeyboardInterrupt(), State.INTENT),
+        (MemoryError(), State.INTENT),
+        (LedgerError("disk full"), State.INTENT),
+        (GenerationFailedError("no", generation_id="gen-9"), State.SUBMITTED),
+    ],
+)
+def test_an_error_closes_the_record_only_where_surely_nothing_was_paid(error, state):
+    after = Record.intent(REQUEST).after(error)
+    assert after.state is state
+    assert (after.generation_id == "gen-9") is (state is State.SUBMITTED)
+
+
+def test_an_exception_that_carries_an_id_is_a_submission_whatever_its_class():
+    terminated = RuntimeError("SIGTERM")
+    terminated.generation_id = "gen-9"
+    assert Record.intent(REQUEST).after(terminated).generation_id == "gen-9"
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_a_record_survives_json(state):
+    import json
+
+    kept = record(state)
+    assert Record.from_json(json.loads(json.dumps(kept.to_json()))) == kept
+
+
+@pytest.mark.parametrize("stored", [None, "x", [], {}, {"state": "paid"}, 5, {"fingerprint": "f"}])
+def test_an_unreadable_record_is_an_error_and_not_nothing(stored):
+    with pytest.raises(LedgerError, match="nothing is submitted"):
+        Record.from_json(stored)
+
+
+def test_the_first_released_form_of_a_record_still_loads():
+    stored = {
+        "format": 1,
+        "state": "submitted",
+        "fingerprint": "f" * 64,
+        "client_request_id": "kling-0123",
+        "model": "klingai/v2.5-turbo/pro/text-to-video",
+        "created_at": 1795000000.0,
+        "generation_id": "-abc",
+        "max_tries": 2,
+    }
+    assert Record.from_json(stored).to_json() == stored
