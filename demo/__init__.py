@@ -1,0 +1,1 @@
+"""``make demo``: the notebook and the DAG for real, against the sandbox."""
