@@ -278,6 +278,20 @@ class Ledger:
         rows = self._rows("base_url = ? AND generation_id = ?", (base_url, generation_id))
         return rows[0] if rows else None
 
+    def standing(self, request: VideoRequest, base_url: str, *, take: int = 1) -> Entry | None:
+        """The record that decides about this request, for a look beforehand; writes nothing."""
+        rows = self._rows(
+            "base_url = ? AND fingerprint = ? AND take = ? "
+            "AND state NOT IN ('refused', 'abandoned')",
+            (base_url, request.fingerprint, take),
+            1,
+        )
+        return rows[0] if rows else None
+
+    def at(self, path: Path) -> list[Entry]:
+        """The generations whose video was saved as this file."""
+        return self._rows("path = ?", (str(path.absolute()),))
+
     def history(self, limit: int = 20, search: str = "", model: str = "") -> list[Entry]:
         """The newest first; ``search`` looks in prompts and ids, ``model`` in model ids."""
         return self._rows(
