@@ -1,0 +1,42 @@
+"""Kling videos from Airflow: an operator, a sensor and a trigger that never pay twice.
+
+Every name loads when it is first used: DAG files are parsed again and again, and the provider's
+entry point is read by every component.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .hooks import KlingHook
+    from .links import KlingVideoLink
+    from .operators import KlingVideoOperator
+    from .retry_policy import KlingRetryPolicy
+    from .sensors import KlingVideoSensor
+    from .triggers import KlingVideoTrigger
+
+_HOME_OF = {
+    "KlingHook": "hooks",
+    "KlingRetryPolicy": "retry_policy",
+    "KlingVideoLink": "links",
+    "KlingVideoOperator": "operators",
+    "KlingVideoSensor": "sensors",
+    "KlingVideoTrigger": "triggers",
+}
+
+__all__ = [
+    "KlingHook",
+    "KlingRetryPolicy",
+    "KlingVideoLink",
+    "KlingVideoOperator",
+    "KlingVideoSensor",
+    "KlingVideoTrigger",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

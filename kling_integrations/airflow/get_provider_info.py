@@ -1,0 +1,70 @@
+"""What this provider adds to Airflow, as its entry point tells. Imports nothing of Airflow.
+
+``conn-fields`` and ``ui-field-behaviour`` draw the connection form from Airflow 3.2 on; older
+versions ask the hook's classmethods, which read the same constants.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..version import __version__
+
+CONNECTION_TYPE = "kling"
+HOOK_NAME = "Kling (AI/ML API)"
+
+# The extras that are read, and no others: whoever may edit a connection must not be able to
+# reach more of the client than this.
+EXTRAS: dict[str, dict[str, Any]] = {
+    "timeout": {
+        "label": "Timeout of one HTTP exchange (seconds)",
+        "description": "How long one request may take before it counts as lost. Default: 60.",
+        "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600},
+    },
+    "legacy_endpoint": {
+        "label": "Legacy endpoint",
+        "description": "Use the address that names the vendor: "
+        "/v2/generate/video/kling/generation.",
+        "schema": {"type": ["boolean", "null"], "default": False},
+    },
+}
+
+FORM = {
+    "hidden-fields": ["login", "port", "schema"],
+    "relabeling": {"host": "Base URL", "password": "API key"},
+    "placeholders": {
+        "host": "https://api.aimlapi.com (the default)",
+        "password": "key from the AI/ML API dashboard; any word for the sandbox",
+    },
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    package = "kling_integrations.airflow"
+    return {
+        "package-name": "kling-integrations",
+        "name": "Kling",
+        "description": "Kling AI video generation through the AI/ML API gateway.",
+        "versions": [__version__],
+        "integrations": [
+            {
+                "integration-name": "Kling",
+                "external-doc-url": "https://docs.aimlapi.com/api-references/video-models/kling-ai",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [{"integration-name": "Kling", "python-modules": [f"{package}.hooks"]}],
+        "operators": [{"integration-name": "Kling", "python-modules": [f"{package}.operators"]}],
+        "sensors": [{"integration-name": "Kling", "python-modules": [f"{package}.sensors"]}],
+        "triggers": [{"integration-name": "Kling", "python-modules": [f"{package}.triggers"]}],
+        "connection-types": [
+            {
+                "connection-type": CONNECTION_TYPE,
+                "hook-name": HOOK_NAME,
+                "hook-class-name": f"{package}.hooks.KlingHook",
+                "ui-field-behaviour": FORM,
+                "conn-fields": EXTRAS,
+            }
+        ],
+        "extra-links": [f"{package}.links.KlingVideoLink"],
+    }

@@ -1,0 +1,210 @@
+"""KlingHook: the connection of type ``kling`` as a client."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+
+from ..core import settings
+from ..core.client import KlingClient
+from ..core.errors import AuthenticationError, InvalidRequestError, KlingError
+from .get_provider_info import CONNECTION_TYPE, EXTRAS, FORM, HOOK_NAME
+from .verdicts import KlingFailed, verdict
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from ..core.async_client import AsyncKlingClient
+
+DEFAULT_CONNECTION = "kling_default"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """A connection, read: what a client needs. ``timeout`` is of one HTTP exchange, seconds."""
+
+    base_url: str
+    api_key: str = field(repr=False)
+    timeout: float = 60.0
+    legacy_endpoint: bool = False
+
+    @classmethod
+    def of(cls, connection: Connection) -> Access:
+        """Raises InvalidRequestError for a base URL that would send the key in clear text,
+        AuthenticationError without a key; extras that are not known are not read.
+        """
+        extras = _extras(connection)
+        if not (connection.password or "").strip():
+            raise AuthenticationError(
+                f"The connection {connection.conn_id!r} holds no API key (its password).",
+                hint="Any word does for the sandbox: kling sandbox",
+            )
+        return cls(
+            base_url=settings.base_url(_address(connection)),
+            api_key=settings.api_key(connection.password),
+            timeout=_seconds(extras.get("timeout")),
+            legacy_endpoint=_truth(extras.get("legacy_endpoint")),
+        )
+
+    def client(self) -> KlingClient:
+        return KlingClient(
+            self.api_key,
+            self.base_url,
+            timeout=self.timeout,
+            legacy_endpoint=self.legacy_endpoint,
+        )
+
+    def async_client(self) -> AsyncKlingClient:
+        from ..core.async_client import AsyncKlingClient
+
+        return AsyncKlingClient(
+            self.api_key,
+            self.base_url,
+            timeout=self.timeout,
+            legacy_endpoint=self.legacy_endpoint,
+        )
+
+
+class KlingHook(BaseHook):
+    """The gateway through an Airflow connection: ``KlingHook().client`` in a ``@task``.
+
+    The connection's password is the API key and its host the base URL (empty: the gateway), for
+    example ``{"conn_type": "kling", "password": "…", "host": "https://api.aimlapi.com"}`` or
+    ``kling://:KEY@api.aimlapi.com``. Base URLs are https; http is taken on loopback only.
+    """
+
+    conn_name_attr = "kling_conn_id"
+    default_conn_name = DEFAULT_CONNECTION
+    conn_type = CONNECTION_TYPE
+    hook_name = HOOK_NAME
+
+    def __init__(self, kling_conn_id: str = DEFAULT_CONNECTION, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kling_conn_id = kling_conn_id
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """The connection form before Airflow 3.2; see get_provider_info."""
+        return {key.replace("-", "_"): value for key, value in FORM.items()}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The connection form before Airflow 3.2; see get_provider_info."""
+        from wtforms import BooleanField, IntegerField  # type: ignore[import-untyped]
+
+        widgets = {"timeout": IntegerField, "legacy_endpoint": BooleanField}
+        return {
+            name: widget(EXTRAS[name]["label"], description=EXTRAS[name]["description"])
+            for name, widget in widgets.items()
+        }
+
+    def get_conn(self) -> KlingClient:
+        return self.client
+
+    @cached_property
+    def client(self) -> KlingClient:
+        """A pooled client, made once. Raises KlingFailed for a connection that cannot work."""
+        return self.access().client()
+
+    def access(self) -> Access:
+        try:
+            connection = self.get_connection(self.kling_conn_id)
+        except AirflowNotFoundException as missing:
+            raise _undefined(self.kling_conn_id) from missing
+        return _read(connection)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Asks for the balance, which is free. For the button of the connection form."""
+        try:
+            with self.access().client() as client:
+                balance = client.balance()
+        except (KlingFailed, KlingError) as error:
+            return False, str(error)
+        where = "the sandbox" if client.is_sandbox else client.endpoint.base_url
+        amount, currency = balance.get("current_balance"), balance.get("currency") or ""
+        told = f", balance {amount} {currency}".rstrip() if amount is not None else ""
+        return True, f"The key is accepted by {where}{told}."
+
+
+async def access_async(kling_conn_id: str) -> Access:
+    """The connection without blocking an event loop, on every Airflow from 3.0."""
+    try:
+        connection = await get_async_connection(kling_conn_id)
+    except AirflowNotFoundException as missing:
+        raise _undefined(kling_conn_id) from missing
+    return _read(connection)
+
+
+def _read(connection: Connection) -> Access:
+    try:
+        return Access.of(connection)
+    except KlingError as error:
+        raise verdict(error) from None
+
+
+def _undefined(conn_id: str) -> KlingFailed:
+    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
+    return KlingFailed(
+        AuthenticationError(
+            f"The connection {conn_id!r} is not defined. It is of type kling: the password is the "
+            "API key, the host the base URL (empty for the gateway).",
+            hint="To try it without a key or money: start `kling sandbox` and set "
+            f"{variable}=kling://:sandbox@127.0.0.1:8765/sandbox/x60",
+        )
+    )
+
+
+def _address(connection: Connection) -> str | None:
+    """The base URL out of host, port and schema, which a connection URI fills from its parts."""
+    host = (connection.host or "").strip()
+    if not host:
+        return None
+    if "://" not in host:
+        local = settings.is_loopback(f"http://{host}")
+        host = f"{'http' if local else 'https'}://{host}"
+    parts = urlsplit(host)
+    try:
+        named_port = parts.port
+    except ValueError:
+        raise InvalidRequestError(f"The base URL {host!r} has no port that could be.") from None
+    if connection.port and named_port is None:
+        parts = parts._replace(netloc=f"{parts.netloc}:{connection.port}")
+    schema = (connection.schema or "").strip("/")
+    if schema and not parts.path.strip("/"):
+        parts = parts._replace(path=f"/{schema}")
+    return parts.geturl()
+
+
+def _extras(connection: Connection) -> dict[str, Any]:
+    """The allowed extras. Not ``extra_dejson``: that masks by a blocking call (Airflow < 3.3.2)."""
+    try:
+        given = json.loads(connection.extra or "{}")
+    except ValueError:
+        raise InvalidRequestError(
+            f"The extra of the connection {connection.conn_id!r} is not JSON."
+        ) from None
+    if not isinstance(given, dict):
+        raise InvalidRequestError(
+            f"The extra of the connection {connection.conn_id!r} is not a JSON object."
+        )
+    return {name: given[name] for name in EXTRAS if given.get(name) not in (None, "")}
+
+
+def _seconds(value: Any) -> float:
+    try:
+        seconds = 60.0 if value is None else float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 1.0 <= seconds <= 600.0:
+        raise InvalidRequestError("The connection's timeout is a number of seconds from 1 to 600.")
+    return seconds
+
+
+def _truth(value: Any) -> bool:
+    return value.strip().lower() in ("true", "1", "yes") if isinstance(value, str) else bool(value)

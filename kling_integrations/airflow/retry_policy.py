@@ -1,0 +1,84 @@
+"""KlingRetryPolicy: when a retry of a Kling task makes sense (Airflow 3.3 and up)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import DownloadError, GenerationFailedError, KlingError, RateLimitedError
+from .verdicts import KlingFailed, KlingTaskError, KlingWaitTimeout
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+else:
+    try:
+        from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+    except ImportError:  # before 3.3: the operator says so and leaves it out
+        RetryPolicy = object
+
+
+class KlingRetryPolicy(RetryPolicy):
+    """Waits as long as each kind of trouble deserves; says why in the log.
+
+    ``retries`` of the task stays the bound. A refused request, key or prompt is never retried
+    (Airflow does not even ask then); rate limits wait ``rate_limit`` longer with each try, a
+    generation that the provider failed is submitted anew after ``provider`` (failed ones are not
+    billed), a finished video that could not be saved is fetched again after ``download``, and a
+    generation that outlasted its timeout is looked at again after ``still_running``.
+    """
+
+    def __init__(
+        self,
+        *,
+        rate_limit: timedelta = timedelta(minutes=2),
+        provider: timedelta = timedelta(minutes=1),
+        download: timedelta = timedelta(seconds=30),
+        still_running: timedelta = timedelta(minutes=5),
+    ) -> None:
+        self.rate_limit = rate_limit
+        self.provider = provider
+        self.download = download
+        self.still_running = still_running
+
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,
+        max_tries: int,
+        context: Any = None,
+    ) -> RetryDecision:
+        if isinstance(exception, KlingFailed):
+            return RetryDecision.fail(reason=exception.error.message)
+        if isinstance(exception, KlingWaitTimeout):
+            return RetryDecision.retry(
+                self.still_running, "the generation goes on: the retry looks at it again"
+            )
+        if isinstance(exception, KlingTaskError):
+            delay, reason = self._delay(exception.error, try_number)
+            return RetryDecision.retry(delay, reason)
+        return RetryDecision.default()
+
+    def _delay(self, error: KlingError, try_number: int) -> tuple[timedelta, str]:
+        if isinstance(error, RateLimitedError):
+            return self.rate_limit * max(1, try_number), "the gateway limits the rate"
+        if isinstance(error, DownloadError):
+            return self.download, "the video is kept: only the download is repeated"
+        if isinstance(error, GenerationFailedError):
+            return self.provider, "the provider failed, which is not billed: submitted anew"
+        return self.provider, "trouble that passes"
+
+    def serialize(self) -> dict[str, Any]:
+        return {
+            "__type": f"{type(self).__module__}.{type(self).__qualname__}",
+            **{name: value.total_seconds() for name, value in vars(self).items()},
+        }
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any]) -> KlingRetryPolicy:
+        return cls(
+            **{
+                name: timedelta(seconds=seconds)
+                for name, seconds in data.items()
+                if name != "__type"
+            }
+        )

@@ -1,0 +1,176 @@
+"""KlingVideoTrigger: waits for a generation in the triggerer, and only looks.
+
+It makes no paid call and changes nothing, so it may be restarted, moved or run twice at any
+moment. All that it needs to go on is in its kwargs: ids and numbers, which Airflow 3 keeps in
+clear text in its database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from ..core.errors import KlingError, WaitTimeoutError
+from ..core.generation import Status
+from ..core.schedule import Schedule
+from ..core.waiting import Progress, minutes
+from .hooks import DEFAULT_CONNECTION
+from .shared_client import shared_client
+from .verdicts import Ended, KlingTaskError, sensor_call, timed_out, to_event
+
+_ANY = Schedule.expecting(None)
+
+# How long on_kill may take to look at the task's state, seconds; Airflow ends it after 30.
+_LOOK = 10.0
+
+
+class KlingVideoTrigger(BaseTrigger):
+    """Yields one event when the generation ended, or when the wait did.
+
+    ``end_time`` and ``submitted_at`` are Unix seconds, so that a restarted triggerer goes on where
+    the last one was; ``submitted_at`` None: unknown, then it asks at once. ``expected`` to
+    ``pace`` are the numbers of a Schedule (seconds). Every argument but the first has a default:
+    rows that an older version wrote must load.
+    """
+
+    def __init__(
+        self,
+        generation_id: str,
+        kling_conn_id: str = DEFAULT_CONNECTION,
+        end_time: float | None = None,
+        submitted_at: float | None = None,
+        expected: float = _ANY.expected,
+        spread: float = _ANY.spread,
+        doubt: float = _ANY.doubt,
+        floor: float = _ANY.floor,
+        ceiling: float = _ANY.ceiling,
+        pace: float = _ANY.pace,
+        **unknown: Any,
+    ) -> None:
+        # `unknown`: what a newer version wrote, before a downgrade, is passed over.
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.generation_id = generation_id
+        self.kling_conn_id = kling_conn_id
+        self.end_time = time.time() + 3600.0 if end_time is None else float(end_time)
+        self.submitted_at = None if submitted_at is None else float(submitted_at)
+        self.schedule = Schedule(
+            *(float(number) for number in (expected, spread, doubt, floor, ceiling, pace))
+        )
+        self._said: tuple[Status, str] | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return (
+            f"{KlingVideoTrigger.__module__}.{KlingVideoTrigger.__qualname__}",
+            {
+                "generation_id": self.generation_id,
+                "kling_conn_id": self.kling_conn_id,
+                "end_time": self.end_time,
+                "submitted_at": self.submitted_at,
+                **self.schedule.numbers(),
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        event = to_event(await self._wait())
+        yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+
+    async def _wait(self) -> Ended:
+        last: Progress | None = None
+
+        def update(progress: Progress) -> None:
+            nonlocal last
+            last = progress
+            self._tell(progress)
+
+        error: KlingError | None = None
+        try:
+            async with shared_client(self.kling_conn_id) as client:
+                now, speed = time.time(), client.clock.speed
+                since = None if self.submitted_at is None else max(0.0, now - self.submitted_at)
+                await client.wait(
+                    self.generation_id,
+                    timeout=max(0.0, self.end_time - now) * speed,
+                    schedule=self.schedule,
+                    elapsed=None if since is None else since * speed,
+                    on_update=update,
+                )
+        except WaitTimeoutError:
+            waited = minutes(last.elapsed) if last else "0:00"
+            error = timed_out(self.generation_id, self.kling_conn_id, waited)
+        except KlingError as trouble:
+            error = trouble
+        except KlingTaskError as trouble:  # the connection is missing or cannot work
+            error = trouble.error
+        return Ended(
+            self.generation_id,
+            elapsed=last.elapsed if last else None,
+            polls=last.polls if last else None,
+            error=error,
+        )
+
+    def _tell(self, progress: Progress) -> None:
+        """A log line where something changed; thousands of triggers share one log writer."""
+        now = (progress.status, progress.note.partition(" (")[0])
+        if now != self._said and (progress.polls or self._said is None):
+            self._said = now
+            self.log.log(logging.WARNING if progress.note else logging.INFO, "%s", progress)
+
+    async def on_kill(self) -> None:
+        """Says what a user's mark or clear means for the money: there is no remote cancel.
+
+        Airflow also calls this when the trigger only moves to another triggerer (its 3.3.0 to
+        3.3.2; apache/airflow#73454) and, after a clear, sometimes when the new attempt waits for
+        the same generation already. Nothing is cancelled, so nothing can go wrong then; the
+        task's state tells which it is, and the log says no more than is true.
+        """
+        state = await self._task_state()
+        if state in ("failed", "success", "skipped", "removed"):
+            self.log.warning(
+                "The task was marked %s. Generation %s goes on at the gateway (there is no "
+                "cancel) and is billed when it completes. Clearing the task waits for it again; "
+                "so does %s",
+                state,
+                self.generation_id,
+                sensor_call(self.generation_id, self.kling_conn_id),
+            )
+        else:
+            self.log.info(
+                "This trigger ends; generation %s goes on, and is billed once. The task is %s: "
+                "%s waits for the same generation.",
+                self.generation_id,
+                state or "in an unknown state",
+                "another triggerer" if state == "deferred" else "its next attempt",
+            )
+
+    async def _task_state(self) -> str | None:
+        ti: Any = self.task_instance
+        if ti is None:
+            return None
+        try:
+            from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+            from asgiref.sync import sync_to_async
+
+            look = sync_to_async(RuntimeTaskInstance.get_task_states)(
+                dag_id=ti.dag_id,
+                task_ids=[ti.task_id],
+                run_ids=[ti.run_id],
+                map_index=getattr(ti, "map_index", -1),
+            )
+            states = await asyncio.wait_for(look, _LOOK)
+        except Exception as error:  # noqa: BLE001 (on_kill must end; the state only picks words)
+            self.log.debug("The task's state could not be read: %s", error)
+            return None
+        return _only_state(states.get(ti.run_id), ti.task_id, getattr(ti, "map_index", -1))
+
+
+def _only_state(states: Any, task_id: str, map_index: int) -> str | None:
+    """Of a mapped task the key is ``<task id>_<map index>``."""
+    if not isinstance(states, Mapping):
+        return None
+    state = states.get(task_id, states.get(f"{task_id}_{map_index}"))
+    return None if state is None else str(getattr(state, "value", state))
