@@ -81,6 +81,10 @@ class Cdn:
             data = await self.videos.bytes_of(job)
         except RenderStoppedError:
             return Raw()
+        except ImportError as missing:
+            hint = f"{missing}: pip install 'kling-integrations[sandbox]'"
+            self.log(f"no video can be rendered: {hint}")
+            return error(request, 500, hint)
         return await self._send(request, data, fault)
 
     async def _send(

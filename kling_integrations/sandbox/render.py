@@ -79,8 +79,13 @@ def file_size(scene: Scene, size: tuple[int, int], fps: int) -> int:
     and frame size alone fix it: the encoder is held below it, a `free` box fills up the rest.
     """
     frames = max(1, round(scene.seconds * fps))
-    video = size[0] * size[1] * frames * 0.09 / 8
+    # The encoder may spend its rate and, once, the buffer of one second.
+    video = (scene.seconds + 1) * _bit_rate(size, fps) / 8
     return int(24_576 + frames * 64 + video + scene.audio * (scene.seconds + 1) * 12_000)
+
+
+def _bit_rate(size: tuple[int, int], fps: int) -> int:
+    return max(96_000, int(size[0] * size[1] * fps * 0.08))
 
 
 def render(
@@ -94,10 +99,7 @@ def render(
     Raises RenderStoppedError when `stopped()` becomes true in between.
     """
     total = file_size(scene, size, fps)
-    for quality in (24, 32, 40, 51):
-        data = _encode(scene, size, fps, quality, stopped)
-        if len(data) <= total - 8:
-            break
+    data = _encode(scene, size, fps, stopped)
     padding = max(8, total - len(data))
     return data + padding.to_bytes(4, "big") + b"free" + bytes(padding - 8)
 
@@ -106,7 +108,6 @@ def _encode(
     scene: Scene,
     size: tuple[int, int],
     fps: int,
-    quality: int,
     stopped: Callable[[], bool],
 ) -> bytes:
     import av
@@ -115,9 +116,8 @@ def _encode(
     image = _decode(scene.image)
     ratio = scene.ratio or (image.width / image.height if image else 16 / 9)
     width, height = frame_size(ratio, size)
-    # In kbit/s, of the budget in file_size; one second of buffer lets a key frame be large.
+    rate = _bit_rate(size, fps)
     make_frame: Any = av.VideoFrame.from_image  # without types in PyAV's stubs
-    rate = max(16, int(size[0] * size[1] * fps * 0.08 / 1000))
     with tempfile.TemporaryDirectory(prefix="kling-sandbox-") as folder:
         path = Path(folder, "sandbox.mp4")
         with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
@@ -128,9 +128,9 @@ def _encode(
                 rate=fps,
                 options={
                     "preset": "veryfast",
-                    "crf": str(quality),
-                    "maxrate": f"{rate}k",
-                    "bufsize": f"{rate}k",
+                    "crf": "24",
+                    "maxrate": str(rate),
+                    "bufsize": str(rate),
                     "bf": "0",
                     "threads": "1",
                 },
@@ -202,7 +202,7 @@ def _pictures(
         picture = _card(scene.image, size, unit)
     digest = hashlib.sha256(repr(scene.shots).encode("utf-8", "replace")).digest()
     palette = PALETTES[digest[0] % len(PALETTES)]
-    behind = _zoom(picture, size) if picture else _aurora(palette, size)
+    behind = _zoom(picture, size) if picture else _aurora(palette, size, digest[1] / 40)
     glow = _glow(round(150 * unit))
     overlays = [_overlay(scene, shot, size, unit, picture is not None) for shot in scene.shots]
     margin, bar = round(20 * unit), max(2, round(4 * unit))
@@ -226,7 +226,9 @@ def _pictures(
         yield frame
 
 
-def _aurora(palette: tuple[RGB, ...], size: tuple[int, int]) -> Callable[[float], Image.Image]:
+def _aurora(
+    palette: tuple[RGB, ...], size: tuple[int, int], phase: float
+) -> Callable[[float], Image.Image]:
     """Slow coloured clouds: a few dozen cells per frame, enlarged smoothly."""
     from PIL import Image
 
@@ -236,15 +238,15 @@ def _aurora(palette: tuple[RGB, ...], size: tuple[int, int]) -> Callable[[float]
     places = [(x / (columns - 1), y / (rows - 1)) for y in range(rows) for x in range(columns)]
 
     def picture(share: float) -> Image.Image:
-        turn = 2 * math.pi * share
+        turn = phase + 2 * math.pi * share
         cells = bytearray()
         for u, v in places:
             wave = (
                 math.sin(2.4 * u + 1.9 * v + turn)
-                + math.sin(3.6 * v - 2.6 * u + 1.3 + turn)
-                + math.cos(5 * (u - 0.4) * (v + 0.3) - turn)
+                + math.sin(3.6 * v - 2.6 * u + 1.3 - turn)
+                + math.cos(5 * (u - 0.4) * (v + 0.3) + 2 * phase)
             )
-            cells += ramp[min(max(round((wave / 5 + 0.45) * 255), 0), 255)]
+            cells += ramp[min(max(round((wave / 4.4 + 0.46) * 255), 0), 255)]
         small = Image.frombytes("RGB", (columns, rows), bytes(cells))
         return small.resize(size, Image.Resampling.BICUBIC)
 
@@ -303,7 +305,7 @@ def _overlay(scene: Scene, shot: str, size: tuple[int, int], unit: float, low: b
     layer = Image.new("RGBA", (width, height), (255, 255, 255, 0))
     draw = ImageDraw.Draw(layer)
 
-    font, stroke = _font(14 * unit), max(1, round(0.35 * unit))
+    font, stroke = _font(14 * unit), round(0.35 * unit)
     _, _, right, _ = draw.textbbox((0, 0), "SANDBOX", font, stroke_width=stroke)
     box = (margin, margin - 4 * unit, margin + right + 18 * unit, margin + 20 * unit)
     draw.rounded_rectangle(box, 12 * unit, AMBER)

@@ -169,7 +169,7 @@ class Sandbox:
         self.stop()
 
     def pause(self) -> None:
-        """Refuse connections and reset the open ones, as when the gateway is down.
+        """Refuse connections and break the open ones, as when the gateway is down.
 
         The port stays ours, so that nobody else answers on it meanwhile.
         """
@@ -263,6 +263,11 @@ class Sandbox:
     def base_url(self) -> str:
         """``http://127.0.0.1:PORT/sandbox/x60``: what AIML_BASE_URL is set to."""
         return f"{self.origin}/sandbox/x{self._speed_text}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that point a process at this sandbox."""
+        return {"AIML_BASE_URL": self.base_url, "AIML_API_KEY": "sandbox"}
 
     @property
     def posts(self) -> list[Post]:

@@ -5,6 +5,7 @@ import io
 import itertools
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import av
@@ -146,12 +147,17 @@ def test_any_prompt_can_be_drawn(text, ratio):
     assert len(probe(render(Scene("m", (text,), 0.5, ratio), **SMALL))[3]) == 4
 
 
-def test_the_size_is_known_before_the_rendering_even_for_noise(caller):
-    noise = as_uri(Image.effect_noise((320, 180), 120))
-    scene = Scene("m", ("noise",), 5, image=noise, audio=True)
-    data = render(scene, **SMALL)
-    assert len(data) == file_size(scene, (160, 90), 8)
+@pytest.mark.parametrize("seconds", [0.5, 5, 15])
+@pytest.mark.parametrize(("size", "fps"), [((160, 90), 8), ((64, 36), 30), ((640, 360), 4)])
+def test_even_noise_stays_below_the_size_that_is_known_beforehand(seconds, size, fps):
+    noise = as_uri(Image.effect_noise((2 * size[0], 2 * size[1]), 120))
+    scene = Scene("m", ("noise",), seconds, image=noise, audio=True)
+    data = render(scene, size, fps)
+    assert len(data) == file_size(scene, size, fps)
     assert boxes(data)[-1] == "free"
+
+
+def test_the_size_is_stated_before_the_rendering(caller):
     id = caller.submit()
     caller.sandbox.finish(id)
     video = caller.poll(id).json()["video"]
@@ -176,13 +182,23 @@ def test_nothing_is_rendered_before_somebody_downloads():
     assert run.stdout.splitlines() == ["completed", "[]"], run.stderr
 
 
+def test_without_the_extra_packages_a_download_says_what_to_install(caller, monkeypatch):
+    url = caller.finished_url()
+    monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
+    reply = caller.download(url)
+    assert reply.status_code == 500
+    assert "pip install 'kling-integrations[sandbox]'" in reply.json()["message"]
+
+
 def test_a_video_is_rendered_once_for_all_who_ask(caller, monkeypatch):
     from kling_integrations.sandbox import render as module
 
     count, real = [], module.render
     monkeypatch.setattr(module, "render", lambda *a, **k: count.append(a) or real(*a, **k))
     urls = [caller.finished_url() for _ in range(3)]
-    assert len({caller.download(url).content for url in urls * 2}) == 1
+    with ThreadPoolExecutor() as pool:
+        files = {reply.content for reply in pool.map(caller.download, urls * 3)}
+    assert len(files) == 1
     assert len(count) == 1
 
 
