@@ -26,9 +26,9 @@ def run_notebook(base_url: str) -> Path:
 
     name = "quick_start"
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
-    NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}}
-    ).execute(env={**os.environ, **environment(base_url)})
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(FOLDER)}}).execute(
+        env={**os.environ, **environment(base_url)}
+    )
     nbformat.write(notebook, FOLDER / f"{name}.ipynb")
     html, _ = HTMLExporter().from_notebook_node(notebook)
     page = FOLDER / f"{name}.html"

@@ -27,7 +27,7 @@ def main() -> int:
     for name, arguments in LANES.items():
         log = (build / f"test-{name.split()[-1].lower()}.log").open("w+")
         command = [sys.executable, "-m", "pytest", "-q", "--durations=10", *arguments]
-        print(f"{name}: pytest {' '.join(arguments)} > {Path(log.name).relative_to(ROOT)}", flush=True)
+        print(f"{name}: pytest {' '.join(arguments)} > build/{Path(log.name).name}", flush=True)
         lane = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
         running.append((name, lane, log))
     passed = failed = skipped = 0

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import time
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -65,6 +66,12 @@ _SANDBOX_PATH = re.compile(r"^/sandbox/x(\d+(?:\.\d+)?)(?:/|$)")
 def is_sandbox(url: str) -> bool:
     """Whether this is the stand-in on loopback, which costs nothing and makes test pictures."""
     return is_loopback(url) and urlsplit(url).path.startswith("/sandbox")
+
+
+@cache
+def is_stand_in(url: str) -> bool:
+    """Whether this is somebody's own gateway on loopback: a proxy, a test double."""
+    return is_loopback(url) and not is_sandbox(url)
 
 
 class Clock:

@@ -125,7 +125,11 @@ def test_a_server_error_that_names_the_generation_is_not_lost():
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        (400, {"message": ["Body validation error!", "Expected 5"], "status": 400}, InvalidRequestError),
+        (
+            400,
+            {"message": ["Body validation error!", "Expected 5"], "status": 400},
+            InvalidRequestError,
+        ),
         (404, {"title": "NotFoundException"}, InvalidRequestError),
         (413, b"", InvalidRequestError),
         (422, {"detail": [{"loc": ["body"], "msg": "no"}]}, InvalidRequestError),
@@ -261,7 +265,11 @@ def test_all_figures_of_all_eras_are_read():
     [
         ({"name": "Error", "message": "content violates the policy"}, "moderation", "policy"),
         (
-            {"detail": [{"msg": "Could not detect face in the image", "type": "face_detection_error"}]},
+            {
+                "detail": [
+                    {"msg": "Could not detect face in the image", "type": "face_detection_error"}
+                ]
+            },
             "input",
             "detect face",
         ),
@@ -321,12 +329,16 @@ def test_a_signed_url_shows_in_no_repr_and_no_message():
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(["id", "status", "video", "url", "error", "meta", "usage", "detail", "message"])
-        | st.text(max_size=5),
-        inner,
-        max_size=5,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["id", "status", "video", "url", "error", "meta", "usage", "detail", "message"]
+            )
+            | st.text(max_size=5),
+            inner,
+            max_size=5,
+        )
     ),
     max_leaves=20,
 )

@@ -122,7 +122,9 @@ def test_2500_characters_are_allowed_where_2500_are_documented():
 
 
 def test_tail_image_goes_out_under_the_name_that_the_model_documents():
-    omni = VideoRequest(model="v3-omni-720p", prompt="a", image=PICTURE, tail_image=PICTURE, audio=False)
+    omni = VideoRequest(
+        model="v3-omni-720p", prompt="a", image=PICTURE, tail_image=PICTURE, audio=False
+    )
     o1 = VideoRequest(model="o1", prompt="a", image=PICTURE, tail_image=PICTURE)
     assert omni.payload()["tail_image_url"] == PICTURE
     assert o1.payload()["last_image_url"] == PICTURE
@@ -178,9 +180,10 @@ def test_a_local_picture_travels_as_a_data_uri_and_shows_as_a_hash(tmp_path, png
     assert request.model == "klingai/v2.5-turbo/pro/image-to-video"
     assert request.payload()["image_url"].startswith("data:image/png;base64,")
     assert "base64" not in repr(request)
-    assert request.fingerprint != VideoRequest(
-        model="v2.5-turbo-pro", prompt="a", image=png + b"\0"
-    ).fingerprint
+    assert (
+        request.fingerprint
+        != VideoRequest(model="v2.5-turbo-pro", prompt="a", image=png + b"\0").fingerprint
+    )
 
 
 def test_pictures_inside_lists_and_elements_are_encoded_too(tmp_path, png):

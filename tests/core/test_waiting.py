@@ -59,10 +59,19 @@ class World:
         except StopIteration as done:
             return done.value
 
-    def wait(self, *, elapsed=0.0, timeout=3600.0, patience=None, schedule=None, generation=None):
+    def wait(
+        self,
+        *,
+        elapsed=0.0,
+        timeout=3600.0,
+        patience=None,
+        schedule=None,
+        generation=None,
+        endpoint=ENDPOINT,
+    ):
         return self.run(
             waiting(
-                ENDPOINT,
+                endpoint,
                 generation or Generation(ID, Status.QUEUED),
                 schedule=schedule or Schedule.expecting("v2.5-turbo-pro", 5),
                 now=lambda: self.now,
@@ -219,6 +228,17 @@ def test_progress_is_honest_and_the_odd_status_is_told_once():
     assert world.reports[-1].fraction == 1.0
     assert len([p for p in running if "paused" in p.note]) == 1
     assert ID in str(running[0])
+
+
+def test_a_stand_in_on_loopback_is_asked_early_because_it_may_be_quick():
+    local = Endpoint("http://127.0.0.1:9999", "key")
+    quick = World(lambda t: DONE if t > 2 else says())
+    quick.wait(endpoint=local)
+    assert quick.asked[-1] < 6
+    near, far = (World(lambda t: DONE if t > 170 else says()) for _ in range(2))
+    near.wait(endpoint=local)
+    far.wait()
+    assert len(near.asked) <= len(far.asked) + 4
 
 
 def test_a_fixed_interval_is_kept_with_jitter():
