@@ -6,12 +6,11 @@ It answers Range requests and refuses, and counts, every API key that is sent to
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from aiohttp import web
 
-from kling_integrations.sandbox.faults import Fault, FaultBoard
-from kling_integrations.sandbox.jobs import Job, Records
+from kling_integrations.sandbox.faults import Fault
 from kling_integrations.sandbox.misbehave import (
     ELSEWHERE,
     MARK,
@@ -22,20 +21,13 @@ from kling_integrations.sandbox.misbehave import (
     reply,
 )
 from kling_integrations.sandbox.render import RenderStoppedError
-from kling_integrations.sandbox.videos import CDN_PATH, Videos
+from kling_integrations.sandbox.videos import CDN_PATH
+from kling_integrations.sandbox.world import World
 
 
 class Cdn:
-    def __init__(
-        self,
-        videos: Videos,
-        slugs: Mapping[str, Job],
-        records: Records,
-        faults: FaultBoard,
-        log: Callable[[str], None],
-    ) -> None:
-        self.videos, self.slugs, self.records = videos, slugs, records
-        self.faults, self.log = faults, log
+    def __init__(self, world: World) -> None:
+        self.world = world
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -48,42 +40,42 @@ class Cdn:
         """Whether the request carries a key; it has no business here."""
         if "Authorization" not in request.headers:
             return False
-        with self.records.changed:
-            self.records.leaked_keys += 1
-            self.records.changed.notify_all()
-        self.log(f"an API key was sent to {request.path}: refused")
+        with self.world.records.changed:
+            self.world.records.leaked_keys += 1
+            self.world.records.changed.notify_all()
+        self.world.log(f"an API key was sent to {request.path}: refused")
         return True
 
     async def elsewhere(self, request: web.Request) -> web.Response:
         """Where redirects lead: nobody may bring a key along."""
         self._leak(request)
-        self.records.count("elsewhere")
+        self.world.records.count("elsewhere")
         return reply(404, "SANDBOX: nothing is here", content_type="text/plain")
 
     async def download(self, request: web.Request) -> web.StreamResponse:
-        self.records.count("download")
+        self.world.records.count("download")
         if self._leak(request):
             return error(request, 400, "Only one way of authorization is allowed.", style="html")
         name = request.match_info["name"]
-        job = self.slugs.get(name.removesuffix(".mp4"))
+        job = self.world.slugs.get(name.removesuffix(".mp4"))
         if job is None:
             return error(request, 404, style="html")
-        fault = self.faults.take("download", job.prompt)
+        fault = self.world.faults.take("download", job.prompt)
         if fault is not None:
-            self.log(f"fault at download: {fault.kind}")
+            self.world.log(f"fault at download: {fault.kind}")
             if fault.kind == "expired":
                 return error(request, 403, style="html")
             if (spoilt := await anywhere(request, fault, {})) is not None:
                 return spoilt
-        if not self.videos.allows(name, request.query):
+        if not self.world.videos.allows(name, request.query):
             return error(request, 403, style="html")
         try:
-            data = await self.videos.bytes_of(job)
+            data = await self.world.videos.bytes_of(job)
         except RenderStoppedError:
             return Raw()
         except ImportError as missing:
             hint = f"{missing}: pip install 'kling-integrations[sandbox]'"
-            self.log(f"no video can be rendered: {hint}")
+            self.world.log(f"no video can be rendered: {hint}")
             return error(request, 500, hint)
         return await self._send(request, data, fault)
 

@@ -14,13 +14,17 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
+from kling_integrations.sandbox.account import Account
 from kling_integrations.sandbox.cdn import Cdn
+from kling_integrations.sandbox.control import Control
 from kling_integrations.sandbox.faults import Fault, FaultBoard
-from kling_integrations.sandbox.gateway import Fail, Gateway, Habits, Seconds
+from kling_integrations.sandbox.generations import Generations
 from kling_integrations.sandbox.jobs import Clock, Job, Post, Records
+from kling_integrations.sandbox.listing import Listing
 from kling_integrations.sandbox.misbehave import error
 from kling_integrations.sandbox.replies import ERAS, FAILURES, Era
 from kling_integrations.sandbox.videos import Videos
+from kling_integrations.sandbox.world import Fail, Habits, Seconds, World
 
 HOST = "127.0.0.1"
 T = TypeVar("T")
@@ -101,18 +105,16 @@ class Sandbox:
         self._board = FaultBoard(rng)
         for fault in faults:
             self._board.arm(fault if isinstance(fault, Fault) else Fault.parse(fault))
-        log = log or (lambda _: None)
         self._videos = Videos(size, fps)
-        self._gateway = Gateway(
+        self._world = World(
             Habits(seconds, fail, era, logs_show_running, unknown_models, balance),
             self.clock,
             self._records,
             self._board,
             self._videos,
             rng,
-            log,
+            log or (lambda _: None),
         )
-        self._cdn = Cdn(self._videos, self._gateway.slugs, self._records, self._board, log)
         self._cdn_host = cdn_host
         self._max_body = max_body
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -187,11 +189,13 @@ class Sandbox:
         sock = _bound(self._wanted_port)
         self._reserved = sock
         self.port = sock.getsockname()[1]
-        self._gateway.base_url = self.base_url
-        self._gateway.cdn_origin = f"http://{self._cdn_host}:{self.port}"
+        self._world.base_url = self.base_url
+        self._world.cdn_origin = f"http://{self._cdn_host}:{self.port}"
+        prefix = f"/sandbox/x{self._speed_text}"
         application = web.Application(client_max_size=self._max_body)
-        application.add_routes(self._gateway.routes(f"/sandbox/x{self._speed_text}"))
-        application.add_routes(self._cdn.routes())
+        for part in (Generations, Account, Listing, Control):
+            application.add_routes(part(self._world).routes(prefix))
+        application.add_routes(Cdn(self._world).routes())
         application.add_routes([web.route("*", "/{rest:.*}", self._nowhere)])
         # Handlers end with their client: a hanging reply must not outlive it.
         self._runner = web.AppRunner(
@@ -304,7 +308,7 @@ class Sandbox:
 
     def snapshot(self) -> dict[str, Any]:
         """The records as JSON, as ``GET {base_url}/_jobs`` gives them."""
-        return self._gateway.snapshot()
+        return Control(self._world).snapshot()
 
     # --- control -------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from urllib.parse import urlencode
 
 from kling_integrations.sandbox import money, render
 from kling_integrations.sandbox.jobs import Job
+from kling_integrations.sandbox.pictures import Scene
 from kling_integrations.sandbox.validation import find_model
 
 CDN_PATH = "/sandbox-cdn"
@@ -90,9 +91,9 @@ class Videos:
         return hmac.new(self._secret, f"{name}?{expiry}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def scene_of(job: Job) -> render.Scene:
+def scene_of(job: Job) -> Scene:
     payload = job.payload
-    return render.Scene(
+    return Scene(
         model=job.model,
         shots=_shots(payload),
         seconds=money.seconds_of(payload),

@@ -13,7 +13,8 @@ import pytest
 import requests
 from PIL import Image
 
-from kling_integrations.sandbox.render import Scene, file_size, render
+from kling_integrations.sandbox.pictures import Scene
+from kling_integrations.sandbox.render import file_size, render
 
 SMALL = {"size": (160, 90), "fps": 8}
 
