@@ -147,7 +147,11 @@ def test_three_bad_polls_of_any_kind_are_outlived(front, sandbox, raccoon, fault
     options = {"retry_after": 1} if fault == "429" else {}
     sandbox.fault("poll", fault, times=3, **options)
     seen = []
-    done = front.run(sandbox.base_url, "generate", raccoon, on_update=seen.append)
+    # Making a bomb takes the sandbox half a second, which is ten minutes at its speed.
+    patience = Patience(outage=1e6, first=0.01, most=0.02)
+    done = front.run(
+        sandbox.base_url, "generate", raccoon, on_update=seen.append, patience=patience
+    )
     assert done.status is Status.COMPLETED
     assert done.id in sandbox.jobs
     assert len(sandbox.posts) == 1
