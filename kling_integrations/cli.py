@@ -1,0 +1,237 @@
+"""The shell's front of the commands: a live line on a terminal, plain lines elsewhere.
+
+The answer goes to stdout (a path, an id, a table; with ``--json`` one JSON object), everything
+else to stderr. Nobody sees a traceback for a mistake of their own or of the gateway.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .commands import Console, advanced, exit_code, failure, parser, run
+from .commands.console import clean, cut, size
+from .commands.outcome import BROKEN_PIPE, DONE
+from .core.client import INTERRUPT_GRACE
+from .core.errors import KlingError, KlingWarning, StoppedWaiting
+from .core.generation import Status
+from .core.waiting import Progress, minutes
+
+if TYPE_CHECKING:
+    from .commands.console import OnUpdate
+    from .core.settings import Clock
+
+_BAR = 20  # columns
+_OFTEN, _SELDOM = 0.2, 1.0  # seconds between two redraws
+
+
+class Terminal(Console):
+    """A console with one line at the bottom that is drawn anew while something is waited for."""
+
+    def __init__(self, out: TextIO, err: TextIO, *, as_json: bool = False) -> None:
+        super().__init__(out, err, as_json=as_json)
+        self._lock = threading.RLock()
+        self._live: Callable[[], str] | None = None
+        self._drawn = False
+        self._noted: set[str] = set()
+        encoding = (getattr(err, "encoding", None) or "ascii").lower()
+        self._full, self._empty = ("█", "░") if "utf" in encoding else ("#", "-")
+        self.width = shutil.get_terminal_size().columns if out.isatty() else None
+
+    def note(self, text: str) -> None:
+        with self._lock:
+            self._erase()
+            super().note(text)
+            self._draw()
+
+    def say(self, text: str) -> None:
+        with self._lock:
+            self._erase()
+            super().say(text)
+            self._draw()
+
+    @contextmanager
+    def submitting(self) -> Iterator[None]:
+        began = time.monotonic()
+        line = self._living(lambda: f"submitting  {minutes(time.monotonic() - began)}", _SELDOM)
+        with told_about_interrupts(self), line:
+            yield
+
+    @contextmanager
+    def watching(self, clock: Clock) -> Iterator[OnUpdate]:
+        last: tuple[Progress, float] | None = None
+
+        def update(progress: Progress) -> None:
+            nonlocal last
+            last = progress, clock.now()
+            if progress.note and progress.note not in self._noted:
+                self._noted.add(progress.note)
+                self.note(progress.note)
+            with self._lock:
+                self._erase()
+                self._draw()
+
+        def line() -> str:
+            return "" if last is None else self._line(advanced(last[0], clock.now() - last[1]))
+
+        with self._living(line, max(_OFTEN, clock.real(_SELDOM))):
+            yield update
+
+    def _line(self, progress: Progress) -> str:
+        """``generating  0:42 of about 2:50  █████░░░░  24 %  id``, in the width that there is."""
+        word = "running" if progress.status is Status.UNKNOWN else progress.status.value
+        usual = minutes(progress.expected)
+        late = progress.elapsed > progress.expected
+        time_ = (
+            f"{minutes(progress.elapsed)}{f', usually {usual}' if late else f' of about {usual}'}"
+        )
+        done = min(_BAR, int(progress.fraction * _BAR))
+        bar = self._full * done + self._empty * (_BAR - done)
+        return f"{word:<10}  {time_}  {bar} {progress.fraction:4.0%}  {progress.id}"
+
+    def transfer(self, received: int, total: int | None) -> None:
+        of = f" of {size(total)}" if total else ""
+        with self._lock:
+            self._live = lambda: f"saving  {size(received)}{of}"
+            self._erase()
+            self._draw()
+            self._live = None  # the next words erase it
+
+    @contextmanager
+    def _living(self, line: Callable[[], str], interval: float) -> Iterator[None]:
+        over = threading.Event()
+
+        def redraw() -> None:
+            while not over.wait(interval):
+                with self._lock, suppress(OSError, ValueError):
+                    if not over.is_set():
+                        self._erase()
+                        self._draw()
+
+        with self._lock:
+            self._live = line
+            self._draw()
+        thread = threading.Thread(target=redraw, name="kling-line", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            with self._lock, suppress(OSError, ValueError):
+                self._live = None
+                self._erase()
+
+    def _draw(self) -> None:
+        text = clean(self._live()) if self._live else ""
+        if text:
+            self.err.write(cut(text, shutil.get_terminal_size().columns - 1))
+            self.err.flush()
+            self._drawn = True
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self.err.write("\r\x1b[K")
+            self.err.flush()
+            self._drawn = False
+
+
+class Lines(Console):
+    """Plain lines, for pipes, files and logs."""
+
+    def submitting(self) -> AbstractContextManager[None]:
+        return told_about_interrupts(self)
+
+
+@contextmanager
+def told_about_interrupts(console: Console) -> Iterator[None]:
+    """While a POST is under way, Ctrl-C first waits for its reply: who presses it should know."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        with suppress(OSError, RuntimeError):  # in the middle of another write
+            console.note(
+                f"\nInterrupted while submitting: waiting up to {INTERRUPT_GRACE:.0f} s for the "
+                "reply, which holds the id. Ctrl-C again leaves at once."
+            )
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, tell)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line; returns its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    before_dashes = words[: words.index("--")] if "--" in words else words
+    debug = "--debug" in before_dashes
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    console = console_for("--json" in before_dashes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", KlingWarning)
+        _show_warnings(console)
+        try:
+            return run(parser().parse_args(words), console)
+        except SystemExit as leaving:  # -h
+            return leaving.code if isinstance(leaving.code, int) else DONE
+        except BrokenPipeError:
+            # Whoever read our output has seen enough. Python would complain about it at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the end of the line)
+            if debug:
+                traceback.print_exc()
+            return _tell(error, console, debug)
+
+
+def _tell(error: BaseException, console: Console, debug: bool) -> int:
+    code = exit_code(error)
+    if isinstance(error, StoppedWaiting):
+        console.note(f"\n{error}")
+    elif isinstance(error, KeyboardInterrupt):
+        console.note("\nInterrupted. What is running: kling jobs")
+    elif isinstance(error, KlingError | OSError):
+        console.note(f"kling: {error}")
+    else:
+        console.note(f"kling: a mistake in this program: {type(error).__name__}: {error}")
+        if not debug:
+            console.note("  With --debug it shows where. What is running: kling jobs")
+    with suppress(BrokenPipeError):
+        console.result(failure(error))
+    return code
+
+
+def _show_warnings(console: Console) -> None:
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        if issubclass(category, KlingWarning):
+            console.note(f"Note: {message}")
+        else:
+            usual(message, category, *where)
+
+    warnings.showwarning = show  # type: ignore[assignment]
+
+
+def console_for(as_json: bool) -> Console:
+    """A live line where there is a terminal to draw it on."""
+    live = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return (Terminal if live else Lines)(sys.stdout, sys.stderr, as_json=as_json)

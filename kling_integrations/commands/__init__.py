@@ -1,0 +1,25 @@
+"""The one grammar behind ``kling …`` in a shell and ``%kling …`` in a notebook.
+
+A front door parses a line with ``parser()``, hands the result to ``run`` together with the
+``Console`` it offers, and shows what is raised: every mistake of a user or of the gateway is a
+KlingError, and an interrupt is StoppedWaiting. ``exit_code`` says what a shell should be told.
+"""
+
+from __future__ import annotations
+
+from .console import Console, advanced
+from .grammar import Parser, UsageError, generation_arguments, parser, request_from, run
+from .outcome import exit_code, failure
+
+__all__ = [
+    "Console",
+    "Parser",
+    "UsageError",
+    "advanced",
+    "exit_code",
+    "failure",
+    "generation_arguments",
+    "parser",
+    "request_from",
+    "run",
+]

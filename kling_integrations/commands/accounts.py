@@ -1,0 +1,204 @@
+"""Commands about models and money: models, cost, balance."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from ..core import catalog, cost, settings
+from ..core.catalog import Model, Parameter
+from ..core.waiting import minutes
+from . import access, outcome
+from .console import money
+from .grammar import UsageError, generation_arguments, request_from
+from .grammar import command as subcommand
+
+if TYPE_CHECKING:
+    from .console import Console
+
+
+def add(commands: Any) -> None:
+    models = subcommand(
+        commands,
+        "models",
+        models_,
+        "the documented models, or all about one of them",
+        stray="Put words with spaces in quotes.",
+    )
+    models.add_argument("filter", metavar="FILTER", nargs="?", default="", help="part of a name")
+
+    price = subcommand(
+        commands,
+        "cost",
+        cost_,
+        "what a generation is expected to cost, by the gateway's price list",
+    )
+    price.add_argument("prompt", metavar="PROMPT", nargs="?", help="does not matter for the price")
+    generation_arguments(price)
+
+    subcommand(commands, "balance", balance, "what is left on the account")
+
+
+# --- models ----------------------------------------------------------------------------------
+
+
+def models_(args: argparse.Namespace, console: Console) -> int:
+    found = _matching(args.filter)
+    if not found:
+        advice = catalog.did_you_mean(args.filter)
+        raise UsageError(f"No documented model fits {args.filter!r}.{advice}")
+    if args.filter and len({model.alias for model in found}) == 1:
+        for model in found:
+            _describe(model, console)
+    else:
+        rows = [
+            (
+                model.alias,
+                model.task,
+                _values(model, "duration", " s") if model.output == "video" else "no video",
+                "yes" if "generate_audio" in model.parameters else "",
+                _usual(model),
+                _values(model, "aspect_ratio"),
+                model.id,
+            )
+            for model in found
+        ]
+        console.table(rows, ("MODEL", "TASK", "LENGTH", "AUDIO", "USUALLY", "ASPECT", "ID"))
+        console.note(
+            "\nMODEL or ID go after -m; an image makes it image-to-video by itself. "
+            "All about one: kling models MODEL"
+        )
+    console.result({"models": [_as_json(model) for model in found]})
+    return outcome.DONE
+
+
+def _matching(words: str) -> list[Model]:
+    """What a word means, exactly, else what contains it; the newest models last."""
+    named = catalog.candidates(words) if words else ()
+    exact = [model for model in named if words.lower() in (model.id, model.alias, *model.spellings)]
+    parts = words.lower().split()
+    return exact or [
+        model
+        for model in catalog.models()
+        if all(part in f"{model.alias} {model.task} {model.id}" for part in parts)
+    ]
+
+
+def _values(model: Model, name: str, unit: str = "") -> str:
+    parameter = model.parameters.get(name)
+    if parameter is None:
+        return ""
+    if parameter.enum:
+        values = [str(value) for value in parameter.enum]
+        # 3, 4, … 15 reads better as a range.
+        if len(values) > 4 and values[0].isdecimal():
+            return f"{values[0]}-{values[-1]}{unit}"
+        return f"{', '.join(values)}{unit}"
+    if parameter.minimum is not None:
+        return f"{parameter.minimum:g}-{parameter.maximum:g}{unit}"
+    return ""
+
+
+def _usual(model: Model) -> str:
+    expected = model.expected_seconds()
+    return minutes(expected) if expected else ""
+
+
+def _describe(model: Model, console: Console) -> None:
+    other = f" (also {', '.join(model.spellings)})" if model.spellings else ""
+    console.say(f"{model.id}{other}")
+    console.say(f"  alias {model.alias}, {model.task}{', deprecated' if model.deprecated else ''}")
+    if usual := _usual(model):
+        console.say(f"  takes about {usual} in the documentation's sample")
+    for line in _parameters(model):
+        console.say(f"  {line}")
+    console.say("")
+
+
+def _parameters(model: Model) -> list[str]:
+    from .console import columns
+
+    rows = [
+        (
+            name,
+            "required" if parameter.required else "",
+            _takes(parameter),
+            "" if parameter.default is None else f"default {parameter.default}",
+        )
+        for name, parameter in model.parameters.items()
+    ]
+    return columns(rows, ("", "", "", ""))[1:] if rows else []
+
+
+def _takes(parameter: Parameter) -> str:
+    if parameter.enum:
+        most = 8
+        values = [str(value) for value in parameter.enum[:most]]
+        more = len(parameter.enum) - most
+        return ", ".join(values) + (f" and {more} more" if more > 0 else "")
+    if parameter.minimum is not None:
+        return f"{parameter.type}, {parameter.minimum:g} to {parameter.maximum:g}"
+    if parameter.max_length:
+        return f"{parameter.type}, up to {parameter.max_length:,} characters"
+    return parameter.type
+
+
+def _as_json(model: Model) -> dict[str, Any]:
+    return {
+        "id": model.id,
+        "alias": model.alias,
+        "other_names": list(model.spellings),
+        "task": model.task,
+        "output": model.output,
+        "deprecated": model.deprecated,
+        "parameters": sorted(model.parameters),
+        "expected_seconds": model.expected_seconds(),
+    }
+
+
+# --- money -----------------------------------------------------------------------------------
+
+
+def cost_(args: argparse.Namespace, console: Console) -> int:
+    request = request_from(args, args.prompt or "a price", image=_stand_in(args))
+    with access.connect(args) as client:
+        expected = cost.explain(request, client.prices(request.model))
+    length = f" for {request.duration} s" if request.duration else ""
+    sandbox = " (play money of the sandbox)" if client.is_sandbox and expected.usd else ""
+    console.say(f"{request.model}{length}: {_sum(expected)}{sandbox}")
+    console.result(
+        {
+            "model": request.model,
+            "duration": request.duration,
+            "expected_usd": expected.usd,
+            "reason": expected.reason or None,
+            "sandbox": client.is_sandbox,
+        }
+    )
+    return outcome.DONE
+
+
+def _sum(expected: cost.Estimate) -> str:
+    return str(expected) if expected.usd is None else money(expected.usd)
+
+
+def _stand_in(args: argparse.Namespace) -> str | None:
+    """An address in place of a required image: a price needs none."""
+    named = catalog.candidates(args.model or catalog.DEFAULT_MODEL)
+    image = named[0].parameters.get("image_url") if len(named) == 1 else None
+    needed = image is not None and image.required and args.image is None
+    return "https://example.com/image.png" if needed else None
+
+
+def balance(args: argparse.Namespace, console: Console) -> int:
+    with access.connect(args) as client:
+        answer = client.balance()
+        sandbox = settings.is_sandbox(client.endpoint.base_url)
+    amount, currency = answer.get("current_balance"), answer.get("currency") or "USD"
+    if isinstance(amount, int | float) and not isinstance(amount, bool):
+        shown = f"${amount:,.2f}" if currency == "USD" else f"{amount:,.2f} {currency}"
+    else:
+        shown = "unknown: the gateway does not say"
+    console.say(shown + (" (play money of the sandbox)" if sandbox else ""))
+    console.result({"current_balance": amount, "currency": currency, "sandbox": sandbox})
+    return outcome.DONE

@@ -1,0 +1,125 @@
+"""From a finished generation to a file: where it goes, and what must not be lost on the way."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core import download
+from ..core.download import Saved
+from ..core.errors import InvalidRequestError, StoppedWaiting, command
+from ..core.generation import Generation
+
+if TYPE_CHECKING:
+    from ..core.client import KlingClient
+    from ..core.ledger import Ledger
+    from .console import Console
+
+
+def out_argument(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="file or folder of the video (default: here, named after the prompt)",
+    )
+
+
+def check_out(out: str | None) -> None:
+    """Raises InvalidRequestError for a place that cannot be written: before anything is paid."""
+    try:
+        path = Path(out or ".").expanduser()
+        folder = (
+            path if out is None or out.endswith(("/", os.sep)) or path.is_dir() else path.parent
+        )
+        while not folder.exists():  # it will be made when there is something to put into it
+            folder = folder.parent
+    except (OSError, ValueError, RuntimeError) as trouble:
+        raise InvalidRequestError(f"--out {out!r} is no place for a file: {trouble}.") from None
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InvalidRequestError(
+            f"The video could not be saved: {folder} is not a folder that can be written. "
+            "Nothing was submitted.",
+            hint="Name another place with --out.",
+        )
+
+
+def deliver(
+    client: KlingClient,
+    ledger: Ledger | None,
+    generation: Generation,
+    out: str | None,
+    prompt: str | None,
+    console: Console,
+) -> Saved:
+    """The video as a file: what is already on this disk is copied or left, never fetched again.
+
+    Raises DownloadError, and StoppedWaiting on an interrupt.
+    """
+    base_url = client.endpoint.base_url
+    entry = ledger.entry(base_url, generation.id) if ledger else None
+    have = entry.saved_path if entry else None
+    if entry and have and out is None:
+        return Saved(have, entry.size or 0, entry.sha256 or "", None)
+    target = download.resolve_target(
+        out, file_name=None, generation_id=generation.id, prompt=prompt
+    )
+    if entry and have and _is_same(have, target):
+        return Saved(have, entry.size or 0, entry.sha256 or "", None)
+    if ledger:
+        _keep_aside(ledger, target, generation.id, console)
+    if entry and have and _copy(have, target, entry.sha256):
+        return Saved(target, entry.size or 0, entry.sha256 or "", None)
+    try:
+        return client.save(generation, target, clock=client.clock, progress=console.transfer)
+    except KeyboardInterrupt:
+        stopped = StoppedWaiting(generation.id)
+        again = command("download", generation.id)
+        stopped.args = (f"Stopped saving. The video is kept.\n  Go on with: {again}",)
+        raise stopped from None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _copy(source: Path, target: Path, sha256: str | None) -> bool:
+    """Whether the target is now a copy of the file that was downloaded then."""
+    part = target.with_name(f".{target.name[:60]}.{secrets.token_hex(8)}.part")
+    try:
+        shutil.copyfile(source, part)
+        with part.open("rb") as file:
+            same = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        if same:
+            os.replace(part, target)
+        return same
+    except OSError:
+        return False  # the download will say what is wrong with the disk
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def _keep_aside(ledger: Ledger, target: Path, generation_id: str, console: Console) -> None:
+    """Another paid video that lies where this one shall go moves out of the way."""
+    for entry in ledger.at(target):
+        other = entry.generation_id
+        if other is None or other == generation_id or entry.saved_path is None:
+            continue
+        tag = hashlib.sha256(other.encode()).hexdigest()[:8]
+        aside = target.with_name(f"{target.stem}_{tag}{target.suffix}")
+        with suppress(OSError):
+            os.replace(target, aside)
+            saved = Saved(aside, entry.size or 0, entry.sha256 or "", None)
+            ledger.saved(entry.base_url, other, saved)
+            console.note(f"{target} was the video of another generation: kept as {aside}")
+        return
