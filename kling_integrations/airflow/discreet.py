@@ -29,9 +29,7 @@ class Discreet:
         return shown(instance.__dict__.get(self._name))
 
     def __set__(self, instance: Any, value: Any) -> None:
-        held = instance.__dict__.get(self._name)
-        if held is None or value != shown(held):
-            instance.__dict__[self._name] = value
+        instance.__dict__[self._name] = _restored(value, instance.__dict__.get(self._name))
 
     @staticmethod
     def value(instance: Any, name: str) -> Any:
@@ -48,6 +46,15 @@ def shown(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [shown(inner) for inner in value]
     return value
+
+
+def _restored(value: Any, held: Any) -> Any:
+    """``value`` with what was held wherever it is only what was shown of that."""
+    if isinstance(value, dict) and isinstance(held, dict):
+        return {key: _restored(inner, held.get(key)) for key, inner in value.items()}
+    if isinstance(value, list) and isinstance(held, list | tuple) and len(value) == len(held):
+        return [_restored(inner, old) for inner, old in zip(value, held, strict=True)]
+    return held if held is not None and value == shown(held) else value
 
 
 def _has_template(text: str) -> bool:

@@ -23,6 +23,8 @@ from ..core.errors import (
     GenerationNotFoundError,
     InvalidRequestError,
     KlingError,
+    RateLimitedError,
+    ServerError,
     SubmissionUncertainError,
     WaitTimeoutError,
 )
@@ -174,6 +176,7 @@ class KlingVideoOperator(BaseOperator):
 
     def _execute(self, context: Context, client: KlingClient) -> dict[str, Any]:
         request = self._request()
+        schedule = self._schedule(request)
         shelf = self._shelf(context)
         generation = self._attach_or_submit(context, client, request, shelf)
         self._generation_id = generation.id
@@ -183,8 +186,7 @@ class KlingVideoOperator(BaseOperator):
         if not self.wait_for_completion:
             return manifest(generation, base_url=client.endpoint.base_url, model=request.model)
         if not generation.is_terminal and shelf.found:
-            generation = client.get(generation.id)
-        schedule = self._schedule(request)
+            generation = self._glance(client, generation)
         last_look = end_time(self, context, kept.since, client)
         submitted_at = kept.record.created_at
         if generation.is_terminal and (generation.video or generation.error):
@@ -347,6 +349,14 @@ class KlingVideoOperator(BaseOperator):
             raise
         self.log.info("Expected to cost %s (at most $%.2f).", expected, limit)
 
+    def _glance(self, client: KlingClient, generation: Generation) -> Generation:
+        """One look before waiting. Trouble is for the wait to outlive, not for a retry."""
+        try:
+            return client.get(generation.id)
+        except (GenerationNotFoundError, RateLimitedError, ServerError) as error:
+            self.log.info("%s Waiting all the same.", error.message)
+            return generation
+
     # --- waiting -------------------------------------------------------------------------------
 
     def _defer(
@@ -423,26 +433,27 @@ class KlingVideoOperator(BaseOperator):
     # --- small things --------------------------------------------------------------------------
 
     def _request(self) -> VideoRequest:
-        held = {name: Discreet.value(self, name) for name in ("parameters", "extra")}
-        for name, value in held.items():
-            if value is not None and not isinstance(value, Mapping):
+        parameters = Discreet.value(self, "parameters") or {}
+        extra = Discreet.value(self, "extra")
+        for name, value in {"parameters": parameters, "extra": extra or {}}.items():
+            if not isinstance(value, Mapping):
                 raise InvalidRequestError(f"{name} is a dictionary, not {type(value).__name__}.")
-        try:
-            return VideoRequest(
-                model=self.model,
-                prompt=self.prompt,
-                duration=_given(self.duration),
-                aspect_ratio=_given(self.aspect_ratio),
-                negative_prompt=_given(self.negative_prompt),
-                cfg_scale=_given(self.cfg_scale),
-                image=_picture(Discreet.value(self, "image")),
-                tail_image=_picture(Discreet.value(self, "tail_image")),
-                audio=_given(self.audio),
-                extra=held["extra"],
-                **(held["parameters"] or {}),
-            )
-        except TypeError as error:  # a parameter that is named twice, or by no word
-            raise InvalidRequestError(f"The parameters do not fit: {error}.") from None
+        arguments = {
+            "model": self.model,
+            "prompt": self.prompt,
+            "duration": _given(self.duration),
+            "aspect_ratio": _given(self.aspect_ratio),
+            "negative_prompt": _given(self.negative_prompt),
+            "cfg_scale": _given(self.cfg_scale),
+            "image": _picture(Discreet.value(self, "image")),
+            "tail_image": _picture(Discreet.value(self, "tail_image")),
+            "audio": _given(self.audio),
+            "extra": extra,
+        }
+        given = {name: value for name, value in arguments.items() if value is not None}
+        if twice := given.keys() & parameters.keys():
+            raise InvalidRequestError(f"Given twice, once in parameters: {', '.join(twice)}.")
+        return VideoRequest(**given, **parameters)
 
     def _shelf(self, context: Context) -> Shelf:
         store = context.get("task_state_store") if self.durable else None

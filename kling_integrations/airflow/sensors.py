@@ -113,7 +113,7 @@ class KlingVideoSensor(BaseSensorOperator):
                 generation_id, self.kling_conn_id, minutes(float(self.timeout))
             ) from None
 
-    def _defer(self, context: Context, client: KlingClient) -> dict[str, Any]:
+    def _defer(self, context: Context, client: KlingClient) -> dict[str, Any]:  # noqa: RET503 (defer raises)
         generation_id, model = self._named()
         self._announce(context, client, generation_id)
         generation = self._look(context, client, generation_id)

@@ -7,6 +7,7 @@ and file descriptors; this one is counted, and closed when the last trigger leav
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from .hooks import Access, access_async
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from ..core.async_client import AsyncKlingClient
@@ -36,6 +39,7 @@ async def shared_client(kling_conn_id: str) -> AsyncIterator[AsyncKlingClient]:
     shared = clients.get(access)
     if shared is None:
         shared = clients[access] = _Shared(access.async_client())
+        log.info("One session for all that wait through the connection %s.", kling_conn_id)
     shared.users += 1
     try:
         yield shared.client

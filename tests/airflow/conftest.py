@@ -1,0 +1,170 @@
+"""One attempt of a task after the other, with the sandbox as the gateway and no Airflow running.
+
+What surrounds an attempt (its context, the task state store, the trip of a trigger through JSON)
+is stood in for; tests/airflow_e2e runs the same through a real scheduler and triggerer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+# Before the first import of airflow, which makes its home and reads its settings then.
+_home = tempfile.TemporaryDirectory(prefix="kling-airflow-unit-")
+os.environ["AIRFLOW_HOME"] = _home.name
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "True"
+
+from airflow.providers.common.compat.sdk import TaskDeferred  # noqa: E402
+
+from kling_integrations.sandbox import Sandbox  # noqa: E402
+
+CONNECTION = "AIRFLOW_CONN_KLING_DEFAULT"
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``connect(sandbox, key=…)`` sets the default connection."""
+
+    def to(sandbox: Sandbox, key: str = "sandbox") -> None:
+        connection = {"conn_type": "kling", "password": key, "host": sandbox.base_url}
+        monkeypatch.setenv(CONNECTION, json.dumps(connection))
+
+    return to
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """What was logged so far: newer Airflows log by structlog to the terminal, older ones not."""
+    caplog.set_level(logging.DEBUG)
+    heard: list[str] = []
+
+    def all_of_it() -> str:
+        heard.append("".join(capfd.readouterr()))
+        return "".join(heard) + caplog.text
+
+    return all_of_it
+
+
+class Gateway(Sandbox):
+    """A generation takes 60 of its seconds, a tenth of one here, and ends well: as set."""
+
+    seconds: float = 60
+    fails: str | None = None
+
+    def __init__(self) -> None:
+        super().__init__(
+            speed=600,
+            seconds=lambda model, payload: self.seconds,
+            fail=lambda model, payload: self.fails,
+            size=(160, 90),
+            fps=4,
+            seed=1,
+        )
+
+
+@pytest.fixture
+def sandbox(connect: Callable[..., None]) -> Iterator[Gateway]:
+    with Gateway() as gateway:
+        connect(gateway)
+        yield gateway
+
+
+class Store:
+    """The task state store: JSON values by key."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, str] = {}
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return json.loads(self.rows[key]) if key in self.rows else default
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        self.rows[key] = json.dumps(value)
+
+
+class Events(dict[Any, Any]):
+    """``outlet_events``: an accessor per outlet."""
+
+    def __missing__(self, key: Any) -> Any:
+        added: list[Any] = []
+        self[key] = SimpleNamespace(
+            extra={}, added=added, add=lambda asset, extra: added.append((asset, extra))
+        )
+        return self[key]
+
+
+class Task:
+    """The attempts of one task instance: ``make`` gives its operator anew each time."""
+
+    def __init__(self, make: Callable[[], Any], store: Any = "new", retries: int = 0) -> None:
+        self.make = make
+        self.store = Store() if store == "new" else store
+        self.max_tries = retries
+        self.tries = 0
+        self.xcom: dict[str, Any] = {}
+        self.outlet_events = Events()
+        self.trigger: Any = None
+
+    def context(self) -> dict[str, Any]:
+        ti = SimpleNamespace(
+            max_tries=self.max_tries,
+            try_number=self.tries,
+            start_date=self.started,
+            xcom_push=lambda key, value: self.xcom.update({key: json.loads(json.dumps(value))}),
+            get_first_reschedule_date=lambda context: None,
+        )
+        context = {"ti": ti, "outlet_events": self.outlet_events}
+        if self.store is not None:
+            context["task_state_store"] = self.store
+        return context
+
+    def start(self) -> Any:
+        """An attempt up to its end or its deferral, which is returned then."""
+        self.tries += 1
+        self.started = datetime.now(UTC)
+        try:
+            return self.make().execute(self.context())
+        except TaskDeferred as deferred:
+            self.deferred = deferred
+            # Through JSON and a new instance, as between a worker and the triggerer.
+            path, kwargs = deferred.trigger.serialize()
+            module, _, name = path.rpartition(".")
+            self.trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
+            return deferred
+
+    def resume(self, event: Any = None) -> Any:
+        """The triggerer's part (unless its ``event`` is given), then the worker's again."""
+        event = event or asyncio.run(events_of(self.trigger))[0]
+        self.event = json.loads(json.dumps(event))
+        return self.make().resume_execution(
+            self.deferred.method_name, {"event": self.event}, self.context()
+        )
+
+    def run(self) -> Any:
+        """A whole attempt."""
+        result = self.start()
+        return self.resume() if isinstance(result, TaskDeferred) else result
+
+    def clear(self) -> None:
+        """As Airflow does when a user clears the task."""
+        self.max_tries = self.tries + self.max_tries
+
+
+async def events_of(trigger: Any) -> list[Any]:
+    return [event.payload async for event in trigger.run()]
+
+
+@pytest.fixture
+def task() -> Callable[..., Task]:
+    return Task
