@@ -1,0 +1,176 @@
+"""The comparison grid: a shared prompt once, what differs under each player, all in step.
+
+Static HTML like a card. One click plays all, where the notebook is trusted; elsewhere each player
+plays by itself.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from ..commands.console import money
+from . import cards
+from .job import Phase
+
+if TYPE_CHECKING:
+    from .job import Job
+    from .result import KlingVideo
+
+
+def _others(when: str, do: str) -> str:
+    """Script of a player: what the others in its grid do when ``when`` holds for them (``v``)."""
+    players = "this.closest('.kling-grid').querySelectorAll('video')"
+    return escape(f"{players}.forEach(v=>{{if(v!==this&&{when}){{{do}}}}})")
+
+
+# The others follow the one that was clicked. Each script changes only what is not yet as it
+# wants, so the events that it causes end there.
+_SEEK = "v.currentTime=this.currentTime"
+_IN_STEP = (
+    f' onplay="{_others("v.paused", _SEEK + ";v.play()")}"'
+    f' onpause="{_others("!this.ended&&!v.paused", "v.pause()")}"'
+    f' onseeked="{_others("Math.abs(v.currentTime-this.currentTime)>.3", _SEEK)}"'
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of a grid: a video, or a job on its way to one."""
+
+    differs: Mapping[str, str] = field(default_factory=dict)
+    job: Job | None = None
+    video: KlingVideo | None = None
+
+    @property
+    def shown(self) -> KlingVideo | None:
+        return self.video or (self.job.video if self.job else None)
+
+
+def grid(
+    cells: Sequence[Cell],
+    *,
+    prompt: str | None = None,
+    total: str = "",
+    width: int | None = None,
+    embed: str | None = None,
+    columns: int | None = None,
+) -> cards.Bundle:
+    """``total`` is a line on the whole, such as its cost."""
+    columns = columns or _columns(len(cells))
+    narrow = max(160, (width or 2 * cards._option("width")) // columns)
+    sandbox = any((c.shown or c.job).sandbox for c in cells if c.shown or c.job)  # type: ignore[union-attr]
+    head = f"{cards._badge(sandbox)}{cards._prompt(prompt)}"
+    html = (
+        f'<div class="kling-grid">{head}<div style="{cards._QUIET}">{escape(total)}</div>'
+        f'<div style="display:grid;grid-template-columns:repeat({columns},minmax(0,{narrow}px));'
+        f'gap:12px;margin-top:6px">'
+        f"{''.join(_place(cell, narrow, embed, prompt) for cell in cells)}</div></div>"
+    )
+    lines = [f"[SANDBOX] {total}" if sandbox else total] if total or sandbox else []
+    for cell in cells:
+        what = repr(cell.shown) if cell.shown else cards.job_line(cell.job) if cell.job else ""
+        lines.append(" · ".join(filter(None, (_label(cell.differs), what))))
+    data = {"text/html": html, "text/plain": "\n".join(lines)}
+    sheet = contact_sheet([c.shown for c in cells if c.shown], columns)
+    if sheet:
+        data["image/jpeg"] = cards._base64(sheet)
+    return data, {"kling": {"generations": [_told(cell) for cell in cells]}}
+
+
+def _place(cell: Cell, width: int, embed: str | None, shared: str | None) -> str:
+    differs = "".join(
+        f'<span style="margin-right:8px"><span style="opacity:.7">{escape(name)}</span> '
+        f"<b>{escape(value)}</b></span>"
+        for name, value in cell.differs.items()
+    )
+    if cell.shown:
+        video = cell.shown
+        own = cards._prompt(video.prompt) if video.prompt != shared else ""
+        body = cards.screen(video, embed=embed, width=width, attributes=_IN_STEP)
+        reused = bool(cell.job and cell.job.reused)
+        facts = cards.facts(video, reused=False) + (" · ♻ reused" if reused else "")
+        foot = f"{escape(facts)} · id <code style='{cards._ID}'>{escape(video.id)}</code>"
+    else:
+        assert cell.job is not None
+        job, own = cell.job, ""
+        if job.prompt != shared:
+            own = cards._prompt(job.prompt)
+        body = (
+            '<div style="aspect-ratio:16/9;border:1px dashed #8888;border-radius:4px;display:flex;'
+            'align-items:center;justify-content:center;text-align:center;padding:8px">'
+            f"<span>{_why(job)}</span></div>"
+        )
+        foot = cards._id(job)
+    return (
+        f'<figure style="margin:0">{body}<figcaption style="line-height:1.45">'
+        f'<div>{differs}</div>{own}<div style="{cards._QUIET}">{foot}</div></figcaption></figure>'
+    )
+
+
+def _why(job: Job) -> str:
+    if job.status is Phase.FAILED:
+        return f"✖ {escape(str(job.error).splitlines()[0][:300])}"
+    sign = "■" if job.status is Phase.STOPPED else "⏳"
+    return f"{sign} {escape(str(job.status))}"
+
+
+def _label(differs: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in differs.items())
+
+
+def _told(cell: Cell) -> dict[str, Any]:
+    if cell.shown:
+        return cell.shown.provenance()
+    return cards._so_far(cell.job) if cell.job else {}
+
+
+def _columns(count: int) -> int:
+    """Two by two reads better than three and one."""
+    return count if count <= 3 else 2 if count == 4 else 3
+
+
+def contact_sheet(videos: Sequence[KlingVideo], columns: int) -> bytes | None:
+    """The posters side by side, for PDF and for viewers without HTML; at most some 40 kB."""
+    posters = [video.poster for video in videos if video.poster]
+    if not posters:
+        return None
+    from PIL import Image
+
+    pictures = [Image.open(io.BytesIO(poster)).convert("RGB") for poster in posters]
+    wide = 720 // columns
+    tall = max(round(wide * picture.height / picture.width) for picture in pictures)
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (wide * min(columns, len(pictures)), tall * rows), "white")
+    for number, picture in enumerate(pictures):
+        picture.thumbnail((wide - 4, tall))
+        sheet.paste(picture, (number % columns * wide, number // columns * tall))
+    data = io.BytesIO()
+    sheet.save(data, "JPEG", quality=60, optimize=True)
+    return data.getvalue()
+
+
+def differences(videos: Sequence[KlingVideo]) -> tuple[str | None, list[dict[str, str]]]:
+    """The prompt that all share (or None), and what tells each of them from the others."""
+    told = [{"model": video.model, "prompt": video.prompt, **video.params} for video in videos]
+    keys = dict.fromkeys(key for each in told for key in each)
+    varied = [key for key in keys if len({str(each.get(key)) for each in told}) > 1]
+    shared = None if "prompt" in varied else videos[0].prompt if videos else None
+    named = [key for key in varied if key != "prompt"]
+    return shared, [{key: str(each.get(key, "default")) for key in named} for each in told]
+
+
+def total_line(cells: Sequence[Cell]) -> str:
+    """``3 of 4 done, 1 failed · $1.50``."""
+    done = [cell.shown for cell in cells if cell.shown]
+    bad = sum(1 for c in cells if c.job and c.job.status is Phase.FAILED)
+    parts = [f"{len(done)} of {len(cells)} done{f', {bad} failed' if bad else ''}"]
+    costs = [video.cost for video in done]
+    if costs and None not in costs:
+        parts.append(money(sum(c for c in costs if c is not None)))
+    if len(done) > 1:
+        parts.append("play one, and all play in step")
+    return " · ".join(parts)
