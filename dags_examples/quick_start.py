@@ -1,0 +1,57 @@
+"""A prompt becomes a video: one task, deferred while the gateway works.
+
+What it shows: KlingVideoOperator with its record of the payment, waiting in the triggerer, and a
+small manifest as the result.
+
+Needs: the connection ``kling_default``. Without a key or money, start the sandbox and point the
+connection at it::
+
+    kling sandbox
+    export AIRFLOW_CONN_KLING_DEFAULT=kling://:sandbox@127.0.0.1:8765/sandbox/x60
+
+To go live, its password is a key from the AI/ML API dashboard, and its host stays empty::
+
+    export AIRFLOW_CONN_KLING_DEFAULT='{"conn_type": "kling", "password": "KEY"}'
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from airflow.sdk import DAG, Param
+
+from kling_integrations.airflow import KlingVideoOperator
+
+OUTPUT = os.environ.get("KLING_DEMO_OUTPUT", str(Path(tempfile.gettempdir()) / "kling"))
+
+with DAG(
+    "kling_quick_start",
+    schedule=None,
+    catchup=False,
+    tags=["kling"],
+    doc_md=__doc__,
+    params={
+        "prompt": Param(
+            "A cheerful white raccoon running through a sequoia forest",
+            type="string",
+            description="What the video should show.",
+        ),
+        "duration": Param(5, enum=[5, 10], description="Seconds of video."),
+        "output": Param(OUTPUT, type="string", description="Folder, or a URI such as s3://…"),
+    },
+) as dag:
+    KlingVideoOperator(
+        task_id="make_video",
+        model="v2.5-turbo-pro",
+        prompt="{{ params.prompt }}",
+        duration="{{ params.duration }}",
+        output_path="{{ params.output }}/{{ run_id | replace(':', '-') }}.mp4",
+        deferrable=True,
+        retries=2,
+        doc_md="Submits once, whatever happens; waits in the triggerer; saves on the worker.",
+    )
+
+if __name__ == "__main__":
+    dag.test()

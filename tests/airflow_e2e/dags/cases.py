@@ -1,0 +1,75 @@
+"""The DAGs of the end-to-end tests: one task each, saved where the test looks."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG, Asset, Param
+
+from kling_integrations.airflow import KlingRetryPolicy, KlingVideoOperator, KlingVideoSensor
+
+OUT = Path(os.environ["KLING_E2E_OUT"])
+
+
+def note_pid(context: Any) -> None:
+    """So that the test can kill exactly this task's process."""
+    (OUT / f"{context['dag'].dag_id}.pid").write_text(str(os.getpid()))
+
+
+COMMON: dict[str, Any] = {
+    "task_id": "video",
+    "prompt": "{{ dag.dag_id }}",
+    "output_path": f"{OUT}/{{{{ dag.dag_id }}}}.mp4",
+    "timeout": 30_000,
+    "retry_delay": timedelta(seconds=1),
+    "on_execute_callback": note_pid,
+}
+
+with DAG("worker", schedule=None):
+    KlingVideoOperator(**COMMON, deferrable=False, retries=1)
+
+with DAG("worker_killed_in_post", schedule=None):
+    KlingVideoOperator(**COMMON, deferrable=False, retries=1)
+
+for name in ("deferred", "triggerer_killed", "outage", "cleared", "marked"):
+    with DAG(name, schedule=None):
+        KlingVideoOperator(**COMMON, deferrable=True, retries=0)
+
+with DAG("download", schedule=None):
+    KlingVideoOperator(
+        **COMMON,
+        deferrable=True,
+        retries=2,
+        retry_policy=KlingRetryPolicy(download=timedelta(seconds=1)),
+        outlets=[Asset("kling_e2e")],
+    )
+
+with DAG("pair", schedule=None):
+    submit = KlingVideoOperator(
+        **{**COMMON, "task_id": "submit", "output_path": None},
+        wait_for_completion=False,
+        retries=0,
+    )
+    KlingVideoSensor(
+        task_id="wait",
+        generation_id=submit.output,
+        output_path=f"{OUT}/pair.mp4",
+        mode="reschedule",
+        poke_interval=40,
+    )
+
+with DAG("follow_up", schedule=[Asset("kling_e2e")]):
+    KlingVideoSensor(
+        task_id="wait",
+        generation_id="{{ triggering_asset_events.values() | first | first | "
+        "attr('extra') | attr('get') ('generation_id') }}",
+        deferrable=True,
+    )
+
+with DAG("fifty", schedule=None, params={"count": Param(50)}):
+    KlingVideoOperator.partial(task_id="video", deferrable=True, retries=0, timeout=60_000).expand(
+        prompt=[f"number {number}" for number in range(50)]
+    )
