@@ -7,41 +7,43 @@ From Python: ``submit``, ``generate`` and ``gallery``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_WITH = "kling"
+if TYPE_CHECKING:
+    from .magics import KlingMagics
+
+_loaded: KlingMagics | None = None
 
 
 def load_ipython_extension(shell: Any) -> None:
     """Adds the magics and the completion; loading again changes nothing."""
-    from . import completion, session
-    from .magics import KlingMagics, help_text
-
-    if session._current is not None and session._current.shell is shell:
+    global _loaded  # noqa: PLW0603 (one kernel, one set of magics)
+    if _loaded is not None and _loaded.shell is shell:
         return
-    magics = KlingMagics(shell)
-    shell.register_magics(magics)
-    # What %%kling? and %kling? show.
-    vars(KlingMagics)["cell"].__doc__ = help_text()
-    vars(KlingMagics)["line"].__doc__ = completion.line_help()
+    from . import completion
+    from .magics import KlingMagics
+
+    _loaded = KlingMagics(shell)
+    _loaded.register()
     completion.install(shell)
-    session.make_current(magics.session)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Takes both away and ends the watcher; generations go on at the gateway."""
-    from . import completion, session
-
-    if session._current is None:
+    global _loaded  # noqa: PLW0603
+    if _loaded is None:
         return
+    from . import completion
+
     completion.uninstall(shell)
-    for kind in ("line", "cell"):
-        shell.magics_manager.magics[kind].pop(_WITH, None)
-    magics = session._current.options
-    if magics in shell.configurables:
-        shell.configurables.remove(magics)
-    session._current.close()
-    session.make_current(None)
+    _loaded.unregister()
+    _loaded.close()
+    _loaded = None
+
+
+def loaded() -> KlingMagics | None:
+    """The magics of this kernel, if they are loaded."""
+    return _loaded
 
 
 def __getattr__(name: str) -> Any:

@@ -22,12 +22,12 @@ from urllib.parse import quote
 from ..commands.console import money, one_line
 from ..core import catalog
 from ..core.waiting import minutes
+from . import loaded
 from .errors import in_notebook
 from .job import Job, Phase
 
 if TYPE_CHECKING:
     from .result import KlingVideo
-    from .session import Session
 
 Bundle = tuple[dict[str, Any], dict[str, Any]]
 
@@ -241,8 +241,8 @@ def source_of(path: Path, embed: str | None = None) -> str | None:
 
 
 def _relative(path: Path) -> str | None:
-    session = _session()
-    folder = session.folder if session else Path.cwd()
+    magics = loaded()
+    folder = magics.folder if magics else Path.cwd()
     try:
         relative = os.path.relpath(path.absolute(), folder)
     except ValueError:  # another drive
@@ -252,8 +252,8 @@ def _relative(path: Path) -> str | None:
 
 
 def _in_colab() -> bool:
-    session = _session()
-    return "google.colab" in str(type(session.shell)) if session else False
+    magics = loaded()
+    return magics is not None and "google.colab" in str(type(magics.shell))
 
 
 def _base64(data: bytes) -> str:
@@ -276,14 +276,7 @@ def _so_far(job: Job) -> dict[str, Any]:
     return {**told, "sandbox": True} if job.sandbox else told
 
 
-def _session() -> Session | None:
-    from . import session
-
-    return session._current
-
-
 def _option(name: str) -> Any:
-    from .session import Options
+    from .session import options
 
-    session = _session()
-    return getattr(session.options if session else Options(), name)
+    return getattr(options(), name)

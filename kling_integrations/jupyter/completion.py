@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..core import catalog
+if TYPE_CHECKING:
+    from ..core.catalog import Model
 
 _LINE = re.compile(r"(?:^|\n)\s*(?:[\w.,\s]+=\s*)?(%%?)kling\b(?P<rest>[^\n]*)$")
 
@@ -62,7 +63,7 @@ def candidates(
 ) -> Iterable[str]:
     """The words that can stand here."""
     from . import line
-    from .magics import cell_parser
+    from .cell import cell_parser
 
     if cell:
         parser: Any = cell_parser()
@@ -125,7 +126,9 @@ def _values(parser: Any, flag: str, before: list[str], names: Mapping[str, Any])
     return list(values)
 
 
-def _chosen(before: list[str]) -> Iterable[catalog.Model]:
+def _chosen(before: list[str]) -> Iterable[Model]:
+    from ..core import catalog
+
     words = before or [catalog.DEFAULT_MODEL]
     for word in words:
         if group := catalog.candidates(word):
@@ -134,6 +137,8 @@ def _chosen(before: list[str]) -> Iterable[catalog.Model]:
 
 
 def _models() -> list[str]:
+    from ..core import catalog
+
     known = [model for model in catalog.models() if model.output == "video"]
     return [*dict.fromkeys(model.alias for model in known), *(model.id for model in known)]
 
@@ -169,16 +174,3 @@ def _ids() -> list[str]:
     except LedgerError:
         return []
     return [entry.generation_id for entry in entries if entry.generation_id]
-
-
-def line_help() -> str:
-    """``%kling?``"""
-    import io
-    from contextlib import redirect_stdout
-
-    from . import line
-
-    text = io.StringIO()
-    with redirect_stdout(text):
-        line.parser().print_help()
-    return text.getvalue()

@@ -12,7 +12,11 @@ from typing import TypeVar
 
 E = TypeVar("E", bound=BaseException)
 
-_SHELL = re.compile(r"(?<![%\w/.-])kling (?=(wait|show|download|recover|history|sandbox)\b)")
+_COMMANDS = (
+    "balance config cost demo download export extend frames generate history jobs models recover "
+    "sandbox show version wait"
+)
+_SHELL = re.compile(rf"(?<![%\w/.-])kling (?=(?:{_COMMANDS.replace(' ', '|')}|-h)\b)")
 short = True  # %config KlingMagics.short_errors
 
 

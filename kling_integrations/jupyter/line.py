@@ -21,7 +21,7 @@ from ..commands.grammar import flag, request_from
 from ..core import settings
 from ..core.errors import InvalidRequestError
 from ..core.ledger import Entry
-from . import errors, result
+from . import cell, errors, result
 from .display import TEXT, GridView, View, choose_ui, out, publish
 from .fill import look_up
 from .grid import Cell, differences
@@ -87,17 +87,21 @@ def subcommands(root: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
     return dict(action.choices)
 
 
-def run(words: Sequence[str], magics: KlingMagics) -> Any:
+def run(text: str, magics: KlingMagics) -> Any:
     """Runs one line. What it returns is what an assignment gets."""
+    words = cell.split(text)
+    if "--raw" not in words:
+        words = cell.filled(magics, words)
     try:
-        args = parser().parse_args(list(words))
+        args = parser().parse_args(words)
     except SystemExit:  # -h has printed its help
         return None
     for name in ("id", "ids"):
         if getattr(args, name, None):
             setattr(args, name, _named(getattr(args, name), magics.shell.user_ns))
     console = NotebookConsole(magics.shell, as_json=flag(args, "json"))
-    own = None if console.as_json else _OWN.get(args.command or "")
+    plain = console.as_json or flag(args, "version")
+    own = None if plain else _OWN.get(args.command or "")
     if own:
         value = own(args, magics, console)
         return value if _assigned(magics.shell) else None
@@ -158,12 +162,12 @@ def _cell_run(args: argparse.Namespace, magics: KlingMagics, variant: Variant) -
         "width": None,
         "yes": True,
     }
-    cell = argparse.Namespace(**{**vars(args), **as_cell})
+    asked = argparse.Namespace(**{**vars(args), **as_cell})
     if args.dry_run:
-        magics._dry_run(cell, [variant])
+        cell.dry_run(magics, asked, [variant])
         return None
-    magics._check_cost(cell, [variant])
-    made = magics._one(cell, variant)
+    cell.check_cost(magics, asked, [variant])
+    made = cell.one(magics, asked, variant)
     return made or magics.shell.user_ns.get("_kling")
 
 
@@ -200,7 +204,7 @@ def _wait(args: argparse.Namespace, magics: KlingMagics, console: NotebookConsol
     if len(jobs) == 1:
         return jobs[0].result()
     if bad:
-        raise magics._batch_error(bad, len(jobs))
+        raise cell.batch_error(bad, len(jobs))
     return [job.result() for job in jobs]
 
 
@@ -342,7 +346,44 @@ def _config(args: argparse.Namespace, magics: KlingMagics, console: NotebookCons
     return None
 
 
+def _status(args: argparse.Namespace, magics: KlingMagics, console: NotebookConsole) -> Any:
+    """What bare ``%kling`` says: where things stand, and the way in."""
+    from ..version import __version__
+
+    base_url = settings.base_url()
+    sandbox = settings.is_sandbox(base_url)
+    key = access.key_variable()
+    session = magics.session
+    running = {entry.generation_id for entry in session.ledger.running(base_url)}
+    running |= {job.id for job in session.watcher.jobs if not job.done()}
+    unclear = [e for e in session.ledger.uncertain(base_url) if e.record.state == "intent"]
+    console.say(f"kling-integrations {__version__}")
+    console.say(f"  gateway  {base_url}{'  (SANDBOX: nothing is real)' if sandbox else ''}")
+    console.say(f"  key      {f'from {key}' if key else 'none needed' if sandbox else 'none'}")
+    console.say(f"  videos   {magics.folder / magics.output_dir}")
+    if running:
+        console.say(f"  running  {len(running)}: %kling jobs, %kling wait")
+    if unclear:
+        console.say(f"  unclear  {len(unclear)} without a known outcome: %kling recover")
+    console.say("")
+    ways = [
+        ("%%kling -d 5 -o clip", "and a prompt below it: a video, and clip holds it"),
+        ("%%kling?", "its flags"),
+        ("%kling models", "what there is"),
+        ("%kling history --grid", "what was made"),
+        ("%kling -h", "everything else"),
+    ]
+    if not key and not sandbox:
+        ways.insert(0, ("%kling sandbox", "try everything without a key or money"))
+        name = settings.KEY_VARIABLES[0]
+        ways.insert(1, (f"%env {name}=…", "for real (better: set before Jupyter starts)"))
+    for way, what in ways:
+        console.say(f"  {way:<24}{what}")
+    return None
+
+
 _OWN: dict[str, Callable[[argparse.Namespace, KlingMagics, NotebookConsole], Any]] = {
+    "": _status,
     "generate": _generate,
     "gen": _generate,
     "extend": _extend,

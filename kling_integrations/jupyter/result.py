@@ -45,7 +45,11 @@ class KlingVideo:
 
     @property
     def cost(self) -> float | None:
-        return self.usage.get("usd_spent")
+        """USD, where the gateway said what it cost."""
+        from ..core import cost
+        from ..core.generation import Usage
+
+        return cost.spent(Usage(**self.usage))
 
     def frame(self, seconds: float) -> Image:
         """The picture shown at ``seconds``."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from ..core.errors import InvalidRequestError, StoppedWaiting
 from ..core.generation import default_file_name
 from ..core.ledger import Ledger
 from ..core.request import VideoRequest
+from . import loaded
 from .job import Job, Phase
 from .result import KlingVideo
 from .watcher import Watcher
@@ -36,12 +36,12 @@ class Options:
 class Session:
     """Made once per kernel. ``options`` is read anew each time: they may change any time."""
 
-    def __init__(self, options: Any = None, shell: Any = None) -> None:
+    def __init__(self, options: Any = None, shell: Any = None, folder: Path | None = None) -> None:
         self.options = options or Options()
         self.shell = shell
+        self.folder = folder or Path.cwd()
         self.ledger = Ledger()
         self.watcher = Watcher(self.ledger, self.options.at_once)
-        self.folder = notebook_folder(shell)
 
     # --- starting --------------------------------------------------------------------------
 
@@ -184,32 +184,16 @@ def _goes_on(ids: Sequence[str], lined_up: int) -> StoppedWaiting:
     return error
 
 
-def notebook_folder(shell: Any) -> Path:
-    """Where the notebook is, as far as its frontend tells, else the current folder.
-
-    Asked when the extension is loaded: users change the folder later, the notebook stays.
-    """
-    told = os.environ.get("JPY_SESSION_NAME") or ""
-    namespace: Mapping[str, Any] = getattr(shell, "user_ns", {})
-    for name in (told, str(namespace.get("__vsc_ipynb_file__", ""))):
-        path = Path(name)
-        if name.endswith(".ipynb") and path.is_absolute() and path.parent.is_dir():
-            return path.parent
-    return Path.cwd()
-
-
-_current: Session | None = None
-
-
 def current() -> Session:
     """The session of this kernel; raises InvalidRequestError before ``%load_ext``."""
-    if _current is None:
+    magics = loaded()
+    if magics is None:
         raise InvalidRequestError(
             "There is no session yet.", hint="Run this first: %load_ext kling_integrations"
         )
-    return _current
+    return magics.session
 
 
-def make_current(session: Session | None) -> None:
-    global _current  # noqa: PLW0603 (one kernel, one session)
-    _current = session
+def options() -> Any:
+    """What the user has set, else the defaults."""
+    return loaded() or Options()
