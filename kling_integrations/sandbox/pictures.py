@@ -50,7 +50,7 @@ class Scene:
     audio: bool = False
 
     def key(self) -> str:
-        """Equal scenes have equal keys (and equal videos)."""
+        """Equal scenes have equal keys."""
         return hashlib.sha256(repr(self).encode("utf-8", "replace")).hexdigest()
 
 
