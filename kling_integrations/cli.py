@@ -181,8 +181,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     before_dashes = words[: words.index("--")] if "--" in words else words
     debug = "--debug" in before_dashes
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by the caller (>&-)
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the end)
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     console = console_for("--json" in before_dashes)
     with warnings.catch_warnings():

@@ -160,7 +160,13 @@ def _as_json(model: Model) -> dict[str, Any]:
 
 
 def cost_(args: argparse.Namespace, console: Console) -> int:
-    request = request_from(args, args.prompt or "a price", image=_stand_in(args))
+    picture = "https://example.com/image.png"  # a price needs to know that there is one, not which
+    request = request_from(
+        args,
+        args.prompt or "a price",
+        image=picture if args.image or _needs_image(args) else None,
+        tail_image=picture if args.tail_image else None,
+    )
     with access.connect(args) as client:
         expected = cost.explain(request, client.prices(request.model))
     length = f" for {request.duration} s" if request.duration else ""
@@ -182,12 +188,10 @@ def _sum(expected: cost.Estimate) -> str:
     return str(expected) if expected.usd is None else money(expected.usd)
 
 
-def _stand_in(args: argparse.Namespace) -> str | None:
-    """An address in place of a required image: a price needs none."""
+def _needs_image(args: argparse.Namespace) -> bool:
     named = catalog.candidates(args.model or catalog.DEFAULT_MODEL)
     image = named[0].parameters.get("image_url") if len(named) == 1 else None
-    needed = image is not None and image.required and args.image is None
-    return "https://example.com/image.png" if needed else None
+    return image is not None and image.required
 
 
 def balance(args: argparse.Namespace, console: Console) -> int:

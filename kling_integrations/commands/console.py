@@ -60,8 +60,11 @@ class Console:
 
     def progress(self, progress: Progress) -> None:
         """How a wait stands, at each change."""
+        if progress.status.is_terminal:
+            return  # what comes next tells more
         now = time.monotonic()
-        shown = (progress.id, progress.status, progress.note)
+        note = progress.note or (self._shown[-1] if progress.id in self._shown else "")
+        shown = (progress.id, progress.status, note)
         if shown != self._shown or now - self._shown_at >= _LINE_EVERY:
             self._shown, self._shown_at = shown, now
             self.note(progress_line(progress))

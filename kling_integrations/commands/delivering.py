@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,11 @@ from ..core import download
 from ..core.download import Saved
 from ..core.errors import InvalidRequestError, StoppedWaiting, command
 from ..core.generation import Generation
+from .console import size
 
 if TYPE_CHECKING:
     from ..core.client import KlingClient
-    from ..core.ledger import Ledger
+    from ..core.ledger import Entry, Ledger
     from .console import Console
 
 
@@ -58,31 +60,53 @@ def deliver(
     prompt: str | None,
     console: Console,
 ) -> Saved:
-    """The video as a file: what is already on this disk is copied or left, never fetched again.
+    """The video as a file, and told of: what is on this disk already is not fetched again.
 
     Raises DownloadError, and StoppedWaiting on an interrupt.
     """
-    base_url = client.endpoint.base_url
-    entry = ledger.entry(base_url, generation.id) if ledger else None
-    have = entry.saved_path if entry else None
-    if entry and have and out is None:
-        return Saved(have, entry.size or 0, entry.sha256 or "", None)
+    saved, how = _deliver(client, ledger, generation, out, prompt, console)
+    console.note(f"{how}, {size(saved.size)}:")
+    console.say(str(saved.path))
+    return saved
+
+
+def _deliver(
+    client: KlingClient,
+    ledger: Ledger | None,
+    generation: Generation,
+    out: str | None,
+    prompt: str | None,
+    console: Console,
+) -> tuple[Saved, str]:
+    entry = ledger.entry(client.endpoint.base_url, generation.id) if ledger else None
+    here = _here(entry)
+    if here and out is None:
+        return here, "Already here"
     target = download.resolve_target(
         out, file_name=None, generation_id=generation.id, prompt=prompt
-    )
-    if entry and have and _is_same(have, target):
-        return Saved(have, entry.size or 0, entry.sha256 or "", None)
+    ).absolute()
+    if here and _is_same(here.path, target):
+        return here, "Already here"
     if ledger:
         _keep_aside(ledger, target, generation.id, console)
-    if entry and have and _copy(have, target, entry.sha256):
-        return Saved(target, entry.size or 0, entry.sha256 or "", None)
+    if here and _copy(here, target):
+        return replace(here, path=target), "Copied"
     try:
-        return client.save(generation, target, clock=client.clock, progress=console.transfer)
+        options = {"clock": client.clock, "progress": console.transfer}
+        return client.save(generation, target, **options), "Saved"
     except KeyboardInterrupt:
         stopped = StoppedWaiting(generation.id)
         again = command("download", generation.id)
         stopped.args = (f"Stopped saving. The video is kept.\n  Go on with: {again}",)
         raise stopped from None
+
+
+def _here(entry: Entry | None) -> Saved | None:
+    """The file of an earlier download, where it still is as it was."""
+    path = entry.saved_path if entry else None
+    if entry is None or path is None:
+        return None
+    return Saved(path, entry.size or 0, entry.sha256 or "", None)
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -92,13 +116,13 @@ def _is_same(one: Path, other: Path) -> bool:
         return False
 
 
-def _copy(source: Path, target: Path, sha256: str | None) -> bool:
+def _copy(source: Saved, target: Path) -> bool:
     """Whether the target is now a copy of the file that was downloaded then."""
     part = target.with_name(f".{target.name[:60]}.{secrets.token_hex(8)}.part")
     try:
-        shutil.copyfile(source, part)
+        shutil.copyfile(source.path, part)
         with part.open("rb") as file:
-            same = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+            same = hashlib.file_digest(file, "sha256").hexdigest() == source.sha256
         if same:
             os.replace(part, target)
         return same
@@ -112,14 +136,13 @@ def _copy(source: Path, target: Path, sha256: str | None) -> bool:
 def _keep_aside(ledger: Ledger, target: Path, generation_id: str, console: Console) -> None:
     """Another paid video that lies where this one shall go moves out of the way."""
     for entry in ledger.at(target):
-        other = entry.generation_id
-        if other is None or other == generation_id or entry.saved_path is None:
+        other, earlier = entry.generation_id, _here(entry)
+        if other is None or other == generation_id or earlier is None:
             continue
         tag = hashlib.sha256(other.encode()).hexdigest()[:8]
         aside = target.with_name(f"{target.stem}_{tag}{target.suffix}")
         with suppress(OSError):
             os.replace(target, aside)
-            saved = Saved(aside, entry.size or 0, entry.sha256 or "", None)
-            ledger.saved(entry.base_url, other, saved)
+            ledger.saved(entry.base_url, other, replace(earlier, path=aside))
             console.note(f"{target} was the video of another generation: kept as {aside}")
         return

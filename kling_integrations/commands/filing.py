@@ -13,7 +13,6 @@ from ..core.download import Saved
 from ..core.errors import InvalidRequestError
 from ..core.manifest import manifest
 from . import access, outcome
-from .console import size
 from .delivering import check_out, deliver, out_argument
 from .generating import ID_HELP, from_record
 from .grammar import command as subcommand
@@ -80,8 +79,6 @@ def export_(args: argparse.Namespace, console: Console) -> int:
     part = sidecar.with_name(f".{sidecar.name}.part")
     part.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(part, sidecar)
-    console.note(f"Exported, {size(saved.size)}:")
-    console.say(str(saved.path))
     console.say(str(sidecar))
     console.result(told | {"sidecar": str(sidecar)})
     return outcome.DONE

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import catalog, settings
 from ..core.errors import KlingError, StoppedWaiting, WaitTimeoutError, command
 from ..core.generation import Generation, Status, Usage
-from ..core.ledger import Entry, Ledger
+from ..core.ledger import Entry, Ledger, age
 from ..core.manifest import manifest
 from ..core.waiting import DEFAULT_TIMEOUT, Progress, minutes
 from . import access, outcome
-from .console import ago, money, one_line, size
+from .console import ago, columns, money, one_line
 from .delivering import check_out, deliver, out_argument
 from .grammar import UsageError, dollars, generation_arguments, request_from, seconds
 from .grammar import command as subcommand
@@ -27,6 +30,12 @@ if TYPE_CHECKING:
     from .console import Console
 
 _SOON = 24 * 3600.0  # seconds: a link that ends within them is worth a word
+_DOING = {
+    "submit": "be submitted",
+    "attach": "be picked up",
+    "reuse": "be picked up",
+    "refuse": "be refused",
+}
 ID_HELP = "an id, the beginning of one, or last; after -- when it starts with a dash"
 
 
@@ -139,24 +148,24 @@ def _generate(args: argparse.Namespace, console: Console, request: VideoRequest)
         if args.max_cost is not None and not _is_free(earlier):
             from ..core import cost
 
-            prices = _prices(client, request)
-            console.note(f"Expected cost: {cost.check_cost(request, prices, args.max_cost)}")
-        with console.submitting():
-            generation = client.submit(request, new=args.new)
-        try:
-            entry = ledger.entry(base_url, generation.id)
-            console.note(_submitted(generation, entry, ledger.decision))
-            if args.detach and not generation.is_terminal:
-                again = _again(generation.id, args)
-                console.note(f"It goes on without you. Come back with: {again}")
-                console.say(generation.id)
-                console.result(manifest(generation, base_url=base_url, model=request.model))
-                return outcome.RUNNING
-            made = _finish(client, ledger, generation, args, console, args.timeout)
-        except KeyboardInterrupt as interrupt:
-            if isinstance(interrupt, StoppedWaiting):
-                raise
-            raise StoppedWaiting(generation.id) from None
+            expected = cost.check_cost(request, client.prices(request.model), args.max_cost)
+            console.note(f"Expected cost: {expected}")
+        with _way_back(args):
+            with console.submitting():
+                generation = client.submit(request, new=args.new)
+            try:
+                console.note(_submitted(generation, earlier, ledger.decision))
+                if args.detach and not generation.is_terminal:
+                    again = _again(generation.id, args)
+                    console.note(f"It goes on without you. Come back with: {again}")
+                    console.say(generation.id)
+                    console.result(manifest(generation, base_url=base_url, model=request.model))
+                    return outcome.RUNNING
+                made = _finish(client, ledger, generation, args, console, args.timeout)
+            except KeyboardInterrupt as interrupt:
+                if isinstance(interrupt, StoppedWaiting):
+                    raise
+                raise StoppedWaiting(generation.id) from None
         console.result(made)
     return outcome.DONE
 
@@ -177,23 +186,35 @@ def _is_free(earlier: Entry | None) -> bool:
     return earlier is not None and earlier.record.state in ("submitted", "completed", "intent")
 
 
-def _submitted(generation: Generation, entry: Entry | None, decision: Decision | None) -> str:
-    if decision is None or decision.action == "submit" or entry is None:
+def _submitted(generation: Generation, earlier: Entry | None, decision: Decision | None) -> str:
+    """What the submit came to; without ``earlier`` another process was quicker by a moment."""
+    if decision is None or decision.action == "submit":
         return f"Submitted: {generation.id}"
-    since = ago(time.time() - (entry.submitted_at or entry.record.created_at))
-    doing = "is finished" if generation.status is Status.COMPLETED else "was submitted before"
+    since = f"{ago(age(earlier))} ago" if earlier else "just now"
+    finished = " and is finished" if generation.status is Status.COMPLETED else ""
     return (
-        f"Generation {generation.id} {doing} (from {since} ago): picked up, nothing is paid again. "
-        "For another one: --new"
+        f"Generation {generation.id} was submitted {since}{finished}: picked up, nothing is paid "
+        "again. For another one: --new"
     )
 
 
+@contextmanager
+def _way_back(args: argparse.Namespace) -> Iterator[None]:
+    """The command that goes on, in what is raised, names the place that was asked for."""
+    try:
+        yield
+    except (StoppedWaiting, WaitTimeoutError) as error:
+        if args.out is not None and error.generation_id:
+            plain, whole = command("wait", error.generation_id), _again(error.generation_id, args)
+            if isinstance(error, WaitTimeoutError):
+                error.hint = (error.hint or "").replace(plain, whole)
+            error.args = (str(error.args[0]).replace(plain, whole),)
+        raise
+
+
 def _again(generation_id: str, args: argparse.Namespace) -> str:
-    """The command that goes on, with the place that was asked for."""
     if args.out is None:
         return command("wait", generation_id)
-    import shlex
-
     return command(f"wait --out {shlex.quote(args.out)}", generation_id)
 
 
@@ -211,12 +232,14 @@ def _dry_run(args: argparse.Namespace, console: Console, request: VideoRequest) 
     )
     try:
         with access.connect(args) as client:
-            expected = cost.explain(request, _prices(client, request))
+            expected = cost.explain(request, client.prices(request.model))
     except KlingError as error:
         expected = cost.Estimate(None, one_line(error.message.rstrip(".")))
-    console.table([(name, value) for name, value in request.summary().items()], ("", "would send"))
-    console.say(f"{'would':<8}{decision.action.value}: {decision.reason}")
-    console.say(f"{'cost':<8}{expected if decision.action == 'submit' else 'nothing more'}")
+    for line in columns(list(request.summary().items()), ("", ""))[1:]:
+        console.say(line)
+    console.say("")
+    console.say(f"It would {_DOING[decision.action]}: {decision.reason}.")
+    console.say(f"Expected cost: {expected if decision.action == 'submit' else 'none'}.")
     console.note("Nothing was sent.")
     console.result(
         {
@@ -230,14 +253,6 @@ def _dry_run(args: argparse.Namespace, console: Console, request: VideoRequest) 
         }
     )
     return outcome.DONE
-
-
-def _prices(client: KlingClient, request: VideoRequest) -> Any:
-    """The gateway's price list; what goes wrong there makes the price unknown, nothing else."""
-    try:
-        return client.prices(request.model)
-    except KlingError:
-        return None
 
 
 # --- waiting ---------------------------------------------------------------------------------
@@ -258,20 +273,18 @@ def _finish(
     if entry and entry.record.state == "completed" and (entry.saved_path or args.no_download):
         generation = from_record(entry)
     else:
-        generation, last = _watch(client, generation, args, console, timeout)
+        generation, last = _watch(client, generation, console, timeout)
         console.note(_completed(generation, last, client.is_sandbox))
     saved = None
     if not args.no_download:
         prompt = entry.prompt if entry else None
         saved = deliver(client, ledger, generation, args.out, prompt, console)
-        console.note(f"Saved, {size(saved.size)}:")
-        console.say(str(saved.path))
     return manifest(
         generation,
         base_url=base_url,
         model=entry.record.model if entry else None,
         saved=saved,
-        elapsed=last.elapsed if last else None,
+        elapsed=last.elapsed if last else entry.elapsed if entry else None,
         polls=last.polls if last else None,
     )
 
@@ -279,25 +292,18 @@ def _finish(
 def _watch(
     client: KlingClient,
     generation: Generation,
-    args: argparse.Namespace,
     console: Console,
     timeout: float,
 ) -> tuple[Generation, Progress | None]:
     last: Progress | None = None
-    try:
-        with console.watching(client.clock) as show:
+    with console.watching(client.clock) as show:
 
-            def update(progress: Progress) -> None:
-                nonlocal last
-                last = progress
-                show(progress)
+        def update(progress: Progress) -> None:
+            nonlocal last
+            last = progress
+            show(progress)
 
-            done = client.wait(generation.id, timeout=timeout, on_update=update)
-    except (StoppedWaiting, WaitTimeoutError):
-        if args.out is not None:
-            console.note(f"To save it as asked: {_again(generation.id, args)}")
-        raise
-    return done, last
+        return client.wait(generation.id, timeout=timeout, on_update=update), last
 
 
 def _completed(generation: Generation, last: Progress | None, sandbox: bool) -> str:
@@ -338,7 +344,7 @@ def wait_(args: argparse.Namespace, console: Console) -> int:
         console.result({"generations": []})
         return outcome.DONE
     check_out(args.out)
-    with access.connect(args, ledger) as client:
+    with access.connect(args, ledger) as client, _way_back(args):
         if not several:
             made = _finish(
                 client, ledger, _unknown(next(iter(targets))), args, console, args.timeout
@@ -381,7 +387,8 @@ def _wait_for_several(
     made: list[dict[str, Any]] = []
     code = outcome.DONE
     for number, generation_id in enumerate(targets, 1):
-        console.note(f"{number} of {len(targets)}: {generation_id}")
+        if len(targets) > 1:
+            console.note(f"{number} of {len(targets)}: {generation_id}")
         left = max(0.0, deadline - client.clock.now())
         try:
             made.append(_finish(client, ledger, _unknown(generation_id), args, console, left))
@@ -406,8 +413,6 @@ def download_(args: argparse.Namespace, console: Console) -> int:
         generation = from_record(entry) if entry and known else client.get(generation_id)
         prompt = entry.prompt if entry else None
         saved = deliver(client, ledger, generation, args.out, prompt, console)
-        console.note(f"Saved, {size(saved.size)}:")
-        console.say(str(saved.path))
         console.result(
             manifest(
                 generation,

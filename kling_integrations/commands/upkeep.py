@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import catalog, settings
-from ..core.errors import InvalidRequestError, command
+from ..core.errors import InvalidRequestError, LedgerError, command
 from ..core.ledger import Ledger
 from ..version import __version__
 from . import access, outcome
-from .console import money, one_line, size
+from .console import money, one_line
 from .grammar import UsageError
 from .grammar import command as subcommand
 
@@ -111,8 +111,7 @@ def config(args: argparse.Namespace, console: Console) -> int:
         "base_url": base_url,
         "sandbox": settings.is_sandbox(base_url),
         "key": f"from {key}" if key else None,
-        "home": str(settings.home()),
-        "ledger": str(Ledger().path),
+        **_folders(),
         "default_model": catalog.DEFAULT_MODEL,
         "version": __version__,
     }
@@ -122,6 +121,13 @@ def config(args: argparse.Namespace, console: Console) -> int:
     console.note("Set by AIML_BASE_URL, AIML_API_KEY and KLING_HOME.")
     console.result(said)
     return outcome.DONE
+
+
+def _folders() -> dict[str, str]:
+    try:
+        return {"home": str(settings.home()), "ledger": str(Ledger().path)}
+    except LedgerError as error:  # what is wrong is what one wants to see here
+        return {"home": error.message}
 
 
 def version(args: argparse.Namespace, console: Console) -> int:
@@ -212,16 +218,12 @@ def demo_(args: argparse.Namespace, console: Console) -> int:
             console.note(
                 f"Completed: noticed {late:.0f} s of its time after it was, with {polls} polls."
             )
-            saved = deliver(client, ledger, done, str(out), args.prompt, console)
-            console.note(f"Saved, {size(saved.size)}:")
-            console.say(str(saved.path))
+            saved = deliver(client, ledger, done, out, args.prompt, console)
             console.note("\nThe same command once more:")
             again = client.submit(request)
             price = money(cost.spent(done.usage) or sandbox.jobs[done.id].usd)
-            console.note(
-                f"{'The same generation' if again.id == done.id else again.id} is picked up; "
-                f"{sandbox.paid} of 2 was paid for ({price} of play money)."
-            )
+            same = "The same generation is picked up" if again.id == done.id else again.id
+            console.note(f"{same}: {sandbox.paid} paid in all ({price} of play money).")
     console.note(
         "\nNext: kling sandbox, to try everything else; or export AIML_API_KEY=… for real."
     )

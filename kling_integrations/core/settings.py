@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .errors import AuthenticationError, InvalidRequestError
+from .errors import AuthenticationError, InvalidRequestError, LedgerError
 
 DEFAULT_BASE_URL = "https://api.aimlapi.com"
 KEY_VARIABLES = ("AIML_API_KEY", "AIMLAPI_API_KEY", "AIMLAPI_KEY")
@@ -104,7 +104,10 @@ def clock_for(url: str) -> Clock:
 
 
 def home() -> Path:
-    """The folder of ledger and cache (``KLING_HOME``), made private to the user."""
+    """The folder of ledger and cache (``KLING_HOME``), made private to the user.
+
+    Raises LedgerError when it cannot be made.
+    """
     named = os.environ.get("KLING_HOME")
     if named:
         folder = Path(named).expanduser()
@@ -112,5 +115,11 @@ def home() -> Path:
         from platformdirs import user_data_path
 
         folder = user_data_path("kling-integrations", appauthor=False)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(
+            f"The folder {folder} for the ledger cannot be made: {error.strerror}.",
+            hint="Set KLING_HOME to a folder that can be written.",
+        ) from None
     return folder
