@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
 from . import protocol, settings
+from .budget import Gate, Likelihood
 from .errors import InvalidRequestError, KlingError, KlingWarning
 from .generation import Generation, Status
 from .memory import Memory
@@ -47,7 +48,9 @@ log = logging.getLogger(__name__)
 class AsyncKlingClient:
     """The verbs of KlingClient as coroutines. Belongs to one event loop; share it there.
 
-    ``connections`` bounds the requests under way at once; any number of generations can wait.
+    ``connections`` bounds the requests under way at once, ``max_requests_per_second`` those that
+    leave in a second (of the gateway; None: as many as come): any number of generations can wait,
+    and where more are due than may ask, those likeliest to be done go first (see ``budget``).
     A cancelled ``submit`` lets its POST finish: the id is written to the ledger, or logged.
     """
 
@@ -60,7 +63,8 @@ class AsyncKlingClient:
         legacy_endpoint: bool = False,
         ledger: Ledger | None = None,
         patience: Patience | None = None,
-        connections: int = 20,
+        connections: int = 100,
+        max_requests_per_second: float | None = None,
     ) -> None:
         self.endpoint = Endpoint(
             settings.base_url(base_url), settings.api_key(api_key), legacy_endpoint
@@ -70,10 +74,11 @@ class AsyncKlingClient:
         self.ledger = ledger
         self.patience = patience or Patience()
         self._connections = connections
-        self._gate = asyncio.Semaphore(connections)
+        self._gate = Gate(self.clock, connections, max_requests_per_second)
         self._rng = random.Random()
         self._memory = Memory(self.endpoint.base_url, self.clock, ledger)
         self._session: aiohttp.ClientSession | None = None
+        self._posts: aiohttp.ClientSession | None = None
         self._submits: set[asyncio.Task[Generation]] = set()
 
     @property
@@ -150,11 +155,11 @@ class AsyncKlingClient:
         def refresh(generation_id: str) -> Generation:
             return asyncio.run_coroutine_threadsafe(self.get(generation_id), loop).result()
 
+        options.setdefault("clock", self.clock)
         saved = await asyncio.to_thread(
             download.fetch, generation, target, refresh=refresh, **options
         )
-        if self.ledger:
-            await asyncio.to_thread(self.ledger.saved, self.endpoint.base_url, generation.id, saved)
+        await self._on_disk(self._memory.saved, generation.id, saved)
         return saved
 
     async def balance(self) -> dict[str, Any]:
@@ -170,9 +175,10 @@ class AsyncKlingClient:
         """Lets POSTs under way finish, then closes the session."""
         if self._submits:
             await asyncio.wait(self._submits, timeout=self.timeout)
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        sessions, self._session, self._posts = (self._session, self._posts), None, None
+        for session in sessions:
+            if session is not None:
+                await session.close()
 
     async def __aenter__(self) -> AsyncKlingClient:
         return self
@@ -238,8 +244,8 @@ class AsyncKlingClient:
                 action = steps.send(outcome)
                 outcome = None
                 match action:
-                    case Ask(call):
-                        outcome = await self.exchange(call)
+                    case Ask(call, likelihood):
+                        outcome = await self.exchange(call, likelihood)
                     case Sleep(seconds):
                         await asyncio.sleep(self.clock.real(seconds))
                     case Report(progress):
@@ -294,16 +300,23 @@ class AsyncKlingClient:
 
     # --- carrying --------------------------------------------------------------------------
 
-    async def exchange(self, call: Call) -> Outcome:
-        """One HTTP exchange; whatever happens comes back as an Outcome."""
-        async with self._gate:
+    async def exchange(self, call: Call, likelihood: Likelihood | None = None) -> Outcome:
+        """One HTTP exchange; whatever happens comes back as an Outcome.
+
+        It waits for its turn first, polls by their ``likelihood``, what has none before them.
+        """
+        await self._gate.turn(likelihood)
+        try:
             if call.method == "POST":
                 # As in KlingClient: a POST gets a connection of its own.
-                async with _new_session(1, fresh=True) as session:
-                    return await _exchange(session, call, self.timeout)
+                if self._posts is None:
+                    self._posts = _new_session(self._connections, fresh=True)
+                return await _exchange(self._posts, call, self.timeout)
             if self._session is None:
                 self._session = _new_session(self._connections)
             return await _exchange(self._session, call, self.timeout)
+        finally:
+            self._gate.done()
 
 
 def _new_session(connections: int, fresh: bool = False) -> aiohttp.ClientSession:
@@ -334,13 +347,14 @@ async def _exchange(session: aiohttp.ClientSession, call: Call, timeout: float) 
         async with session.request(
             call.method,
             url,
-            proxy=_proxy_for(url.scheme, url.host or ""),
+            # A proxy's loopback would be another machine's.
+            proxy=None if settings.is_loopback(call.url) else _proxy_for(url.scheme, url.host or ""),
             headers=call.headers,
             data=call.body,
             allow_redirects=False,
             timeout=limits,
         ) as reply:
-            async for chunk in reply.content.iter_chunked(65536):
+            while chunk := await reply.content.readany():
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
                     reply.close()
@@ -356,9 +370,8 @@ async def _exchange(session: aiohttp.ClientSession, call: Call, timeout: float) 
         if reply is None:
             return Trouble(_reason(error, timeout), Sent.MAYBE)
         # Cut while reading: what came is judged as it is, the headers may name the id.
-    return Reply(
-        reply.status, {name.lower(): value for name, value in reply.headers.items()}, bytes(body)
-    )
+    # aiohttp's headers are found by their names in lower case as well as in any other.
+    return Reply(reply.status, reply.headers, bytes(body))
 
 
 def _reason(error: BaseException, timeout: float) -> str:

@@ -37,9 +37,14 @@ _PROBED = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Carry this call and send back its outcome."""
+    """Carry this call and send back its outcome.
+
+    ``likelihood`` tells, when called, how likely the generation is to be done: for whoever can
+    not carry all calls at once. None where a call is no poll.
+    """
 
     call: Call
+    likelihood: Callable[[], float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,7 @@ def submitting(
 ) -> Steps:
     """One POST, repeated only while it surely was not taken.
 
-    Raises RateLimitedError or ServerError when that lasts longer than ``patience.submit``, and
+    A refusal (429) that names a generation is looked into first: it may exist. Raises RateLimitedError or ServerError when that lasts longer than ``patience.submit``, and
     what ``protocol.read_submit`` raises.
     """
     started, tries = now(), 0
@@ -149,6 +154,15 @@ def submitting(
                 f"Nothing was submitted: {answer.reason}.", client_request_id=client_request_id
             )
         yield Sleep(delay)
+        if answer.generation_id:
+            outcome = yield Ask(endpoint.poll(answer.generation_id))
+            assert outcome is not None
+            known = protocol.read_poll(outcome, answer.generation_id)
+            if isinstance(known, Generation):
+                return known
+            if known.status != 404:
+                reason = f"{answer.reason}; yet it names generation {answer.generation_id}"
+                raise protocol.uncertain(reason, client_request_id)
 
 
 def waiting(
@@ -181,7 +195,9 @@ class _Wait:
     now: Callable[[], float]
     patience: Patience
     rng: random.Random
+    submitted: float = 0.0
     polls: int = 0
+    asked: float = 0.0  # here it was last seen running, seconds since the submit
     queued: float = 0.0  # up to here it is known to have been queued, seconds since the submit
     trouble_since: float | None = None
     not_found_since: float | None = None
@@ -190,19 +206,20 @@ class _Wait:
 
     def run(self, generation: Generation, elapsed: float | None, timeout: float) -> Steps:
         begin = self.now()
-        submitted = begin - (elapsed or 0.0)
+        self.submitted = begin - (elapsed or 0.0)
         deadline = begin + timeout
+        ask = Ask(self.endpoint.poll(generation.id), self._likelihood)
         delay = 0.0 if elapsed is None else self._next_delay(elapsed)
         if generation.video or generation.status is Status.FAILED:
-            yield self._report(generation, submitted, None, "")
+            yield self._report(generation, None, "")
             return ended(generation)
         while True:
             remaining = max(0.0, deadline - self.now())
             wait, last = min(delay, remaining), delay >= remaining
-            yield self._report(generation, submitted, wait, "")
+            yield self._report(generation, wait, "")
             if wait > 0:
                 yield Sleep(wait)
-            outcome = yield Ask(self.endpoint.poll(generation.id))
+            outcome = yield ask
             assert outcome is not None
             self.polls += 1
             answer = protocol.read_poll(outcome, generation.id)
@@ -211,14 +228,14 @@ class _Wait:
                 delay = self.patience.delay(self.tries, answer.retry_after, self.rng)
                 self.tries += 1
                 note = f"no answer ({answer.reason}); asking again"
-                yield self._report(generation, submitted, delay, note)
+                yield self._report(generation, delay, note)
             else:
                 generation = answer
                 self.trouble_since = self.not_found_since = None
                 self.tries = 0
-                since = self.now() - submitted
+                self.asked = since = self.now() - self.submitted
                 if generation.is_terminal:
-                    yield self._report(generation, submitted, None, "")
+                    yield self._report(generation, None, "")
                     return ended(generation)
                 if generation.status is Status.QUEUED:
                     self.queued = since
@@ -226,7 +243,7 @@ class _Wait:
                 odd = protocol.odd_status(generation)
                 if odd and odd not in self.warned:
                     self.warned.add(odd)
-                    yield self._report(generation, submitted, delay, odd)
+                    yield self._report(generation, delay, odd)
             if last:
                 raise WaitTimeoutError(
                     f"Generation {generation.id} is not finished after {minutes(timeout)} of "
@@ -242,10 +259,12 @@ class _Wait:
             return delay
         return min(delay, 1.5 + 0.4 * elapsed)
 
-    def _report(
-        self, generation: Generation, submitted: float, next_ask: float | None, note: str
-    ) -> Report:
-        elapsed = self.now() - submitted
+    def _likelihood(self) -> float:
+        generated = self.now() - self.submitted - self.queued
+        return self.schedule.likelihood(max(self.asked - self.queued, 0.0), max(generated, 0.0))
+
+    def _report(self, generation: Generation, next_ask: float | None, note: str) -> Report:
+        elapsed = self.now() - self.submitted
         ended_well = generation.status is Status.COMPLETED
         return Report(
             Progress(
