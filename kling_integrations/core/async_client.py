@@ -331,7 +331,9 @@ def _new_session(connections: int, fresh: bool = False) -> aiohttp.ClientSession
 @cache
 def _proxy_for(scheme: str, host: str) -> str | None:
     """The proxy that the environment names for a host (HTTPS_PROXY and NO_PROXY)."""
-    return None if proxy_bypass(host) else getproxies().get(scheme)
+    if settings.is_loopback(f"{scheme}://{host}") or proxy_bypass(host):
+        return None  # a proxy's loopback would be another machine's
+    return getproxies().get(scheme)
 
 
 async def _exchange(session: aiohttp.ClientSession, call: Call, timeout: float) -> Outcome:  # noqa: ASYNC109
@@ -347,8 +349,7 @@ async def _exchange(session: aiohttp.ClientSession, call: Call, timeout: float) 
         async with session.request(
             call.method,
             url,
-            # A proxy's loopback would be another machine's.
-            proxy=None if settings.is_loopback(call.url) else _proxy_for(url.scheme, url.host or ""),
+            proxy=_proxy_for(url.scheme, url.host_subcomponent or ""),
             headers=call.headers,
             data=call.body,
             allow_redirects=False,
