@@ -109,13 +109,14 @@ class Patience:
     """How long trouble is outlived, in seconds: the job goes on meanwhile, and is paid for.
 
     ``outage``: polls without a usable answer. ``not_found``: polls that answer 404, which is
-    normal just after a submit. ``submit``: a POST that surely was not taken (connection refused,
-    429). Delays between tries double from ``first`` to ``most``; Retry-After wins.
+    normal just after a submit. ``connect`` and ``rate_limit``: a POST that surely was not taken,
+    because no connection was had or because of a 429. Delays between tries double from ``first`` to ``most``; Retry-After wins.
     """
 
     outage: float = 900.0
     not_found: float = 120.0
-    submit: float = 120.0
+    connect: float = 20.0
+    rate_limit: float = 120.0
     first: float = 1.0
     most: float = 30.0
 
@@ -136,7 +137,7 @@ def submitting(
 ) -> Steps:
     """One POST, repeated only while it surely was not taken.
 
-    A refusal (429) that names a generation is looked into first: it may exist. Raises RateLimitedError or ServerError when that lasts longer than ``patience.submit``, and
+    A refusal (429) that names a generation is looked into first: it may exist. Raises RateLimitedError or ServerError when that lasts longer than the patience, and
     what ``protocol.read_submit`` raises.
     """
     started, tries = now(), 0
@@ -148,9 +149,9 @@ def submitting(
             return answer
         delay = patience.delay(tries, answer.retry_after, rng)
         tries += 1
-        if now() + delay - started > patience.submit:
-            refused = RateLimitedError if answer.status == 429 else ServerError
-            raise refused(
+        limited = answer.status == 429
+        if now() + delay - started > (patience.rate_limit if limited else patience.connect):
+            raise (RateLimitedError if limited else ServerError)(
                 f"Nothing was submitted: {answer.reason}.", client_request_id=client_request_id
             )
         yield Sleep(delay)

@@ -95,7 +95,7 @@ def test_a_refused_connection_is_safe_to_repeat(front, sandbox, raccoon):
     sandbox.pause()
     timer = threading.Timer(0.2, sandbox.resume)
     timer.start()
-    patience = Patience(submit=1e6, first=20, most=50)
+    patience = Patience(connect=1e6, first=20, most=50)
     assert front.run(sandbox.base_url, "submit", raccoon, patience=patience).id in sandbox.jobs
     assert len(sandbox.posts) == 1
 
@@ -104,13 +104,13 @@ def test_nobody_listening_ends_with_nothing_submitted(front, raccoon):
     gateway = RawGateway()
     gateway.close()
     with pytest.raises(ServerError, match="Nothing was submitted: connection refused"):
-        front.run(gateway.base_url, "submit", raccoon, patience=Patience(submit=0.05, first=0.01))
+        front.run(gateway.base_url, "submit", raccoon, patience=Patience(connect=0.05, first=0.01))
 
 
 def test_a_name_that_does_not_resolve_ends_with_nothing_submitted(front, raccoon):
     with pytest.raises(ServerError, match="Nothing was submitted"):
         front.run(
-            "https://gateway.invalid", "submit", raccoon, patience=Patience(submit=0.05, first=0.01)
+            "https://gateway.invalid", "submit", raccoon, patience=Patience(connect=0.05, first=0.01)
         )
 
 
@@ -118,7 +118,7 @@ def test_a_failed_tls_handshake_ends_with_nothing_submitted(front, gateway, racc
     plain = gateway(*[b"HTTP/1.1 400 Bad Request\r\n\r\n"] * 20)
     url = plain.base_url.replace("http://", "https://")
     with pytest.raises(ServerError, match="Nothing was submitted: TLS failed"):
-        front.run(url, "submit", raccoon, patience=Patience(submit=0.05, first=0.01))
+        front.run(url, "submit", raccoon, patience=Patience(connect=0.05, first=0.01))
     assert not any(b"POST" in heard for heard in plain.heard)
 
 
