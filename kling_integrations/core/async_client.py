@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import warnings
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
-from . import protocol, settings
+from . import metrics, protocol, settings
 from .budget import Gate, Likelihood
 from .errors import InvalidRequestError, KlingError, KlingWarning
 from .generation import Generation, Status
@@ -51,7 +52,8 @@ class AsyncKlingClient:
     ``connections`` bounds the requests under way at once, ``max_requests_per_second`` those that
     leave in a second (of the gateway; None: as many as come): any number of generations can wait,
     and where more are due than may ask, those likeliest to be done go first (see ``budget``).
-    A cancelled ``submit`` lets its POST finish: the id is written to the ledger, or logged.
+    ``live_percentiles`` is as in KlingClient. A cancelled ``submit`` lets its POST finish: the id
+    is written to the ledger, or logged.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class AsyncKlingClient:
         legacy_endpoint: bool = False,
         ledger: Ledger | None = None,
         patience: Patience | None = None,
+        live_percentiles: bool | None = None,
         connections: int = 100,
         max_requests_per_second: float | None = None,
     ) -> None:
@@ -76,9 +79,11 @@ class AsyncKlingClient:
         self._connections = connections
         self._gate = Gate(self.clock, connections, max_requests_per_second)
         self._rng = random.Random()
+        self._live = settings.live_percentiles(live_percentiles)
         self._memory = Memory(self.endpoint.base_url, self.clock, ledger)
         self._session: aiohttp.ClientSession | None = None
         self._posts: aiohttp.ClientSession | None = None
+        self._fetching = asyncio.Lock()
         self._submits: set[asyncio.Task[Generation]] = set()
 
     @property
@@ -199,6 +204,9 @@ class AsyncKlingClient:
         poll_interval: float | None,
         known: tuple[Schedule, float | None] | None = None,
     ) -> Generation:
+        if self._live and not known:
+            async with self._fetching:  # one fetches, whoever waits with it has the answer too
+                await self._fetch_percentiles(generation)
         schedule, elapsed = known or await self._on_disk(
             self._memory.expectation, generation, poll_interval
         )
@@ -297,6 +305,15 @@ class AsyncKlingClient:
         generation = await self.drive(steps)
         self._memory.submitted(generation.id, moment, request)
         return generation
+
+    async def _fetch_percentiles(self, generation: Generation) -> None:
+        model = await self._on_disk(self._memory.wonders, generation)
+        if not model:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(metrics.TIMEOUT):
+                outcome = await self.exchange(self.endpoint.metrics(model))
+                metrics.remember(self.endpoint.base_url, model, outcome)
 
     # --- carrying --------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import protocol, settings
+from . import metrics, protocol, settings
 from .errors import InvalidRequestError, KlingError, KlingWarning, StoppedWaiting
 from .generation import Generation, Status
 from .memory import Memory
@@ -55,7 +55,8 @@ class KlingClient:
 
     ``timeout`` bounds one HTTP exchange (seconds). ``legacy_endpoint=True`` takes the URL with
     the vendor's name. With a ``ledger`` every submit is written down first, and the same request
-    re-attaches to what is running or finished instead of paying again.
+    re-attaches to what is running or finished instead of paying again. ``live_percentiles``: ask
+    the gateway how long a model takes at the moment, where nothing better is known.
 
     Raises AuthenticationError without a key, InvalidRequestError for a base URL that would send
     the key in clear text.
@@ -70,6 +71,7 @@ class KlingClient:
         legacy_endpoint: bool = False,
         ledger: Ledger | None = None,
         patience: Patience | None = None,
+        live_percentiles: bool | None = None,
     ) -> None:
         self.endpoint = Endpoint(
             settings.base_url(base_url), settings.api_key(api_key), legacy_endpoint
@@ -79,6 +81,7 @@ class KlingClient:
         self.ledger = ledger
         self.patience = patience or Patience()
         self._rng = random.Random()
+        self._live = settings.live_percentiles(live_percentiles)
         self._memory = Memory(self.endpoint.base_url, self.clock, ledger)
         self._session: requests.Session | None = None
         self._lock = threading.Lock()
@@ -169,9 +172,9 @@ class KlingClient:
 
         if isinstance(generation, str):
             generation = self.get(generation)
+        options.setdefault("clock", self.clock)
         saved = download.fetch(generation, target, refresh=self.get, **options)
-        if self.ledger:
-            self.ledger.saved(self.endpoint.base_url, generation.id, saved)
+        self._memory.saved(generation.id, saved)
         return saved
 
     def balance(self) -> dict[str, Any]:
@@ -214,6 +217,8 @@ class KlingClient:
         poll_interval: float | None,
         known: tuple[Schedule, float | None] | None = None,
     ) -> Generation:
+        if self._live and not known:
+            self._fetch_percentiles(generation)
         schedule, elapsed = known or self._memory.expectation(generation, poll_interval)
         steps = waiting(
             self.endpoint,
@@ -347,6 +352,19 @@ class KlingClient:
         if isinstance(answer[0], BaseException):
             raise answer[0]
         return answer[0]
+
+    def _fetch_percentiles(self, generation: Generation) -> None:
+        from . import transport
+
+        model = self._memory.wonders(generation)
+        if not model:
+            return
+        try:
+            call = self.endpoint.metrics(model)
+            outcome = transport.exchange(self._pool(), call, metrics.TIMEOUT)
+        except KeyboardInterrupt:
+            raise StoppedWaiting(generation.id) from None
+        metrics.remember(self.endpoint.base_url, model, outcome)
 
     # --- carrying --------------------------------------------------------------------------
 

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
-from .errors import KlingError
+from . import metrics
+from .errors import KlingError, KlingWarning, LedgerError
 from .generation import Generation
 from .request import VideoRequest
 from .schedule import Schedule
@@ -18,7 +21,10 @@ from .settings import Clock
 from .waiting import Progress
 
 if TYPE_CHECKING:
+    from .download import Saved
     from .ledger import Ledger
+
+T = TypeVar("T")
 
 _MOST = 20_000  # generations remembered by one client
 
@@ -45,14 +51,31 @@ class Memory:
     ) -> tuple[Schedule, float | None]:
         """The schedule to wait by, and the seconds since the submit (None when unknown)."""
         elapsed, model, duration = self._recall(generation)
-        finished = (
-            self._ledger.finished(self._base_url, model, duration)
-            if self._ledger and model
-            else []
+        finished: list[float] = []
+        if model:
+            finished = self._ask(
+                lambda ledger: ledger.finished(self._base_url, model, duration), []
+            )
+        schedule = Schedule.expecting(
+            model,
+            duration=duration,
+            finished=finished,
+            percentiles=metrics.known(self._base_url, model) if model and not finished else None,
         )
-        schedule = Schedule.expecting(model, duration=duration, finished=finished)
         # A fixed interval replaces when to ask, not what to expect.
         return (schedule.every(poll_interval) if poll_interval else schedule), elapsed
+
+    def wonders(self, generation: Generation) -> str | None:
+        """The model whose live percentiles are to be fetched now, if any: see ``metrics``."""
+        _, model, duration = self._recall(generation)
+        if not model or not metrics.claim(self._base_url, model):
+            return None
+        return None if self._finished(model, duration) else model
+
+    def _finished(self, model: str | None, duration: int | None) -> list[float]:
+        if not model:
+            return []
+        return self._ask(lambda ledger: ledger.finished(self._base_url, model, duration), [])
 
     def _recall(self, generation: Generation) -> tuple[float | None, str | None, int | None]:
         with self._lock:
@@ -60,7 +83,7 @@ class Memory:
         if known:
             moment, model, duration = known
             return max(0.0, self._clock.now() - moment), model, duration
-        entry = self._ledger.entry(self._base_url, generation.id) if self._ledger else None
+        entry = self._ask(lambda ledger: ledger.entry(self._base_url, generation.id), None)
         if entry is None:
             return None, generation.model, None
         since = time.time() - (entry.submitted_at or entry.record.created_at)
@@ -68,12 +91,23 @@ class Memory:
 
     def completed(self, generation: Generation, last: Progress | None) -> None:
         """``last``: how the wait stood at its end; a finish that was seen to happen teaches."""
-        if self._ledger:
-            # One poll only means that it was over already, nobody knows for how long.
-            seen = last is not None and last.polls > 1
-            elapsed = last.elapsed - last.queued if last and seen else None
-            self._ledger.completed(self._base_url, generation, elapsed)
+        # One poll only means that it was over already, nobody knows for how long.
+        seen = last is not None and last.polls > 1
+        elapsed = last.elapsed - last.queued if last and seen else None
+        self._ask(lambda ledger: ledger.completed(self._base_url, generation, elapsed), None)
 
     def failed(self, error: KlingError) -> None:
-        if self._ledger:
-            self._ledger.wait_failed(self._base_url, error)
+        self._ask(lambda ledger: ledger.wait_failed(self._base_url, error), None)
+
+    def saved(self, generation_id: str, saved: Saved) -> None:
+        self._ask(lambda ledger: ledger.saved(self._base_url, generation_id, saved), None)
+
+    def _ask(self, work: Callable[[Ledger], T], otherwise: T) -> T:
+        """Beside a generation that is paid for, a ledger out of order is a warning, no error."""
+        if self._ledger is None:
+            return otherwise
+        try:
+            return work(self._ledger)
+        except LedgerError as error:
+            warnings.warn(f"{error.message} The generation itself goes on.", KlingWarning, 4)
+            return otherwise

@@ -30,13 +30,16 @@ from .errors import (
     SubmissionUncertainError,
     command,
 )
-from .generation import Failure, Generation, Status, Usage, Video
+from .generation import Failure, Generation, Status, Usage, Video, printable
 from .request import VideoRequest
 
 USER_AGENT = f"kling-integrations/{__version__}"
 
 # A generation's reply is under 2 kB; whatever is larger is not one, and must not fill memory.
 MAX_BODY_BYTES = 4 * 1024 * 1024
+
+# The longest documented id has 100 characters; it goes into a URL, a row and a sentence.
+MAX_ID_LENGTH = 1000
 
 _PENDING = {
     "queued": Status.QUEUED,
@@ -82,12 +85,16 @@ class Sent(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """No reply, or none that can be used, for now. ``retry_after`` in seconds, where stated."""
+    """No reply, or none that can be used, for now. ``retry_after`` in seconds, where stated.
+
+    ``generation_id``: the one that a refusal names nevertheless.
+    """
 
     reason: str
     sent: Sent = Sent.MAYBE
     status: int | None = None
     retry_after: float | None = None
+    generation_id: str = ""
 
 
 Outcome = Reply | Trouble
@@ -165,7 +172,7 @@ def read_submit(outcome: Outcome, client_request_id: str) -> Generation | Troubl
         if outcome.sent is Sent.NO:
             return outcome
         raise uncertain(outcome.reason, client_request_id)
-    inference_id = outcome.headers.get("x-inference-id", "").strip()
+    inference_id = _id_or_empty(outcome.headers.get("x-inference-id"))
     if 200 <= outcome.status < 300:
         body = _json_object(outcome)
         generation_id = _generation_id(body) or inference_id
@@ -173,7 +180,7 @@ def read_submit(outcome: Outcome, client_request_id: str) -> Generation | Troubl
             return _generation(body, generation_id, fresh=True)
         raise uncertain("the gateway accepted it without naming its id", client_request_id)
     if outcome.status == 429:
-        return Trouble(_explain(outcome), Sent.NO, 429, _retry_after(outcome))
+        return Trouble(_explain(outcome), Sent.NO, 429, _retry_after(outcome), inference_id)
     if 400 <= outcome.status < 500 and outcome.status not in (408, 409, 425):
         raise _refusal(outcome)
     if inference_id:  # an error reply that names a generation: it exists, and the polls will tell
@@ -239,6 +246,24 @@ def read_logs(page: Any) -> list[tuple[str, str]]:
             if isinstance(asked, str) and isinstance(made, str) and asked and made:
                 found.append((asked, made))
     return found
+
+
+def read_metrics(outcome: Outcome, model: str) -> dict[str, float]:
+    """``{"p50": seconds, …}`` of a model from the live metrics; empty for whatever else came.
+
+    Each model comes with its ``alias`` and ``metrics.duration_ms``, in milliseconds.
+    """
+    body = _json_object(outcome) if isinstance(outcome, Reply) and outcome.status == 200 else {}
+    models = body.get("models")
+    for entry in models if isinstance(models, list) else []:
+        if not isinstance(entry, dict) or entry.get("alias") != model:
+            continue
+        metrics = entry.get("metrics")
+        figures = metrics.get("duration_ms") if isinstance(metrics, dict) else None
+        if isinstance(figures, dict):
+            read = {str(name): _figure(value) for name, value in figures.items()}
+            return {name: value / 1000.0 for name, value in read.items() if value and value > 0.0}
+    return {}
 
 
 def read_service(outcome: Outcome, what: str) -> Any:
@@ -312,13 +337,15 @@ def _json_object(reply: Reply) -> dict[str, Any]:
 
 def _generation_id(body: Mapping[str, Any]) -> str:
     """``id`` or ``generation_id``; a native Kling id can come as a number."""
-    for key in ("id", "generation_id"):
-        value = body.get(key)
-        if isinstance(value, str) and value.strip():
-            return value.strip()
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-    return ""
+    return _id_or_empty(body.get("id")) or _id_or_empty(body.get("generation_id"))
+
+
+def _id_or_empty(value: Any) -> str:
+    """An id as text; empty for what cannot be one, such as words that would steer a terminal."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    text = value.strip() if isinstance(value, str) else ""
+    return text if len(text) <= MAX_ID_LENGTH and text.isprintable() else ""
 
 
 def _generation(body: Mapping[str, Any], generation_id: str, fresh: bool = False) -> Generation:
@@ -472,12 +499,15 @@ def _kind(reply: Reply) -> str:
 
 
 def _describe(reply: Reply) -> str:
-    kind = reply.headers.get("content-type", "").partition(";")[0] or "no content type"
+    kind = _tidy(reply.headers.get("content-type", "").partition(";")[0])[:60] or "no content type"
     return f"HTTP {reply.status}, {kind}, {len(reply.body):,} bytes"
 
 
 def _tidy(text: str) -> str:
-    """One line of at most 500 characters, without signed query strings or an ending full stop."""
-    text = re.sub(r"(https?://[^\s?\"']+)\?[^\s\"']+", r"\1?…", text)
-    text = " ".join(text.split())
+    """One line of at most 500 characters that steers no terminal and ends without a full stop.
+
+    Signed query strings go: they open the video to whoever reads them.
+    """
+    text = re.sub(r"(https?://[^\s?\"']+)\?[^\s\"']+", r"\1?…", text[:20_000])
+    text = printable(" ".join(text.split()))
     return (text[:500] + "…" if len(text) > 500 else text).rstrip(".")

@@ -50,6 +50,14 @@ def base_url(given: str | None = None) -> str:
     )
 
 
+def live_percentiles(given: bool | None = None) -> bool:
+    """Whether to ask the gateway how long a model takes at the moment (see ``metrics``)."""
+    if given is not None:
+        return given
+    word = os.environ.get("KLING_LIVE_PERCENTILES", "").strip().lower()
+    return word in ("1", "true", "yes", "on")
+
+
 def is_loopback(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     if host == "localhost":
