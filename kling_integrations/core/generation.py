@@ -26,11 +26,17 @@ class Status(StrEnum):
         return self in (Status.COMPLETED, Status.FAILED)
 
 
+def printable(text: str) -> str:
+    """Others' words without what steers a terminal or turns the direction of the line."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def without_query(url: str) -> str:
     """A URL fit for logs: a signed query string is a bearer secret, as are userinfo parts."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "…" if parts.query else "", ""))
+    shown = urlunsplit((parts.scheme, host, parts.path, "…" if parts.query else "", ""))
+    return printable(shown)
 
 
 def url_expiry(url: str) -> datetime | None:
@@ -39,8 +45,8 @@ def url_expiry(url: str) -> datetime | None:
     Known forms: ``ksTime`` (hexadecimal Unix seconds), ``Expires`` (Unix seconds),
     ``X-Amz-Date`` + ``X-Amz-Expires`` and ``X-Tos-Date`` + ``X-Tos-Expires``.
     """
-    query = {key.lower(): values[0] for key, values in parse_qs(urlsplit(url).query).items()}
     try:
+        query = {key.lower(): values[0] for key, values in parse_qs(urlsplit(url).query).items()}
         if "kstime" in query:
             return datetime.fromtimestamp(int(query["kstime"], 16), UTC)
         if "expires" in query:

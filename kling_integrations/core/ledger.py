@@ -191,7 +191,7 @@ class Ledger:
         with self._transaction() as db:
             row = db.execute(
                 "SELECT * FROM submissions WHERE base_url = ? AND fingerprint = ? AND take = ? "
-                "AND state NOT IN ('refused', 'abandoned') ORDER BY created_at DESC, rowid DESC",
+                "AND state NOT IN ('refused', 'abandoned') ORDER BY rowid DESC",
                 (base_url, request.fingerprint, take),
             ).fetchone()
             entry = _entry(row) if row else None
@@ -321,7 +321,7 @@ class Ledger:
         with self._transaction() as db:
             rows = db.execute(
                 f"SELECT * FROM submissions WHERE {where} "  # noqa: S608 (fixed texts only)
-                "ORDER BY created_at DESC, rowid DESC LIMIT ?",
+                "ORDER BY rowid DESC LIMIT ?",  # not by time: clocks are set back
                 (*values, limit),
             ).fetchall()
         return [_entry(row) for row in rows]

@@ -6,8 +6,14 @@ may be repeated, any other may have been paid.
 
 from __future__ import annotations
 
+import io
+import math
+import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPResponse
 from typing import Any
 
 import requests
@@ -17,13 +23,44 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from .protocol import MAX_BODY_BYTES, Call, Outcome, Reply, Sent, Trouble
+from .settings import is_loopback
 
 CONNECT_TIMEOUT = 10.0
 
-_progress = threading.local()  # .sent: whether this thread's exchange got past connecting
+# Of this thread's exchange: .sent, whether it got past connecting; .deadline, monotonic seconds.
+_progress = threading.local()
+
+
+class _Reader(socket.SocketIO):
+    """Reads until the deadline of the exchange: a reply that drips in trips no socket timeout."""
+
+    _sock: socket.socket
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock, "r")
+        self._each = sock.gettimeout()
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = getattr(_progress, "deadline", math.inf) - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        limit = min(left, self._each or math.inf)
+        self._sock.settimeout(limit if limit < math.inf else None)
+        return super().readinto(buffer)
+
+
+class _Response(HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        if isinstance(sock, socket.socket):
+            self.fp.close()
+            sock._io_refs += 1  # type: ignore[attr-defined]  # as makefile does: close() counts back
+            self.fp = io.BufferedReader(_Reader(sock))
 
 
 class _PlainConnection(HTTPConnection):
+    response_class = _Response
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:
             self.connect()
@@ -32,6 +69,8 @@ class _PlainConnection(HTTPConnection):
 
 
 class _TLSConnection(HTTPSConnection):
+    response_class = _Response
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:
             self.connect()
@@ -58,9 +97,15 @@ class _Adapter(HTTPAdapter):
         return manager
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: Any) -> str | None:
+        """Nowhere: even when told not to follow, requests would read the body, of any size."""
+        return None
+
+
 def new_session(pool_size: int = 20) -> requests.Session:
     """A pooled session that never takes credentials from ~/.netrc in place of the key."""
-    session = requests.Session()
+    session = _Session()
     session.headers.clear()
     session.auth = lambda prepared: prepared
     adapter = _Adapter(pool_connections=pool_size, pool_maxsize=pool_size)
@@ -69,10 +114,26 @@ def new_session(pool_size: int = 20) -> requests.Session:
     return session
 
 
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Bounds all reading of this thread's replies together, where the session is one of these."""
+    _progress.deadline = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _progress.deadline = math.inf
+
+
 def exchange(session: requests.Session, call: Call, timeout: float) -> Outcome:
     """One exchange within ``timeout`` seconds. Redirects are not followed: the key stays here."""
+    with deadline(timeout):
+        return _exchange(session, call, timeout)
+
+
+def _exchange(session: requests.Session, call: Call, timeout: float) -> Outcome:
     _progress.sent = False
-    began = time.monotonic()
+    # A proxy's loopback would be another machine's.
+    proxies: Any = dict.fromkeys(("http", "https", "all")) if is_loopback(call.url) else None
     try:
         response = session.request(
             call.method,
@@ -80,6 +141,7 @@ def exchange(session: requests.Session, call: Call, timeout: float) -> Outcome:
             headers=dict(call.headers),
             data=call.body,
             timeout=(min(CONNECT_TIMEOUT, timeout), timeout),
+            proxies=proxies,
             allow_redirects=False,
             stream=True,
         )
@@ -92,7 +154,7 @@ def exchange(session: requests.Session, call: Call, timeout: float) -> Outcome:
         try:
             for chunk in response.raw.stream(65536, decode_content=True):
                 body += chunk
-                if len(body) > MAX_BODY_BYTES or time.monotonic() - began > timeout:
+                if len(body) > MAX_BODY_BYTES:
                     response.raw.close()
                     break
         except (urllib3.exceptions.HTTPError, OSError, ValueError):

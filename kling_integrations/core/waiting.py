@@ -110,7 +110,8 @@ class Patience:
 
     ``outage``: polls without a usable answer. ``not_found``: polls that answer 404, which is
     normal just after a submit. ``connect`` and ``rate_limit``: a POST that surely was not taken,
-    because no connection was had or because of a 429. Delays between tries double from ``first`` to ``most``; Retry-After wins.
+    because no connection was had or because of a 429. Delays between tries double from ``first``
+    to ``most``; Retry-After wins.
     """
 
     outage: float = 900.0
@@ -137,8 +138,9 @@ def submitting(
 ) -> Steps:
     """One POST, repeated only while it surely was not taken.
 
-    A refusal (429) that names a generation is looked into first: it may exist. Raises RateLimitedError or ServerError when that lasts longer than the patience, and
-    what ``protocol.read_submit`` raises.
+    A refusal (429) that names a generation is looked into first: it may exist. Raises
+    RateLimitedError or ServerError when that lasts longer than the patience, and what
+    ``protocol.read_submit`` raises.
     """
     started, tries = now(), 0
     while True:
@@ -150,20 +152,23 @@ def submitting(
         delay = patience.delay(tries, answer.retry_after, rng)
         tries += 1
         limited = answer.status == 429
+        named = answer.generation_id
+        doubt = f"{answer.reason}; yet it names generation {named}"
         if now() + delay - started > (patience.rate_limit if limited else patience.connect):
+            if named:
+                raise protocol.uncertain(doubt, client_request_id)
             raise (RateLimitedError if limited else ServerError)(
                 f"Nothing was submitted: {answer.reason}.", client_request_id=client_request_id
             )
         yield Sleep(delay)
-        if answer.generation_id:
-            outcome = yield Ask(endpoint.poll(answer.generation_id))
+        if named:
+            outcome = yield Ask(endpoint.poll(named))
             assert outcome is not None
-            known = protocol.read_poll(outcome, answer.generation_id)
+            known = protocol.read_poll(outcome, named)
             if isinstance(known, Generation):
                 return known
             if known.status != 404:
-                reason = f"{answer.reason}; yet it names generation {answer.generation_id}"
-                raise protocol.uncertain(reason, client_request_id)
+                raise protocol.uncertain(doubt, client_request_id)
 
 
 def waiting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 
@@ -26,7 +27,7 @@ class RawGateway:
                 line, _ = self._socket.accept()
             except OSError:
                 return
-            with line:
+            with line, contextlib.suppress(OSError):  # a client may hang up in the middle
                 self.heard.append(_hear(line))
                 if self.answers:
                     line.sendall(self.answers.pop(0))
