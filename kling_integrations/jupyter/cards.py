@@ -47,8 +47,8 @@ def player(
     width = width or _option("width")
     figure = (
         f'<figure style="margin:0;max-width:{width}px">{screen(video, embed=embed, width=width)}'
-        f'<figcaption style="line-height:1.45;margin-top:4px">{_badge(video.sandbox)}'
-        f"{_prompt(video.prompt)}"
+        '<figcaption style="line-height:1.45;margin-top:4px">'
+        f"{_prompt(video.prompt, _badge(video.sandbox))}"
         f'<div style="{_QUIET}">{escape(facts(video, reused=reused))} · id '
         f'<code style="{_ID}">{escape(video.id)}</code></div>{_details(video)}'
         "</figcaption></figure>"
@@ -96,9 +96,12 @@ def _shape(video: KlingVideo) -> str:
     return f"aspect-ratio:{video.width}/{video.height};{tall}"
 
 
-def running(job: Job, *, bar: bool = False) -> Bundle:
-    """The card from the first second on: what is under way, and the way back to it."""
-    line = job_line(job)
+def running(job: Job, *, bar: bool = False, still: bool = False) -> Bundle:
+    """The card from the first second on: what is under way, and the way back to it.
+
+    ``still``: without the time, for a card that a moving strip stands below.
+    """
+    line = job_line(job, still=still)
     way_back = "Run this cell again to go on with it; nothing is paid twice."
     if job.status is Phase.STOPPED:
         way_back = "Stopped waiting. It goes on at the gateway: run this cell again to pick it up."
@@ -110,7 +113,7 @@ def running(job: Job, *, bar: bool = False) -> Bundle:
     note = f'<div style="{_QUIET}">{escape(one_line(in_notebook(job.note), 300))}</div>'
     html = (
         f'<div style="border-left:3px solid #8888;padding:2px 10px;max-width:{_option("width")}px">'
-        f"{_badge(job.sandbox)}{progress}{escape(line)}{_prompt(job.prompt)}"
+        f"{_badge(job.sandbox)}{escape(line)} {progress}{_prompt(job.prompt)}"
         f'<div style="{_QUIET}">{_id(job)}{escape(way_back)}</div>{note if job.note else ""}</div>'
     )
     text = f"{_plain_badge(job.sandbox)}{line}{f' · id {job.id}' if job.id else ''}\n{way_back}"
@@ -133,24 +136,36 @@ def failed(job: Job) -> Bundle:
 
 
 def of(
-    job: Job, *, bar: bool = False, embed: str | None = None, width: int | None = None
+    job: Job,
+    *,
+    bar: bool = False,
+    still: bool = False,
+    embed: str | None = None,
+    width: int | None = None,
 ) -> Bundle:
     """The card of a job as it stands."""
     if job.video:
         return player(job.video, embed=embed, width=width, reused=job.reused)
-    return failed(job) if job.status is Phase.FAILED else running(job, bar=bar)
+    return failed(job) if job.status is Phase.FAILED else running(job, bar=bar, still=still)
 
 
 # --- words -----------------------------------------------------------------------------------
 
 
-def job_line(job: Job) -> str:
-    """``⏳ kling v2.5-turbo-pro · 5 s · generating · 0:42 of about 2:50``."""
-    sign = _SIGNS.get(job.status, "⏳")
+def job_line(job: Job, *, still: bool = False) -> str:
+    """``◔ kling v2.5-turbo-pro · 5 s · generating · 0:42 of about 2:50``."""
+    sign = _SIGNS.get(job.status, "◔")
     parts = [f"{sign} kling {_model(job.model)}", *_shown_parameters(job.params), str(job.status)]
-    if job.progress and not job.status.is_over:
-        parts.append(f"{minutes(job.elapsed)} of about {minutes(job.expected or 0)}")
-    return " · ".join(parts)
+    if not still:
+        parts.append(pace(job))
+    return " · ".join(filter(None, parts))
+
+
+def pace(job: Job) -> str:
+    """``0:42 of about 2:50``; empty where nothing is known."""
+    if job.progress is None or job.status.is_over:
+        return ""
+    return f"{minutes(job.elapsed)} of about {minutes(job.expected or 0)}"
 
 
 def facts(video: KlingVideo, *, reused: bool = False) -> str:
@@ -183,16 +198,17 @@ def _model(model: str) -> str:
     return group[0].alias if len(group) == 1 else model
 
 
-def _prompt(prompt: str | None) -> str:
+def _prompt(prompt: str | None, badge: str = "") -> str:
     if not prompt:
-        return ""
+        return badge
     short = one_line(prompt, 160)
     whole = escape(prompt)
-    text = f'<div dir="auto" style="overflow-wrap:anywhere">{escape(short)}</div>'
+    text = f'<div dir="auto" style="overflow-wrap:anywhere">{badge}{escape(short)}</div>'
     if short == " ".join(prompt.split()):
         return text
     return (
-        f'<details dir="auto" style="overflow-wrap:anywhere"><summary>{escape(short)}</summary>'
+        '<details dir="auto" style="overflow-wrap:anywhere">'
+        f"<summary>{badge}{escape(short)}</summary>"
         f'<div style="white-space:pre-wrap">{whole}</div></details>'
     )
 

@@ -117,7 +117,8 @@ class View:
         return (self.job.status, self.job.id, self.job.note, over or moving)
 
     def _bundle(self) -> cards.Bundle:
-        return cards.of(self.job, bar=self._ui == HTML and not self._talks, **self._options)  # type: ignore[arg-type]
+        bar = self._ui == HTML and not self._talks
+        return cards.of(self.job, bar=bar, still=not bar, **self._options)  # type: ignore[arg-type]
 
     def lines(self) -> Sequence[str]:
         """What is new in words, for logs and terminals; asked by the main thread."""
@@ -181,7 +182,7 @@ class Strip:
             return
         self._at = now
         self._bar.value = job.fraction
-        words = cards.job_line(job).partition(" · ")[2] or str(job.status)
+        words = " · ".join(filter(None, (str(job.status), cards.pace(job), job.note)))
         self._text.value = f'<span style="margin:0 8px">{escape(words)}</span>'
 
     def _end(self) -> None:

@@ -63,7 +63,7 @@ def grid(
     columns = columns or _columns(len(cells))
     narrow = max(160, (width or 2 * cards._option("width")) // columns)
     sandbox = any((c.shown or c.job).sandbox for c in cells if c.shown or c.job)  # type: ignore[union-attr]
-    head = f"{cards._badge(sandbox)}{cards._prompt(prompt)}"
+    head = cards._prompt(prompt, cards._badge(sandbox))
     html = (
         f'<div class="kling-grid">{head}<div style="{cards._QUIET}">{escape(total)}</div>'
         f'<div style="display:grid;grid-template-columns:repeat({columns},minmax(0,{narrow}px));'
@@ -114,7 +114,7 @@ def _place(cell: Cell, width: int, embed: str | None, shared: str | None) -> str
 def _why(job: Job) -> str:
     if job.status is Phase.FAILED:
         return f"✖ {escape(str(job.error).splitlines()[0][:300])}"
-    sign = "■" if job.status is Phase.STOPPED else "⏳"
+    sign = "■" if job.status is Phase.STOPPED else "◔"
     return f"{sign} {escape(str(job.status))}"
 
 

@@ -14,7 +14,7 @@ import shutil
 import threading
 import weakref
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ class Watcher:
 
     def _start_thread(self) -> None:
         loop = asyncio.new_event_loop()
+        loop.set_default_executor(ThreadPoolExecutor(8, thread_name_prefix="kling-disk"))
         self._loop, self._room, self._clients = loop, asyncio.Condition(), {}
 
         def run() -> None:
@@ -100,8 +101,9 @@ class Watcher:
         thread.start()
         # Runs at the latest when the interpreter ends, and holds no reference to the watcher.
         self._end = weakref.finalize(self, _end, loop, thread, self._clients)
-        # At interpreter exit that is too late to write an id down: the pools of threads that
-        # touch the disk are closed before. Python has no public hook for the moment before.
+        # At interpreter exit that is too late to write an id down: the pool of threads that
+        # touch the disk is closed before. Python has no public hook for the moment before; in
+        # this one the last to register, which is after the pools, is the first to be called.
         if register := getattr(threading, "_register_atexit", None):
             register(self._end)
 

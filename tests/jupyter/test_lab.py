@@ -1,0 +1,190 @@
+"""In a real JupyterLab, in a real browser: what a user sees, also tomorrow."""
+
+from __future__ import annotations
+
+import nbformat
+import pytest
+
+from .conftest import texts, until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+LENGTH = """v => new Promise(r => v.readyState > 0
+    ? r(v.duration) : v.onloadedmetadata = () => r(v.duration))"""
+
+
+def cell(prompt: str, flags: str = "-d 5 -a 16:9 -o clip") -> str:
+    return f"%%kling v2.5-turbo/pro {flags}\n{prompt}"
+
+
+def assert_player_with_poster(lab) -> None:
+    video = lab.locate("video").first
+    video.wait_for()
+    assert video.evaluate(LENGTH) == pytest.approx(5, abs=0.2)
+    assert video.get_attribute("poster").startswith("data:image/jpeg;base64,")
+
+
+def test_it_plays_and_seeks_and_the_strip_is_gone(lab):
+    lab.write("plays.ipynb", cell("A cheerful white raccoon in a forest, dawn"))
+    lab.open("plays.ipynb")
+    lab.start_all()
+    lab.locate(".jupyter-widgets").first.wait_for()
+    until(lambda: "generating" in lab.text)
+    assert "id " in lab.text
+    lab.shot("running")
+    lab.locate("video").wait_for()
+    lab.idle()
+    assert_player_with_poster(lab)
+    video = lab.locate("video")
+    video.evaluate("v => { v.muted = true; return v.play() }")
+    until(lambda: video.evaluate("v => v.currentTime") > 0.2)
+    video.evaluate("v => new Promise(r => { v.onseeked = () => r(); v.currentTime = 3 })")
+    assert video.evaluate("v => v.currentTime") >= 3
+    video.evaluate("v => v.pause()")
+    assert lab.locate(".jupyter-widgets").count() == 0
+    assert "SANDBOX" in lab.text
+    lab.page.wait_for_timeout(300)  # for the picture: the controls fade in
+    lab.shot("player")
+
+
+def test_a_saved_notebook_shows_all_with_a_fresh_kernel_and_is_small(lab):
+    lab.write("saved.ipynb", cell("A lighthouse in a storm"), "clip.status", cell("A calm sea"))
+    lab.open("saved.ipynb")
+    lab.run_all()
+    saved = lab.save()
+    assert (lab.folder / "saved.ipynb").stat().st_size < 2 * 100_000
+    assert saved.cells[1].outputs[0].metadata["kling"]["prompt"] == "A lighthouse in a storm"
+    assert "sk-not-for-show" not in texts(saved)
+    lab.end_kernel()
+    lab.open("saved.ipynb")
+    assert_player_with_poster(lab)
+    assert lab.locate("video").count() == 2
+    assert "model not found" not in lab.text.lower()
+    lab.shot("reopened")
+
+
+def test_an_untrusted_notebook_still_has_player_and_poster(lab):
+    lab.write("mine.ipynb", cell("A paper boat in the rain"))
+    lab.open("mine.ipynb")
+    lab.run_all()
+    foreign = lab.save()
+    foreign.cells.append(nbformat.v4.new_markdown_cell("changed elsewhere, so not trusted"))
+    nbformat.write(foreign, lab.folder / "foreign.ipynb")
+    lab.end_kernel()
+    lab.open("foreign.ipynb")
+    trusted = "window.jupyterapp.shell.currentWidget.content.model.cells.get(1).trusted"
+    assert lab.page.evaluate(trusted) is False
+    assert_player_with_poster(lab)
+    assert "model not found" not in lab.text.lower()
+    lab.shot("untrusted")
+
+
+def test_a_reload_in_the_middle_loses_nothing(lab, lab_sandbox):
+    lab.write("reload.ipynb", cell("A train crossing a bridge"))
+    paid = lab_sandbox.paid
+    lab.open("reload.ipynb")
+    lab.start_all()
+    until(lambda: "generating" in lab.text)
+    lab.save()
+    lab.page.reload()
+    lab.open_again()
+    lab.idle()
+    lab.page.wait_for_timeout(500)
+    lab.shot("reloaded")
+    lab.run_all()
+    assert_player_with_poster(lab)
+    assert lab_sandbox.paid == paid + 1
+    saved = texts(lab.save())
+    assert "widget-view" not in saved
+
+
+def test_after_a_reload_the_background_strip_goes_on_and_offers_the_player(lab):
+    lab.write("reload-bg.ipynb", cell("A kite over the dunes", "-d 5 -o job --bg"))
+    lab.open("reload-bg.ipynb")
+    lab.run_all()
+    until(lambda: "generating" in lab.text)
+    lab.save()
+    lab.page.reload()
+    lab.open_again()
+    button = lab.locate("button:has-text('Load player')")
+    button.wait_for()
+    button.click()
+    video = lab.locate("video")
+    video.wait_for()
+    assert video.evaluate(LENGTH) == pytest.approx(5, abs=0.2)
+    lab.shot("load-player")
+
+
+def test_stop_waiting_is_a_button_that_works_in_the_background(lab, lab_sandbox):
+    name = "stop.ipynb"
+    lab.write(name, cell("A clock tower at noon", "-d 5 -o job --bg"), "print('next')")
+    paid = lab_sandbox.paid
+    lab.open(name)
+    lab.run_all()
+    button = lab.locate("button:has-text('Stop waiting')")
+    button.wait_for()
+    until(lambda: "generating" in lab.text)
+    lab.shot("background")
+    button.click()
+    until(lambda: "Stopped waiting" in lab.text)
+    button.wait_for(state="hidden")
+    assert lab_sandbox.paid == paid + 1
+    lab.run_all()
+    lab.locate("video").wait_for()
+    assert lab_sandbox.paid == paid + 1
+
+
+def test_the_players_of_a_comparison_play_in_step(lab, lab_sandbox):
+    name = "grid.ipynb"
+    flags = "-d 5 --sweep light=dawn,noon --takes 2 --yes -o takes"
+    lab.write(name, cell("A heron by a lake, {light}", flags))
+    lab.open(name)
+    lab.start_all()
+    until(lambda: "generating" in lab.text)
+    lab.shot("grid-running")
+    until(lambda: lab.locate("video").count() == 4, 60)
+    lab.idle()
+    players = lab.locate("video")
+    for number in range(4):
+        players.nth(number).evaluate(LENGTH)
+        players.nth(number).evaluate("v => { v.muted = true }")
+    players.first.evaluate("v => v.play()")
+    times = "vs => vs.map(v => v.currentTime)"
+    until(lambda: min(players.evaluate_all(times)) > 0.3)
+    at = players.evaluate_all(times)
+    assert max(at) - min(at) < 0.3
+    players.first.evaluate("v => v.pause()")
+    until(lambda: all(players.evaluate_all("vs => vs.map(v => v.paused)")))
+    players.nth(1).evaluate("v => { v.currentTime = 4 }")
+    until(lambda: min(players.evaluate_all(times)) > 3.7)
+    lab.page.wait_for_timeout(300)
+    lab.shot("grid")
+    saved = lab.save()
+    assert (lab.folder / name).stat().st_size < 4 * 100_000
+    assert len(saved.cells[1].outputs) == 2  # what it costs, and the grid
+
+
+def test_words_of_the_watcher_never_land_in_another_cell(lab):
+    wait = "import time\nfor n in range(30):\n    time.sleep(.1)\nprint('only this')"
+    lab.write("words.ipynb", cell("A door opening", "-d 5 -o job --bg"), wait, "job.result().status")
+    lab.open("words.ipynb")
+    lab.run_all()
+    saved = lab.save()
+    (only,) = saved.cells[2].outputs
+    assert only.text == "only this\n"
+    assert saved.cells[1].outputs[0].data["text/html"].startswith("<figure")
+
+
+def test_a_failure_says_why_and_stops_run_all(lab):
+    lab.write("fails.ipynb", cell("A riot [fail:moderation]"), "print('not reached')")
+    lab.open("fails.ipynb")
+    lab.run_all()
+    saved = lab.save()
+    card, *_, error = saved.cells[1].outputs
+    assert "content policy" in card.data["text/plain"]
+    assert error.output_type == "error"
+    assert error.ename == "GenerationFailedError"
+    assert len(error.traceback) == 1
+    assert saved.cells[2].outputs == []
+    lab.shot("failed")
+
