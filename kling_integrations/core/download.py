@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import logging
 import math
 import os
@@ -29,8 +28,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from ..version import __version__
-from .errors import DownloadError, command
-from .generation import default_file_name, safe_file_name, url_expiry, without_query
+from .errors import DownloadError, KlingError, command
+from .generation import (
+    Generation,
+    Status,
+    Video,
+    default_file_name,
+    safe_file_name,
+    url_expiry,
+    without_query,
+)
 from .partial_file import HEAD, PartialFile
 from .settings import Clock, is_loopback
 
@@ -43,7 +50,7 @@ PATIENCE = 300.0  # seconds without progress worth the name before giving up
 MAX_SIZE = 4 * 2**30  # the longest documented video (15 s) has some tens of megabytes
 MAX_REDIRECTS = 5
 
-_CHUNK = 2**20
+_CHUNK = 2**17  # bytes per read; larger ones cost more in fresh memory than they save in calls
 _PROGRESS = 2**20  # bytes that an attempt must add to renew the patience
 _SLOWEST = 4096  # bytes per second; a connection below it counts as hung
 _WRONG_CONTENT_TRIES = 3
@@ -67,6 +74,61 @@ class Saved:
     size: int
     sha256: str
     content_type: str | None
+
+
+def fetch(
+    generation: Generation,
+    target: str | os.PathLike[str] | None,
+    *,
+    refresh: Callable[[str], Generation],
+    prompt: str | None = None,
+    **options: Any,
+) -> Saved:
+    """Save a generation's video to a file or into a folder (see ``resolve_target``).
+
+    ``refresh(generation_id)`` polls the gateway once: for a generation that carries no video yet,
+    and once more when its link has expired. ``options`` are those of ``save``. Raises
+    DownloadError; the generation is kept.
+    """
+    options = {"generation_id": generation.id, **options}
+    if generation.video is None:
+        generation = refresh(generation.id)
+    video = _video(generation)
+    path = resolve_target(
+        target, file_name=video.file_name, generation_id=generation.id, prompt=prompt
+    )
+    try:
+        return save(video.url, path, expected_size=video.file_size, **options)
+    except LinkExpired as error:
+        expired = error
+    try:
+        video = _video(refresh(generation.id))
+    except KlingError as trouble:
+        why = trouble.message
+    else:
+        return save(video.url, path, expected_size=video.file_size, **options)
+    raise LinkExpired(
+        f"{expired.message} A new link could not be had: {why}",
+        generation_id=generation.id,
+        hint=expired.hint,
+    )
+
+
+def _video(generation: Generation) -> Video:
+    if generation.video is not None:
+        return generation.video
+    if generation.status is Status.COMPLETED:
+        problem, verb = "is completed, but the gateway names no video", "show"
+    elif generation.status is Status.FAILED:
+        why = generation.error.message if generation.error else "the gateway does not say why"
+        problem, verb = f"failed: {why}", "show"
+    else:
+        problem, verb = "is not finished yet", "wait"
+    raise DownloadError(
+        f"Generation {generation.id} {problem}.",
+        generation_id=generation.id,
+        hint=f"Go on with: {command(verb, generation.id)}",
+    )
 
 
 def save(
@@ -96,19 +158,19 @@ def save(
     Raises LinkExpired when a fresh address is needed, else DownloadError. Several calls may run
     at once in threads, also for the same target.
     """
-    import requests
+    from . import transport
 
     target = Path(target)
     fetch = _Fetch(
         url,
-        session or requests.Session(),
+        session or transport.new_session(1),
         expected_size=expected_size,
         timeout=timeout,
         progress=progress,
         max_size=max_size,
         generation_id=generation_id,
     )
-    if target.is_dir():
+    if os.path.isdir(target):  # unlike Path's, it has no errors of its own
         raise fetch.error(f"{target} is a folder")
     if not overwrite and os.path.lexists(target):
         raise fetch.error(f"{target} exists already")
@@ -236,6 +298,8 @@ class _Fetch:
         import requests
         from urllib3.exceptions import HTTPError
 
+        from . import transport
+
         headers: dict[str, str | None] = {
             "Accept": "video/*, */*;q=0.5",
             "Accept-Encoding": "identity",  # nothing is ever inflated here, so nothing can explode
@@ -260,12 +324,14 @@ class _Fetch:
                 prepared.url or url, proxies, True, None, None
             )
             patience = (min(self.timeout, 15.0), self.timeout)
-            return self.session.get_adapter(url).send(prepared, timeout=patience, **settings)
+            with transport.deadline(self.timeout):  # of the head; the body may take longer
+                return self.session.get_adapter(url).send(prepared, timeout=patience, **settings)
         except ValueError:  # also requests' InvalidURL and all its kin
             problem, fatal = "the address cannot be read", True
         except (HTTPError, HTTPException, OSError) as trouble:  # requests' own are OSErrors
-            problem = self._why(trouble)
-            fatal = "CERTIFICATE_VERIFY_FAILED" in problem
+            problem = transport.reason(trouble, self.timeout)
+            if "CERTIFICATE_VERIFY_FAILED" in str(trouble):
+                problem, fatal = "the server's certificate is not trusted", True
         finally:
             _in_download.now = False
         raise self.error(problem) if fatal else _TryAgainError(problem)
@@ -306,6 +372,8 @@ class _Fetch:
     def _stream(self, response: requests.Response, part: PartialFile) -> None:
         from urllib3.exceptions import HTTPError
 
+        from .transport import reason
+
         # read1 hands over what one read of the socket gives: a cut loses nothing that came.
         read = getattr(response.raw, "read1", response.raw.read)
         unchecked = part.size < HEAD
@@ -315,7 +383,7 @@ class _Fetch:
             try:
                 chunk = read(_CHUNK, decode_content=False)
             except (HTTPError, HTTPException, OSError) as trouble:
-                problem = self._why(trouble)
+                problem = reason(trouble, self.timeout)
             if problem:
                 of = f" of {self.total:,}" if self.total else ""
                 raise _TryAgainError(f"{problem} after {part.size:,}{of} bytes")
@@ -390,21 +458,6 @@ class _Fetch:
             )
         if self.total is None and part.boxes_are_whole() is False:
             raise _TryAgainError(f"the video breaks off after {part.size:,} bytes")
-
-    def _why(self, trouble: BaseException) -> str:
-        """Trouble in words, without the address that requests puts into its own."""
-        from requests import RequestException, Timeout
-        from urllib3.exceptions import TimeoutError as SlowError
-
-        causes = [trouble]
-        for cause in itertools.islice(iter(causes), 20):  # grows while it is walked
-            if isinstance(cause, TimeoutError | Timeout | SlowError):
-                return "the server does not answer in time"
-            if not isinstance(cause, RequestException) and getattr(cause, "strerror", None):
-                return f"the connection failed: {cause.strerror}"  # type: ignore[attr-defined]
-            inner = (*cause.args, cause.__cause__, cause.__context__)
-            causes += [one for one in inner if isinstance(one, BaseException)]
-        return "the connection was cut"
 
 
 def _address_problem(url: str, before: str | None = None) -> str | None:
@@ -495,14 +548,16 @@ def resolve_target(
     made.
     """
     named = os.fspath(target) if target is not None else "."
-    path = Path(named).expanduser()
-    if named.endswith(tuple(filter(None, ("/", os.sep, os.altsep)))) or path.is_dir():
-        path = path / _file_name(file_name, generation_id, prompt)
+    folder = named.endswith(tuple(filter(None, ("/", os.sep, os.altsep))))
     try:
+        path = Path(named).expanduser()
+        if folder or os.path.isdir(path):
+            path = path / _file_name(file_name, generation_id, prompt)
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as trouble:
+    except (OSError, ValueError, RuntimeError) as trouble:  # a NUL in the name, nobody's home
         raise DownloadError(
-            f"The folder {path.parent} cannot be made: {trouble.strerror}.",
+            f"The folder of {named!r} cannot be made: "
+            f"{getattr(trouble, 'strerror', None) or trouble}.",
             generation_id=generation_id,
             hint=f"The video is kept: {command('download', generation_id)}",
         ) from None
@@ -516,5 +571,6 @@ def _file_name(server_says: str | None, generation_id: str, prompt: str | None) 
     stem, suffix = os.path.splitext(safe_file_name(server_says, fallback))
     if suffix.lower() not in _SUFFIXES:
         suffix = ".mp4"  # whatever a server calls it, a video must not become a page or a script
+    stem = stem.encode()[:200].decode(errors="ignore")  # names end at 255 bytes, not characters
     tag = hashlib.sha256(generation_id.encode()).hexdigest()[:8]
     return f"{stem}{suffix}" if stem.endswith(f"_{tag}") else f"{stem}_{tag}{suffix}"
