@@ -6,6 +6,7 @@ of their own. Only processes that were started here are ended.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -112,7 +113,7 @@ class LocalAirflow:
 
     def run(self, component: str) -> None:
         with (self.home / f"{component}.log").open("ab") as log:
-            self.processes[component] = subprocess.Popen(
+            self.processes[component] = subprocess.Popen(  # noqa: S603 (words from above)
                 [sys.executable, "-m", "airflow", *COMPONENTS[component]],
                 env=self.environment,
                 cwd=self.home,
@@ -127,10 +128,8 @@ class LocalAirflow:
         if process is None:
             return
         _signal_group(process.pid, how)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(15)
-        except subprocess.TimeoutExpired:
-            pass
         _signal_group(process.pid, signal.SIGKILL)
         process.wait(15)
 
@@ -281,10 +280,8 @@ def _logs(home: Path) -> list[str]:
 
 
 def _signal_group(pid: int, how: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, how)
-    except ProcessLookupError:
-        pass
 
 
 def _free_port() -> int:

@@ -26,7 +26,7 @@ from .verdicts import Ended, KlingTaskError, sensor_call, timed_out, to_event
 _ANY = Schedule.expecting(None)
 
 # How long on_kill may take to look at the task's state, seconds; Airflow ends it after 30.
-_LOOK = 10.0
+_LOOK = 25.0
 
 
 class KlingVideoTrigger(BaseTrigger):
@@ -62,6 +62,7 @@ class KlingVideoTrigger(BaseTrigger):
             *(float(number) for number in (expected, spread, doubt, floor, ceiling, pace))
         )
         self._said: tuple[Status, str] | None = None
+        self._troubled = -1  # the number of the last poll that brought trouble
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
@@ -115,9 +116,17 @@ class KlingVideoTrigger(BaseTrigger):
 
     def _tell(self, progress: Progress) -> None:
         """A log line where something changed; thousands of triggers share one log writer."""
+        if progress.note:
+            self._troubled = progress.polls
+        elif progress.polls == self._troubled:
+            return  # the wait before asking again is no news
         now = (progress.status, progress.note.partition(" (")[0])
-        if now != self._said and (progress.polls or self._said is None):
+        if now != self._said:
             self._said = now
+            if not progress.polls:
+                about = minutes(progress.expected)
+                self.log.info("Waiting for %s; it takes about %s.", self.generation_id, about)
+                return
             self.log.log(logging.WARNING if progress.note else logging.INFO, "%s", progress)
 
     async def on_kill(self) -> None:
@@ -128,23 +137,28 @@ class KlingVideoTrigger(BaseTrigger):
         the same generation already. Nothing is cancelled, so nothing can go wrong then; the
         task's state tells which it is, and the log says no more than is true.
         """
+        again = sensor_call(self.generation_id, self.kling_conn_id)
+        # Said before the look, which takes seconds: a triggerer that ends must have said it.
+        self.log.info("Generation %s goes on: there is no cancel.", self.generation_id)
         state = await self._task_state()
-        if state in ("failed", "success", "skipped", "removed"):
+        if state == "deferred":
+            self.log.info("The task is deferred: another triggerer waits for this generation.")
+        elif state in ("failed", "success", "skipped", "removed"):
             self.log.warning(
-                "The task was marked %s. Generation %s goes on at the gateway (there is no "
-                "cancel) and is billed when it completes. Clearing the task waits for it again; "
-                "so does %s",
+                "The task was marked %s, so nobody waits for generation %s any more. It is billed "
+                "when it completes. Clearing the task waits for it again; so does %s",
                 state,
                 self.generation_id,
-                sensor_call(self.generation_id, self.kling_conn_id),
+                again,
             )
+        elif state:
+            self.log.info("The task is %s: its next attempt waits for this generation.", state)
         else:
-            self.log.info(
-                "This trigger ends; generation %s goes on, and is billed once. The task is %s: "
-                "%s waits for the same generation.",
+            self.log.warning(
+                "The task's state is not known here. Unless its next attempt waits for it, "
+                "generation %s is picked up with %s",
                 self.generation_id,
-                state or "in an unknown state",
-                "another triggerer" if state == "deferred" else "its next attempt",
+                again,
             )
 
     async def _task_state(self) -> str | None:

@@ -162,7 +162,7 @@ def test_another_input_is_another_video(sandbox, task, operator):
 
 
 def test_what_the_provider_failed_is_submitted_anew_by_a_retry(sandbox, task, operator):
-    sandbox.fails = "internal"
+    sandbox.fails = "provider"
     attempt = task(operator(), retries=1)
     with pytest.raises(KlingTaskError) as caught:
         attempt.run()
