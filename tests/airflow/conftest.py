@@ -51,7 +51,7 @@ def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) ->
 
     def all_of_it() -> str:
         heard.append("".join(capfd.readouterr()))
-        return "".join(heard) + caplog.text
+        return "".join(heard) or caplog.text
 
     return all_of_it
 
@@ -93,15 +93,18 @@ class Store:
         self.rows[key] = json.dumps(value)
 
 
-class Events(dict[Any, Any]):
+class Events:
     """``outlet_events``: an accessor per outlet."""
 
-    def __missing__(self, key: Any) -> Any:
+    def __init__(self) -> None:
+        self._of: dict[str, Any] = {}
+
+    def __getitem__(self, outlet: Any) -> Any:
         added: list[Any] = []
-        self[key] = SimpleNamespace(
+        fresh = SimpleNamespace(
             extra={}, added=added, add=lambda asset, extra: added.append((asset, extra))
         )
-        return self[key]
+        return self._of.setdefault(outlet.name, fresh)
 
 
 class Task:

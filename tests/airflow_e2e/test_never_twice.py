@@ -7,6 +7,7 @@ file. The prompt of a case's requests is the name of its DAG.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 from pathlib import Path
@@ -245,14 +246,13 @@ def test_fifty_deferred_at_once_share_one_session(case, airflow, gateway):
 
 def test_neither_the_database_nor_the_logs_hold_a_key_or_a_signed_url(airflow, gateway):
     """Runs last: everything above has left its traces."""
-    secrets = ["e2e-secret-key", *(job.slug + ".mp4?" for job in gateway.jobs.values())]
+    # The key, and an address of a video with its query; what is shown ends in "?…".
+    secret = re.compile(r"e2e-secret-key|\.mp4\?[A-Za-z]")
     kept = {path: path.read_text("utf-8", "replace") for path in airflow.home.rglob("*.log*")}
     with sqlite3.connect(airflow.home / "airflow.db") as database:
         tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         for (table,) in tables:
             kept[table] = str(database.execute(f'SELECT * FROM "{table}"').fetchall())
     assert len(kept) > 50
-    found = [
-        (str(where), secret) for where, text in kept.items() for secret in secrets if secret in text
-    ]
-    assert not found
+    assert len(gateway.posts) > 50
+    assert not [str(where) for where, text in kept.items() if secret.search(text)]
