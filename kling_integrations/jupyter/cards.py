@@ -79,7 +79,7 @@ def screen(
         else ""
     )
     if source is None:  # nothing that a browser could open: the picture, and where the file is
-        where = f'<div style="{_QUIET}">{escape(str(video.path))}</div>'
+        where = f'<div style="{_QUIET}">{escape(short_path(video.path))}</div>'
         return f'<div style="{size}">{image}</div>{where}'
     return (
         f'<video controls preload="metadata" playsinline style="{size}"'
@@ -129,7 +129,7 @@ def failed(job: Job) -> Bundle:
         f'max-width:{_option("width")}px">{_badge(job.sandbox)}<b>✖ {escape(_model(job.model))}</b>'
         f"{_prompt(job.prompt)}<div>{escape(first)}</div>"
         f"{''.join(f'<div>{escape(hint.strip())}</div>' for hint in hints)}"
-        f'<div style="{_QUIET}">{_id(job)}</div></div>'
+        f'<div style="{_QUIET}">{_id(job) if str(job.id) not in first else ""}</div></div>'
     )
     text = "\n".join([f"{_plain_badge(job.sandbox)}✖ {_model(job.model)}: {first}", *hints])
     return {"text/html": html, "text/plain": text}, provenance(_so_far(job))
@@ -254,6 +254,12 @@ def source_of(path: Path, embed: str | None = None) -> str | None:
         return f"data:video/mp4;base64,{_base64(path.read_bytes())}"
     except OSError:
         return None
+
+
+def short_path(path: Path) -> str:
+    """As seen from the notebook, where it is beside or below it."""
+    relative = _relative(path)
+    return str(path) if relative is None or relative.startswith("..") else relative
 
 
 def _relative(path: Path) -> str | None:

@@ -38,7 +38,7 @@ def run(magics: KlingMagics, text: str, body: str) -> Any:
     check_cost(magics, args, variants)
     if len(variants) == 1:
         return one(magics, args, variants[0])
-    return several(magics, args, variants)
+    return several(magics, args, variants, body.strip())
 
 
 def parse(magics: KlingMagics, text: str) -> argparse.Namespace | None:
@@ -91,7 +91,9 @@ def one(magics: KlingMagics, args: argparse.Namespace, variant: Variant) -> Any:
     return video if args.quiet else None
 
 
-def several(magics: KlingMagics, args: argparse.Namespace, variants: Sequence[Variant]) -> Any:
+def several(
+    magics: KlingMagics, args: argparse.Namespace, variants: Sequence[Variant], pattern: str = ""
+) -> Any:
     if args.file and not args.file.endswith("/") and "{id}" not in args.file:
         raise commands.UsageError(
             f"-f {args.file} is one file for {len(variants)} videos: name a folder (ending in "
@@ -99,7 +101,10 @@ def several(magics: KlingMagics, args: argparse.Namespace, variants: Sequence[Va
         )
     jobs = [_start(magics, args, variant) for variant in variants]
     keep(magics, args, jobs)
+    # Prompts that only differ in what is varied share their pattern.
+    varied = any("prompt" in variant.differs for variant in variants)
     prompts = {variant.request.prompt for variant in variants}
+    shared = None if varied else pattern if len(prompts) > 1 else prompts.pop()
     cells = [
         Cell({k: v for k, v in variant.differs.items() if k != "prompt"}, job)
         for variant, job in zip(variants, jobs, strict=True)
@@ -107,7 +112,7 @@ def several(magics: KlingMagics, args: argparse.Namespace, variants: Sequence[Va
     view = GridView(
         cells,
         magics.session,
-        prompt=prompts.pop() if len(prompts) == 1 else None,
+        prompt=shared,
         embed=args.embed,
         width=args.width and 2 * args.width,
     )

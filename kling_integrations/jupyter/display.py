@@ -132,7 +132,7 @@ class View:
 
 def text_line(job: Job) -> str:
     if job.video:
-        return f"✔ {cards.facts(job.video, reused=job.reused)} · {job.video.path}"
+        return f"✔ {cards.facts(job.video, reused=job.reused)} · {cards.short_path(job.video.path)}"
     line = cards.job_line(job)
     line += f" · id {job.id}" if job.id else ""
     return f"{line} · {job.note}" if job.note else line
@@ -165,6 +165,7 @@ class Strip:
             self._button = None
         self._box = widgets.HBox(children, layout=widgets.Layout(align_items="center"))
         self._at = 0.0
+        self._shown: tuple[object, ...] = ()
         self.update()
         view = {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id}
         bundle = {"application/vnd.jupyter.widget-view+json": view, "text/plain": "(live progress)"}
@@ -177,10 +178,10 @@ class Strip:
         if job.status.is_over:
             self._end()
             return
-        now = time.monotonic()
-        if now - self._at < 0.2:
+        now, key = time.monotonic(), (job.status, job.note)
+        if key == self._shown and now - self._at < 0.2:
             return
-        self._at = now
+        self._at, self._shown = now, key
         self._bar.value = job.fraction
         words = " · ".join(filter(None, (str(job.status), cards.pace(job), job.note)))
         self._text.value = f'<span style="margin:0 8px">{escape(words)}</span>'
@@ -232,6 +233,7 @@ class GridView:
         embed: str | None = None,
         width: int | None = None,
     ) -> None:
+        """``prompt`` is what all share: the same words, or the pattern of them."""
         self._cells = cells
         self._prompt = prompt
         self._options = {"embed": embed, "width": width}

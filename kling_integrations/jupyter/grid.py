@@ -7,12 +7,13 @@ plays by itself.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ..commands.console import money
+from ..commands.console import money, one_line
 from . import cards
 from .job import Phase
 
@@ -59,7 +60,7 @@ def grid(
     embed: str | None = None,
     columns: int | None = None,
 ) -> cards.Bundle:
-    """``total`` is a line on the whole, such as its cost."""
+    """``prompt`` is what all share (each shows its own otherwise), ``total`` a line on all."""
     columns = columns or _columns(len(cells))
     narrow = max(160, (width or 2 * cards._option("width")) // columns)
     sandbox = any((c.shown or c.job).sandbox for c in cells if c.shown or c.job)  # type: ignore[union-attr]
@@ -89,15 +90,15 @@ def _place(cell: Cell, width: int, embed: str | None, shared: str | None) -> str
     )
     if cell.shown:
         video = cell.shown
-        own = cards._prompt(video.prompt) if video.prompt != shared else ""
+        own = cards._prompt(video.prompt) if shared is None else ""
         body = cards.screen(video, embed=embed, width=width, attributes=_IN_STEP)
         reused = bool(cell.job and cell.job.reused)
         facts = cards.facts(video, reused=False) + (" · ♻ reused" if reused else "")
-        foot = f"{escape(facts)} · id <code style='{cards._ID}'>{escape(video.id)}</code>"
+        foot = f'{escape(facts)}<br>id <code style="{cards._ID}">{escape(video.id)}</code>'
     else:
         assert cell.job is not None
         job, own = cell.job, ""
-        if job.prompt != shared:
+        if shared is None:
             own = cards._prompt(job.prompt)
         body = (
             '<div style="aspect-ratio:16/9;border:1px dashed #8888;border-radius:4px;display:flex;'
@@ -119,7 +120,7 @@ def _why(job: Job) -> str:
 
 
 def _label(differs: Mapping[str, str]) -> str:
-    return " ".join(f"{name}={value}" for name, value in differs.items())
+    return " ".join(f"{name}={value}" if name else value for name, value in differs.items())
 
 
 def _told(cell: Cell) -> dict[str, Any]:
@@ -160,7 +161,13 @@ def differences(videos: Sequence[KlingVideo]) -> tuple[str | None, list[dict[str
     varied = [key for key in keys if len({str(each.get(key)) for each in told}) > 1]
     shared = None if "prompt" in varied else videos[0].prompt if videos else None
     named = [key for key in varied if key != "prompt"]
-    return shared, [{key: str(each.get(key, "default")) for key in named} for each in told]
+    return shared, [{key: _short(each.get(key, "default")) for key in named} for each in told]
+
+
+def _short(value: Any) -> str:
+    """A parameter in a few words; of a picture there is only its hash."""
+    picture = re.search(r"sha256:(\w{6})", str(value))
+    return f"picture {picture[1]}" if picture else one_line(str(value), 60)
 
 
 def total_line(cells: Sequence[Cell]) -> str:

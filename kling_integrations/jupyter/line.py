@@ -329,8 +329,8 @@ def _sandbox(args: argparse.Namespace, magics: KlingMagics, console: NotebookCon
     os.environ["AIML_BASE_URL"] = sandbox.base_url
     magics.shell.push({"_kling_sandbox": sandbox})
     console.say(
-        f"SANDBOX at {sandbox.base_url}: no key, no money, made-up videos, "
-        f"{args.speed:g}-fold speed. It ends with this kernel."
+        f"SANDBOX in use: no key, no money, made-up videos, {args.speed:g}-fold speed. "
+        "It ends with this kernel."
     )
     return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import shutil
 import threading
@@ -86,7 +87,7 @@ class Watcher:
             if self._loop is None or self._loop.is_closed():
                 self._start_thread()
             assert self._loop is not None
-            return asyncio.run_coroutine_threadsafe(work, self._loop)
+            return _spawned(work, self._loop)
 
     def _start_thread(self) -> None:
         loop = asyncio.new_event_loop()
@@ -254,9 +255,19 @@ async def _tick(job: Job) -> None:
         job.changed()
 
 
+def _spawned(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> Future[Any]:
+    """Runs it in a context of its own.
+
+    The caller's context names the running cell as the parent of all messages. An update of a
+    card must not belong to a cell that has ended: headless runners only read the messages of the
+    cell that runs.
+    """
+    return contextvars.Context().run(asyncio.run_coroutine_threadsafe, work, loop)
+
+
 def _quietly(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
     try:
-        asyncio.run_coroutine_threadsafe(work, loop)
+        _spawned(work, loop)
     except RuntimeError:  # the loop has ended, and with it the wait
         work.close()
 
