@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -71,6 +72,7 @@ class Terminal(Console):
     @contextmanager
     def watching(self, clock: Clock) -> Iterator[OnUpdate]:
         last: tuple[Progress, float] | None = None
+        most = 0.0
 
         def update(progress: Progress) -> None:
             nonlocal last
@@ -83,7 +85,13 @@ class Terminal(Console):
                 self._draw()
 
         def line() -> str:
-            return "" if last is None else self._line(advanced(last[0], clock.now() - last[1]))
+            nonlocal most
+            if last is None or last[0].status.is_terminal:
+                return ""
+            now = advanced(last[0], clock.now() - last[1])
+            # A time in the queue that only the first poll tells of must not turn the bar back.
+            most = max(most, now.fraction)
+            return self._line(replace(now, fraction=most))
 
         with self._living(line, max(_OFTEN, clock.real(_SELDOM))):
             yield update
@@ -160,20 +168,27 @@ def told_about_interrupts(console: Console) -> Iterator[None]:
         yield
         return
 
-    def tell(number: int, frame: FrameType | None) -> None:
+    def tell() -> None:
+        console.note(
+            f"\nInterrupted while submitting: waiting up to {INTERRUPT_GRACE:.0f} s for the reply, "
+            "which holds the id. Ctrl-C again leaves at once."
+        )
+
+    # Most replies are quicker than this; and a handler must not write in the middle of a write.
+    soon = threading.Timer(_OFTEN, tell)
+    soon.daemon = True
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, before)
-        with suppress(OSError, RuntimeError):  # in the middle of another write
-            console.note(
-                f"\nInterrupted while submitting: waiting up to {INTERRUPT_GRACE:.0f} s for the "
-                "reply, which holds the id. Ctrl-C again leaves at once."
-            )
+        soon.start()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, tell)
+    before = signal.signal(signal.SIGINT, interrupted)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+        soon.cancel()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -131,10 +131,19 @@ def progress_line(progress: Progress) -> str:
 # --- text ------------------------------------------------------------------------------------
 
 
+# They turn the direction of everything that follows on the line.
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
 def clean(text: str) -> str:
-    """Without control characters: words of others must not steer the terminal."""
+    """Without control characters: words of others must not steer the terminal.
+
+    What joins emoji or marks the direction of a word stays.
+    """
     return "".join(
-        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs") else "�"
+        "\N{REPLACEMENT CHARACTER}"
+        if char in _TURNING or (char not in "\n\t" and unicodedata.category(char) in ("Cc", "Cs"))
+        else char
         for char in text
     )
 

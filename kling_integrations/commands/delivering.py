@@ -59,14 +59,18 @@ def deliver(
     out: str | None,
     prompt: str | None,
     console: Console,
+    *,
+    answer: bool = True,
 ) -> Saved:
-    """The video as a file, and told of: what is on this disk already is not fetched again.
+    """The video as a file: what is on this disk already is not fetched again.
 
-    Raises DownloadError, and StoppedWaiting on an interrupt.
+    ``answer``: the file is what the user asked for, so its path is said. Raises DownloadError,
+    and StoppedWaiting on an interrupt.
     """
     saved, how = _deliver(client, ledger, generation, out, prompt, console)
-    console.note(f"{how}, {size(saved.size)}:")
-    console.say(str(saved.path))
+    if answer:
+        console.note(f"{how}, {size(saved.size)}:")
+        console.say(str(saved.path))
     return saved
 
 

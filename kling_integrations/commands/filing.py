@@ -49,7 +49,7 @@ def frames_(args: argparse.Namespace, console: Console) -> int:
     check_out(args.out)
     source = Path(args.id).expanduser()
     if not source.is_file():
-        _, saved, _ = _local(args, None, console)
+        _, saved, _ = _local(args, None, console, answer=False)
         source = saved.path
     picture = media.last_frame(source) if args.at is None else media.frame(source, args.at)
     target = Path(args.out).expanduser()
@@ -67,7 +67,7 @@ def frames_(args: argparse.Namespace, console: Console) -> int:
 
 def export_(args: argparse.Namespace, console: Console) -> int:
     check_out(args.out)
-    made, saved, entry = _local(args, args.out, console)
+    made, saved, entry = _local(args, args.out, console, answer=True)
     sidecar = saved.path.with_suffix(".json")
     told = dict(made)
     if entry:
@@ -85,7 +85,7 @@ def export_(args: argparse.Namespace, console: Console) -> int:
 
 
 def _local(
-    args: argparse.Namespace, out: str | None, console: Console
+    args: argparse.Namespace, out: str | None, console: Console, *, answer: bool
 ) -> tuple[dict[str, Any], Saved, Entry | None]:
     """The manifest, the file (fetched where it is not here yet) and the record of ``args.id``."""
     ledger = access.readable_ledger(console)
@@ -95,6 +95,6 @@ def _local(
         known = entry is not None and entry.saved_path is not None
         generation = from_record(entry) if entry and known else client.get(generation_id)
         prompt = entry.prompt if entry else None
-        saved = deliver(client, ledger, generation, out, prompt, console)
+        saved = deliver(client, ledger, generation, out, prompt, console, answer=answer)
         model = entry.record.model if entry else None
         return manifest(generation, base_url=base_url, model=model, saved=saved), saved, entry

@@ -118,7 +118,8 @@ def extend_(args: argparse.Namespace, console: Console) -> int:
     if path is None:
         with access.connect(args, ledger) as client:
             prompt = entry.prompt if entry else None
-            path = deliver(client, ledger, client.get(generation_id), None, prompt, console).path
+            found = client.get(generation_id)
+            path = deliver(client, ledger, found, None, prompt, console, answer=False).path
     known = catalog.candidates(entry.record.model)[:1] if entry else ()
     if args.model is None and known:
         args.model = known[0].alias

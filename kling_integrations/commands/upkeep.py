@@ -156,7 +156,7 @@ def sandbox_(args: argparse.Namespace, console: Console) -> int:
             args.speed,
             faults=args.fault,
             logs_show_running=args.logs_show_running,
-            out=console.err,
+            out=console.err if console.as_json else console.out,
             **options,
         )
     except ValueError as error:
