@@ -174,7 +174,10 @@ def total_line(cells: Sequence[Cell]) -> str:
     """``3 of 4 done, 1 failed · $1.50``."""
     done = [cell.shown for cell in cells if cell.shown]
     bad = sum(1 for c in cells if c.job and c.job.status is Phase.FAILED)
-    parts = [f"{len(done)} of {len(cells)} done{f', {bad} failed' if bad else ''}"]
+    if not any(cell.job for cell in cells):
+        parts = [f"{len(done)} {'video' if len(done) == 1 else 'videos'}"]
+    else:
+        parts = [f"{len(done)} of {len(cells)} done{f', {bad} failed' if bad else ''}"]
     costs = [video.cost for video in done]
     if costs and None not in costs:
         parts.append(money(sum(c for c in costs if c is not None)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -218,8 +219,12 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def lab_sandbox() -> Iterator[Sandbox]:
-    """Jobs end when the test says so (``finish``) or after 100 of its seconds, 25 to a second."""
-    with Sandbox(speed=25, seconds=100, size=(640, 360), fps=12, seed=5) as running:
+    """Jobs take 60 of its seconds, 25 to a second; with [hold] until ``finish``."""
+
+    def seconds(model: str, payload: Mapping[str, Any]) -> float:
+        return math.inf if "[hold]" in str(payload.get("prompt")) else 60.0
+
+    with Sandbox(speed=25, seconds=seconds, size=(640, 360), fps=12, seed=5) as running:
         yield running
 
 

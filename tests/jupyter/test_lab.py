@@ -80,7 +80,7 @@ def test_an_untrusted_notebook_still_has_player_and_poster(lab):
 
 
 def test_a_reload_in_the_middle_loses_nothing(lab, lab_sandbox):
-    lab.write("reload.ipynb", cell("A train crossing a bridge"))
+    lab.write("reload.ipynb", cell("A train crossing a bridge [hold]"))
     paid = lab_sandbox.paid
     lab.open("reload.ipynb")
     lab.start_all()
@@ -88,8 +88,9 @@ def test_a_reload_in_the_middle_loses_nothing(lab, lab_sandbox):
     lab.save()
     lab.page.reload()
     lab.open_again()
+    lab_sandbox.finish()
     lab.idle()
-    lab.page.wait_for_timeout(500)
+    lab.locate("button:has-text('Load player')").wait_for()
     lab.shot("reloaded")
     lab.run_all()
     assert_player_with_poster(lab)
@@ -98,14 +99,16 @@ def test_a_reload_in_the_middle_loses_nothing(lab, lab_sandbox):
     assert "widget-view" not in saved
 
 
-def test_after_a_reload_the_background_strip_goes_on_and_offers_the_player(lab):
-    lab.write("reload-bg.ipynb", cell("A kite over the dunes", "-d 5 -o job --bg"))
+def test_after_a_reload_the_background_strip_goes_on_and_offers_the_player(lab, lab_sandbox):
+    lab.write("reload-bg.ipynb", cell("A kite over the dunes [hold]", "-d 5 -o job --bg"))
     lab.open("reload-bg.ipynb")
     lab.run_all()
     until(lambda: "generating" in lab.text)
     lab.save()
     lab.page.reload()
     lab.open_again()
+    until(lambda: "about" in lab.text)
+    lab_sandbox.finish()
     button = lab.locate("button:has-text('Load player')")
     button.wait_for()
     button.click()
@@ -117,7 +120,7 @@ def test_after_a_reload_the_background_strip_goes_on_and_offers_the_player(lab):
 
 def test_stop_waiting_is_a_button_that_works_in_the_background(lab, lab_sandbox):
     name = "stop.ipynb"
-    lab.write(name, cell("A clock tower at noon", "-d 5 -o job --bg"), "print('next')")
+    lab.write(name, cell("A clock tower at noon [hold]", "-d 5 -o job --bg"), "print('next')")
     paid = lab_sandbox.paid
     lab.open(name)
     lab.run_all()
@@ -129,6 +132,7 @@ def test_stop_waiting_is_a_button_that_works_in_the_background(lab, lab_sandbox)
     until(lambda: "Stopped waiting" in lab.text)
     button.wait_for(state="hidden")
     assert lab_sandbox.paid == paid + 1
+    lab_sandbox.finish()
     lab.run_all()
     lab.locate("video").wait_for()
     assert lab_sandbox.paid == paid + 1
