@@ -66,7 +66,7 @@ class AsyncKlingClient:
         ledger: Ledger | None = None,
         patience: Patience | None = None,
         live_percentiles: bool | None = None,
-        connections: int = 100,
+        connections: int = 200,
         max_requests_per_second: float | None = None,
     ) -> None:
         self.endpoint = Endpoint(
