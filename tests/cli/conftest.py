@@ -16,7 +16,14 @@ import pytest
 from kling_integrations import Ledger
 from kling_integrations.sandbox import Sandbox
 
-KEYS = ("AIML_API_KEY", "AIMLAPI_API_KEY", "AIMLAPI_KEY", "AIML_BASE_URL", "KLING_HOME")
+NOT_OURS = (
+    "AIML_API_KEY",
+    "AIMLAPI_API_KEY",
+    "AIMLAPI_KEY",
+    "AIML_BASE_URL",
+    "KLING_HOME",
+    "COLUMNS",
+)
 
 
 class Ended:
@@ -35,6 +42,9 @@ class Ended:
 
     @property
     def path(self) -> Path:
+        """The only thing on stdout, after success."""
+        assert self.code == 0, self
+        assert self.out.count("\n") == 1, self
         return Path(self.out.strip())
 
     def __repr__(self) -> str:
@@ -47,7 +57,7 @@ class Shell:
     def __init__(self, folder: Path, base_url: str | None, key: str | None = "sandbox") -> None:
         self.folder = folder
         self.home = folder / "home"
-        self.env = {name: value for name, value in os.environ.items() if name not in KEYS}
+        self.env = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
         self.env |= {"KLING_HOME": str(self.home), "PYTHONUNBUFFERED": "1"}
         if base_url:
             self.env["AIML_BASE_URL"] = base_url

@@ -160,6 +160,14 @@ def test_a_pipe_that_closes_early_is_no_trouble(shell):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_trouble(shell, sandbox, closed):
+    line = " ".join(f"'{word}'" for word in shell.line("generate", CAT))
+    done = subprocess.run(f"{line} {closed}", shell=True, env=shell.env, cwd=shell.folder)
+    assert done.returncode == 0
+    assert len(list(shell.folder.glob("*.mp4"))) == 1
+
+
 def test_the_command_starts_quickly_because_it_loads_what_it_needs():
     code = (
         "import sys; from kling_integrations.cli import main; main(['models', 'v2.5-turbo-pro']);"
