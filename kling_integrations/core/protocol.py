@@ -85,16 +85,12 @@ class Sent(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """No reply, or none that can be used, for now. ``retry_after`` in seconds, where stated.
-
-    ``generation_id``: the one that a refusal names nevertheless.
-    """
+    """No reply, or none that can be used, for now. ``retry_after`` in seconds, where stated."""
 
     reason: str
     sent: Sent = Sent.MAYBE
     status: int | None = None
     retry_after: float | None = None
-    generation_id: str = ""
 
 
 Outcome = Reply | Trouble
@@ -172,7 +168,7 @@ def read_submit(outcome: Outcome, client_request_id: str) -> Generation | Troubl
         if outcome.sent is Sent.NO:
             return outcome
         raise uncertain(outcome.reason, client_request_id)
-    inference_id = _id_or_empty(outcome.headers.get("x-inference-id"))
+    inference_id = named(outcome)
     if 200 <= outcome.status < 300:
         body = _json_object(outcome)
         generation_id = _generation_id(body) or inference_id
@@ -180,12 +176,18 @@ def read_submit(outcome: Outcome, client_request_id: str) -> Generation | Troubl
             return _generation(body, generation_id, fresh=True)
         raise uncertain("the gateway accepted it without naming its id", client_request_id)
     if outcome.status == 429:
-        return Trouble(_explain(outcome), Sent.NO, 429, _retry_after(outcome), inference_id)
+        return Trouble(_explain(outcome), Sent.NO, 429, _retry_after(outcome))
     if 400 <= outcome.status < 500 and outcome.status not in (408, 409, 425):
         raise _refusal(outcome)
     if inference_id:  # an error reply that names a generation: it exists, and the polls will tell
         return Generation(id=inference_id, status=Status.UNKNOWN)
     raise uncertain(_explain(outcome), client_request_id)
+
+
+def named(outcome: Outcome) -> str:
+    """The generation that the head of a reply names, whatever its status; or empty."""
+    headers = outcome.headers if isinstance(outcome, Reply) else {}
+    return _id_or_empty(headers.get("x-inference-id"))
 
 
 def read_poll(outcome: Outcome, generation_id: str) -> Generation | Trouble:

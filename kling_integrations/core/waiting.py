@@ -16,8 +16,12 @@ from dataclasses import dataclass, field
 
 from . import protocol, settings
 from .errors import (
+    AuthenticationError,
     GenerationFailedError,
     GenerationNotFoundError,
+    InsufficientCreditsError,
+    InvalidRequestError,
+    KlingError,
     RateLimitedError,
     ServerError,
     WaitTimeoutError,
@@ -138,37 +142,58 @@ def submitting(
 ) -> Steps:
     """One POST, repeated only while it surely was not taken.
 
-    A refusal (429) that names a generation is looked into first: it may exist. Raises
-    RateLimitedError or ServerError when that lasts longer than the patience, and what
-    ``protocol.read_submit`` raises.
+    A refusal that names a generation is looked into first: it may exist. Raises RateLimitedError
+    or ServerError when trouble lasts longer than the patience, and what ``protocol.read_submit``
+    raises.
     """
     started, tries = now(), 0
     while True:
         outcome = yield Ask(endpoint.submit(request, client_request_id))
         assert outcome is not None
-        answer = protocol.read_submit(outcome, client_request_id)
+        try:
+            answer = protocol.read_submit(outcome, client_request_id)
+        except (AuthenticationError, InsufficientCreditsError, InvalidRequestError) as refused:
+            if found := (yield from _found(endpoint, outcome, client_request_id)):
+                return found
+            raise refused from None
         if isinstance(answer, Generation):
             return answer
+        if found := (yield from _found(endpoint, outcome, client_request_id)):
+            return found
         delay = patience.delay(tries, answer.retry_after, rng)
         tries += 1
         limited = answer.status == 429
-        named = answer.generation_id
-        doubt = f"{answer.reason}; yet it names generation {named}"
         if now() + delay - started > (patience.rate_limit if limited else patience.connect):
-            if named:
-                raise protocol.uncertain(doubt, client_request_id)
             raise (RateLimitedError if limited else ServerError)(
                 f"Nothing was submitted: {answer.reason}.", client_request_id=client_request_id
             )
         yield Sleep(delay)
-        if named:
-            outcome = yield Ask(endpoint.poll(named))
-            assert outcome is not None
-            known = protocol.read_poll(outcome, named)
-            if isinstance(known, Generation):
-                return known
-            if known.status != 404:
-                raise protocol.uncertain(doubt, client_request_id)
+
+
+def _found(
+    endpoint: Endpoint, refusal: Outcome, client_request_id: str
+) -> Generator[Action, Outcome | None, Generation | None]:
+    """The generation that a refusal names, where there is such a one; None where there is none.
+
+    Raises SubmissionUncertainError when that cannot be told.
+    """
+    generation_id = protocol.named(refusal)
+    if not generation_id:
+        return None
+    outcome = yield Ask(endpoint.poll(generation_id))
+    assert outcome is not None
+    try:
+        answer = protocol.read_poll(outcome, generation_id)
+    except KlingError:
+        return None
+    if isinstance(answer, Generation):
+        return answer
+    if answer.status == 404:
+        return None
+    raise protocol.uncertain(
+        f"it was refused, yet generation {generation_id} is named ({answer.reason})",
+        client_request_id,
+    )
 
 
 def waiting(
