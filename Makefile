@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` and `make test`. Both set up what they need in .venv first.
-# State of the art of a fresh machine: python3 >= 3.11 with pip, make, git. No index is named
+# A fresh machine needs python3 >= 3.11 with pip, make, git. No index is named
 # anywhere: pip takes the one it is configured for.
 
 PYTHON ?= python3
