@@ -39,6 +39,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -83,12 +84,10 @@ Job = Callable[[int], Any]
 
 
 def ours(kind: str, base: str, interval: float) -> tuple[Job, Any]:
-    import aiohttp
-
     from kling_integrations import AsyncKlingClient, KlingClient, VideoRequest
-    from kling_integrations.core import transport
 
-    assert (aiohttp, transport)  # imported when first used, which is not what is measured
+    for late in ("aiohttp", "kling_integrations.core.transport"):
+        import_module(late)  # done at the first request otherwise, and the import is not measured
     requests = [VideoRequest(model=model, prompt=PROMPT, duration=5) for model in MODELS]
     if kind == "ours-sync":
         client = KlingClient("sandbox", base)
@@ -256,7 +255,8 @@ def contend(kind: str, jobs: int, base: str, interval: float) -> None:
         }
 
     def start() -> tuple[float, float, int]:
-        threading.Thread(target=look, daemon=True).start()
+        if jobs > 1:  # looking costs as much as a job's polls
+            threading.Thread(target=look, daemon=True).start()
         return time.process_time(), time.perf_counter(), process.memory_info().rss
 
     rounds = 4 if jobs == 1 else 1
@@ -373,7 +373,7 @@ def measure(kind: str, jobs: int, speed: float, peers: str) -> str:
         f"| {name} | {how} | {finished:,} of {total:,}{why} | {seen['requests'] / total:.1f} | "
         f"{statistics.fmean(late):.1f} / {late[int(0.95 * (len(late) - 1))]:.1f} | "
         f"{1000 * got['cpu'] / total:.1f} | {1000 * got['cpu'] / seen['requests']:.2f} | "
-        f"{got['cpu']:.1f} | {got['memory'] / total / 1000:.1f} | {seen['connections']:,} | "
+        f"{got['cpu']:.1f} | {f'{got['memory'] / total / 1000:.1f}' if jobs > 1 else '-'} | {seen['connections']:,} | "
         f"{got['wall']:.0f} |"
     )
 
