@@ -369,11 +369,12 @@ def measure(kind: str, jobs: int, speed: float, peers: str) -> str:
     finished = total - (jobs - got["done"])
     late = sorted(seen["late"]) or [float("nan")]
     why = f" ({got['why'][0]})" if got["why"] else ""
+    memory = f"{got['memory'] / total / 1000:.1f}" if jobs > 1 else "-"
     return (
         f"| {name} | {how} | {finished:,} of {total:,}{why} | {seen['requests'] / total:.1f} | "
         f"{statistics.fmean(late):.1f} / {late[int(0.95 * (len(late) - 1))]:.1f} | "
         f"{1000 * got['cpu'] / total:.1f} | {1000 * got['cpu'] / seen['requests']:.2f} | "
-        f"{got['cpu']:.1f} | {f'{got['memory'] / total / 1000:.1f}' if jobs > 1 else '-'} | {seen['connections']:,} | "
+        f"{got['cpu']:.1f} | {memory} | {seen['connections']:,} | "
         f"{got['wall']:.0f} |"
     )
 
