@@ -104,7 +104,9 @@ def notebook(*cells: str) -> Any:
     from nbformat import v4
 
     made = v4.new_notebook(
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
     )
     made.cells = [v4.new_code_cell("%load_ext kling_integrations")]
     made.cells += [v4.new_code_cell(cell) for cell in cells]
@@ -193,9 +195,7 @@ class Lab:
         return nbformat.read(self.folder / self.name, as_version=4)
 
     def end_kernel(self) -> None:
-        self.page.evaluate(
-            "window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
-        )
+        self.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
     def shot(self, name: str) -> Path:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,10 @@ from kling_integrations.jupyter.result import KlingVideo
 
 
 def payloads(sandbox) -> list[dict]:
-    return [post.body if isinstance(post.body, dict) else json.loads(post.body) for post in sandbox.posts]
+    return [
+        post.body if isinstance(post.body, dict) else json.loads(post.body)
+        for post in sandbox.posts
+    ]
 
 
 def test_a_cell_makes_a_video_and_names_it(shell, sandbox, home):

@@ -32,7 +32,10 @@ NAMES = {
         ("{x:.2f} {n:03d}", "0.12 003"),
         ("{größe}", "tall"),
         ("{{animal}} and {{}}", "{animal} and {}"),
-        ('{"json": {"a": [1, 2]}} {} { x } {0} {a b}', '{"json": {"a": [1, 2]}} {} { x } {0} {a b}'),
+        (
+            '{"json": {"a": [1, 2]}} {} { x } {0} {a b}',
+            '{"json": {"a": [1, 2]}} {} { x } {0} {a b}',
+        ),
         ("$animal costs $5, 100%", "$animal costs $5, 100%"),
         ("def f(): return {1: 2}", "def f(): return {1: 2}"),
         ("🦝 {animal} עברית", "🦝 cat עברית"),
@@ -74,7 +77,7 @@ def test_nothing_is_ever_evaluated(text):
     try:
         fill("{" + text + "}", {})
     except UsageError as error:
-        assert "no variable" in str(error)  # noqa: PT017
+        assert "no variable" in str(error)
 
 
 def test_names_are_looked_up_for_flags():

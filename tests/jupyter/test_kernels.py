@@ -124,8 +124,13 @@ def test_an_interrupt_while_waiting_stops_run_all_and_the_watcher_goes_on(kernel
     after = kernel.start("print('not reached')")
     kernel.interrupt()
     assert error_of(kernel.finish(running))["ename"] == "StoppedWaiting"
-    reply = until(lambda: [r for r in [kernel.client.get_shell_msg(timeout=30)]
-                           if r["parent_header"].get("msg_id") == after])[0]
+    reply = until(
+        lambda: [
+            r
+            for r in [kernel.client.get_shell_msg(timeout=30)]
+            if r["parent_header"].get("msg_id") == after
+        ]
+    )[0]
     assert reply["content"]["status"] == "aborted"
     slow_sandbox.finish()
     assert "KlingVideo" in kernel.value("clip.result()")

@@ -170,7 +170,9 @@ def test_the_players_of_a_comparison_play_in_step(lab, lab_sandbox):
 
 def test_words_of_the_watcher_never_land_in_another_cell(lab):
     wait = "import time\nfor n in range(30):\n    time.sleep(.1)\nprint('only this')"
-    lab.write("words.ipynb", cell("A door opening", "-d 5 -o job --bg"), wait, "job.result().status")
+    lab.write(
+        "words.ipynb", cell("A door opening", "-d 5 -o job --bg"), wait, "job.result().status"
+    )
     lab.open("words.ipynb")
     lab.run_all()
     saved = lab.save()
@@ -191,4 +193,3 @@ def test_a_failure_says_why_and_stops_run_all(lab):
     assert len(error.traceback) == 1
     assert saved.cells[2].outputs == []
     lab.shot("failed")
-

@@ -1,0 +1,188 @@
+"""Notebooks executed without a frontend, and what they are exported to."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from kling_integrations.sandbox import Sandbox
+
+from .conftest import ROOT, kernel_environment, notebook, texts
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Sandbox]:
+    with Sandbox(speed=500, seconds=60, size=(160, 90), fps=8) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def execute(tmp_path: Path, running: Sandbox) -> Callable[..., Any]:
+    """Runs a notebook in a kernel of its own; also a second time, with the same ledger."""
+
+    def run(made: Any, base_url: str | None = running.base_url, **environment: str) -> Any:
+        env = kernel_environment(tmp_path, base_url) | environment
+        if base_url is None:
+            env.pop("AIML_API_KEY")
+            env.pop("AIML_BASE_URL", None)
+        resources = {"metadata": {"path": str(tmp_path)}}
+        client = NotebookClient(made, timeout=120, resources=resources)
+        client.execute(env=env)
+        return made
+
+    return run
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_runs_as_it_is_without_a_key(path, execute, tmp_path):
+    made = nbformat.read(path, as_version=4)
+    execute(made, base_url=None)
+    assert texts(made).count("<video") >= 2
+    assert list((tmp_path / "kling_outputs").glob("*.mp4"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_notebook_is_saved_with_posters_and_without_this_machine(path):
+    made = nbformat.read(path, as_version=4)
+    saved = texts(made)
+    assert len(saved) < 100_000 * saved.count("<video")
+    assert saved.count("data:image/jpeg") >= saved.count("<video")
+    for private in (str(ROOT), str(Path.home()), "127.0.0.1", "/tmp/", "widget-view"):
+        assert private not in saved
+    codes = [cell for cell in made.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in codes] == list(range(1, len(codes) + 1))
+    assert not [o for cell in codes for o in cell.outputs if o.output_type == "error"]
+
+
+def test_restart_and_run_all_pays_nothing(execute, running):
+    cells = (
+        "%%kling -d 5 -o clip\nA cat restarts",
+        "%%kling -d 5 --sweep x=1,2 --takes 2 --yes -o films\nDog {x} restarts",
+        "%%kling --image clip -d 5 -o more\nIt goes on",
+        "%%kling -d 5 -o job --bg\nA bird restarts",
+        "%kling wait",
+    )
+    before = running.paid
+    execute(notebook(*cells))
+    paid = running.paid
+    assert paid == before + 7
+    execute(notebook(*cells))
+    assert running.paid == paid
+
+
+def test_a_failure_stops_the_run_with_a_short_error(execute):
+    made = notebook("%%kling -d 5\nA riot [fail:moderation]", "print('not reached')")
+    with pytest.raises(CellExecutionError, match="content policy"):
+        execute(made)
+    error = made.cells[1].outputs[-1]
+    assert error.output_type == "error"
+    assert error.ename == "GenerationFailedError"
+    assert len(error.traceback) == 1
+    assert not made.cells[2].outputs
+
+
+@pytest.mark.parametrize("cell", ["%%kling -d 7\nA cat", "%%kling --nope\nA cat", "%kling hstory"])
+def test_a_mistake_stops_the_run(execute, cell):
+    with pytest.raises(CellExecutionError):
+        execute(notebook(cell))
+
+
+def test_background_jobs_are_waited_for_at_the_end(execute):
+    made = execute(notebook("%%kling -d 5 -o job --bg\nA fox in the snow", "%kling wait all"))
+    card, waited = made.cells[1].outputs[0], made.cells[2].outputs[0]
+    assert "<video" in waited.data["text/html"]
+    assert "<video" in card.data["text/html"]
+    assert waited.metadata["kling"]["status"] == "completed"
+
+
+def test_a_headless_run_has_a_card_and_lines_for_the_log_and_no_widget(execute):
+    made = execute(notebook("%%kling -d 5 -o clip\nA cat in a log"))
+    card, *lines = made.cells[1].outputs
+    assert set(card.data) == {"text/html", "text/plain", "image/jpeg"}
+    assert "queued" in "".join(line.text for line in lines)
+    assert "widget" not in texts(made)
+
+
+def test_prompts_of_every_kind_arrive_and_show_as_text(execute, running, tmp_path):
+    prompt = '<script>alert(1)</script> {"a": {"b": 1}} $5 \'quotes" 🦝 עברית {{x}}'
+    made = execute(notebook(f"%%kling -d 5 -o clip\n{prompt}", "print(clip.prompt)"))
+    wanted = prompt.replace("{{x}}", "{x}")
+    assert made.cells[2].outputs[0].text.strip() == wanted
+    html = made.cells[1].outputs[0].data["text/html"]
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_export_keeps_player_and_poster(execute, tmp_path):
+    made = execute(notebook("%%kling -d 5 -o clip\nA cat for the printer"))
+    nbformat.write(made, tmp_path / "export.ipynb")
+    for kind in ("html", "latex"):
+        subprocess.run(
+            [sys.executable, "-m", "nbconvert", "--to", kind, "export.ipynb"],
+            cwd=tmp_path, check=True, capture_output=True,
+        )  # fmt: skip
+    html = (tmp_path / "export.html").read_text()
+    (source,) = re.findall(r'<video[^>]* src="([^"]*)"', html)
+    assert (tmp_path / source).is_file()
+    assert "data:image/jpeg;base64," in html
+    latex = (tmp_path / "export.tex").read_text()
+    assert "\\includegraphics" in latex
+    assert list(tmp_path.glob("export_files/*.jpg")) or list(tmp_path.glob("export_files/*.jpeg"))
+
+
+def test_papermill_runs_and_parameters_reach_the_prompt(tmp_path, running):
+    made = notebook("%%kling -d 5 -o clip\nA {animal} of papermill", "print(clip.prompt)")
+    made.cells.insert(
+        0, nbformat.v4.new_code_cell("animal='cat'", metadata={"tags": ["parameters"]})
+    )
+    nbformat.write(made, tmp_path / "in.ipynb")
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", "in.ipynb", "out.ipynb", "-p", "animal", "newt",
+         "--log-output"],
+        cwd=tmp_path, capture_output=True, text=True,
+        env=kernel_environment(tmp_path, running.base_url),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "A newt of papermill" in (tmp_path / "out.ipynb").read_text()
+    assert "generating" in done.stderr or "queued" in done.stderr
+
+
+def test_nbmake_takes_the_quick_start(tmp_path):
+    shutil.copy(ROOT / "notebooks" / "quick_start.ipynb", tmp_path)
+    env = kernel_environment(tmp_path, None)
+    env.pop("AIML_API_KEY")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbmake", "quick_start.ipynb"],
+        cwd=tmp_path, capture_output=True, text=True, env=env,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_loading_takes_less_than_150_ms():
+    code = (
+        "import time\n"
+        "from IPython.core.interactiveshell import InteractiveShell as S\n"
+        "s = S.instance(); t = time.perf_counter()\n"
+        "s.run_line_magic('load_ext', 'kling_integrations')\n"
+        "print(time.perf_counter() - t)"
+    )
+    took = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                             cwd=ROOT, check=True).stdout)
+        for _ in range(3)
+    ]  # fmt: skip
+    assert min(took) < 0.15
