@@ -1,17 +1,18 @@
 """A DAG that runs whenever another one has made a video.
 
-What it shows: the operator announces its file as an event of the task's outlets, with the file's
+**What it shows:** the operator announces its file as an event of the task's outlets, with the file's
 address and the generation's id; a second DAG is scheduled on that asset and reads them.
 
-Start ``kling_teaser``; ``kling_after_teaser`` follows by itself.
+Start `kling_teaser`; `kling_after_teaser` follows by itself.
 
-Needs: the connection ``kling_default``; see quick_start.py for the sandbox.
+**Needs:** the connection `kling_default`; see quick_start.py for the sandbox.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, Asset, Param, task
@@ -40,6 +41,7 @@ with DAG(
         outlets=[TEASER],
         deferrable=True,
         retries=2,
+        retry_delay=timedelta(seconds=15),
     )
 
 with DAG(

@@ -1,24 +1,27 @@
 """A video for each line of a list, a few at a time.
 
-What it shows: dynamic task mapping over prompts, a limit on the cost of each request, and a pool
+**What it shows:** dynamic task mapping over prompts, a limit on the cost of each request, and a pool
 that bounds how many are paid for at the same time.
 
 A deferred task holds no worker slot, and Airflow's own limits do not count it
 (apache/airflow#40528): fifty mapped tasks would be fifty running generations. A pool does count
-it when it is made with ``--include-deferred``::
+it when it is made with `--include-deferred`:
 
-    airflow pools set kling 4 "Kling generations under way" --include-deferred
-    export KLING_POOL=kling
+```bash
+airflow pools set kling 4 "Kling generations under way" --include-deferred
+export KLING_POOL=kling
+```
 
 Without that variable the tasks run in the default pool.
 
-Needs: the connection ``kling_default``; see quick_start.py for the sandbox.
+**Needs:** the connection `kling_default`; see quick_start.py for the sandbox.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, Param, task
@@ -49,9 +52,11 @@ with DAG(
 
     @task
     def summary(videos: list[dict]) -> dict:
-        """What was made and what it cost, as far as the gateway says."""
-        spent = sum(video["usage"].get("usd_spent", 0) for video in videos)
-        return {"videos": [video["path"] for video in videos], "usd_spent": spent}
+        """What was made, and what each cost in USD: None where the gateway does not say."""
+        return {
+            "videos": [video["path"] for video in videos],
+            "usd_spent": [video["usage"].get("usd_spent") for video in videos],
+        }
 
     videos = KlingVideoOperator.partial(
         task_id="video",
@@ -61,6 +66,7 @@ with DAG(
         max_cost_usd=2.0,
         deferrable=True,
         retries=2,
+        retry_delay=timedelta(seconds=15),
         pool=os.environ.get("KLING_POOL", "default_pool"),
         map_index_template="{{ task.prompt[:40] }}",
     ).expand(prompt=prompts())

@@ -1,17 +1,18 @@
 """A picture that an earlier task made begins to move.
 
-What it shows: an image from an upstream task as the first frame. The operator takes a URL, a path
-on the worker, or anything that ObjectStoragePath reads (``s3://…``); the picture itself is read
+**What it shows:** an image from an upstream task as the first frame. The operator takes a URL, a path
+on the worker, or anything that ObjectStoragePath reads (`s3://…`); the picture itself is read
 when it is submitted and appears in no XCom and no rendered template. On several workers, put it
 where all of them can read it.
 
-Needs: the connection ``kling_default``; see quick_start.py for the sandbox. Pillow, for drawing.
+**Needs:** the connection `kling_default`; see quick_start.py for the sandbox. Pillow, for drawing.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, ObjectStoragePath, Param, task
@@ -57,6 +58,7 @@ with DAG(
         output_path="{{ params.output }}/{{ run_id | replace(':', '-') }}.mp4",
         deferrable=True,
         retries=2,
+        retry_delay=timedelta(seconds=15),
     )
 
 if __name__ == "__main__":

@@ -1,23 +1,28 @@
 """A prompt becomes a video: one task, deferred while the gateway works.
 
-What it shows: KlingVideoOperator with its record of the payment, waiting in the triggerer, and a
+**What it shows:** KlingVideoOperator with its record of the payment, waiting in the triggerer, and a
 small manifest as the result.
 
-Needs: the connection ``kling_default``. Without a key or money, start the sandbox and point the
-connection at it::
+**Needs:** the connection `kling_default`. Without a key or money, start the sandbox and point the
+connection at it:
 
-    kling sandbox
-    export AIRFLOW_CONN_KLING_DEFAULT=kling://:sandbox@127.0.0.1:8765/sandbox/x60
+```bash
+kling sandbox
+export AIRFLOW_CONN_KLING_DEFAULT=kling://:sandbox@127.0.0.1:8765/sandbox/x60
+```
 
-To go live, its password is a key from the AI/ML API dashboard, and its host stays empty::
+To go live, its password is a key from the AI/ML API dashboard, and its host stays empty:
 
-    export AIRFLOW_CONN_KLING_DEFAULT='{"conn_type": "kling", "password": "KEY"}'
+```bash
+export AIRFLOW_CONN_KLING_DEFAULT='{"conn_type": "kling", "password": "KEY"}'
+```
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, Param
@@ -50,6 +55,7 @@ with DAG(
         output_path="{{ params.output }}/{{ run_id | replace(':', '-') }}.mp4",
         deferrable=True,
         retries=2,
+        retry_delay=timedelta(seconds=15),
         doc_md="Submits once, whatever happens; waits in the triggerer; saves on the worker.",
     )
 

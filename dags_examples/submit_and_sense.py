@@ -1,18 +1,19 @@
 """Submit in one task, wait in another.
 
-What it shows: an operator that only submits (its worker is free after a second) and a sensor that
+**What it shows:** an operator that only submits (its worker is free after a second) and a sensor that
 waits for the id, deferred, and saves the video. Between the two, other tasks can use the id.
 
 Use the pair where waiting and submitting have different retries, owners or pools; else the
 operator alone does both (see quick_start.py).
 
-Needs: the connection ``kling_default``; see quick_start.py for the sandbox.
+**Needs:** the connection `kling_default`; see quick_start.py for the sandbox.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, Param
@@ -46,6 +47,7 @@ with DAG(
         output_path="{{ params.output }}/{{ run_id | replace(':', '-') }}.mp4",
         deferrable=True,
         retries=2,
+        retry_delay=timedelta(seconds=15),
         doc_md="Pays nothing, so it may be retried and cleared at will.",
     )
 

@@ -38,12 +38,18 @@ T = TypeVar("T")
 class LocalAirflow:
     """An Airflow between ``start`` and ``stop`` (or ``with``), spoken to by its REST API.
 
-    ``settings`` are further environment variables (``AIRFLOW__…``, connections).
+    ``settings`` are further environment variables (``AIRFLOW__…``, connections), ``components``
+    the processes: a name and the arguments of the ``airflow`` command each.
     """
 
     def __init__(
-        self, dags: Path, home: Path | None = None, settings: Mapping[str, str] | None = None
+        self,
+        dags: Path,
+        home: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        components: Mapping[str, list[str]] = COMPONENTS,
     ) -> None:
+        self.components = dict(components)
         self._temporary = None if home else tempfile.mkdtemp(prefix="kling-airflow-")
         self.home = Path(home or self._temporary or "")
         self.port = _free_port()
@@ -101,12 +107,12 @@ class LocalAirflow:
         )
         if migrated.returncode:
             raise RuntimeError(f"Airflow's database was not made:\n{migrated.stderr[-3000:]}")
-        for name in COMPONENTS:
+        for name in self.components:
             self.run(name)
         try:
             self.until(self._healthy, 120, "Airflow to be healthy")
         except TimeoutError as error:
-            tails = "\n".join(f"--- {name}\n{self.said(name)[-1500:]}" for name in COMPONENTS)
+            tails = "\n".join(f"--- {name}\n{self.said(name)[-1500:]}" for name in self.components)
             self.stop()
             raise RuntimeError(f"Airflow did not start: {error}\n{tails}") from None
         return self
@@ -114,7 +120,7 @@ class LocalAirflow:
     def run(self, component: str) -> None:
         with (self.home / f"{component}.log").open("ab") as log:
             self.processes[component] = subprocess.Popen(  # noqa: S603 (words from above)
-                [sys.executable, "-m", "airflow", *COMPONENTS[component]],
+                [sys.executable, "-m", "airflow", *self.components[component]],
                 env=self.environment,
                 cwd=self.home,
                 stdout=log,

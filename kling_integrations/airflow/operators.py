@@ -427,6 +427,7 @@ class KlingVideoOperator(BaseOperator):
         announce_assets(context, self.outlets, made)
         # Only now: until it is delivered, a clear must find this one and not pay for another.
         shelf.change(state=State.COMPLETED)
+        self._generation_id = None  # nothing goes on any more
         self.log.info("Done: %s", json.dumps(made))
         return made
 

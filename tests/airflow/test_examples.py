@@ -36,7 +36,7 @@ def test_each_says_what_it_shows_and_what_it_needs(path):
     module = load(path)
     dags = [value for value in vars(module).values() if isinstance(value, DAG)]
     assert dags
-    assert "Needs:" in (module.__doc__ or "")
+    assert "**Needs:**" in (module.__doc__ or "")
     for dag in dags:
         assert dag.doc_md == module.__doc__
         assert dag.tasks
