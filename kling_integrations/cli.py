@@ -174,6 +174,7 @@ def told_about_interrupts(console: Console) -> Iterator[None]:
             "which holds the id. Ctrl-C again leaves at once."
         )
 
+    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
     # Most replies are quicker than this; and a handler must not write in the middle of a write.
     soon = threading.Timer(_OFTEN, tell)
     soon.daemon = True
@@ -183,7 +184,7 @@ def told_about_interrupts(console: Console) -> Iterator[None]:
         soon.start()
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGINT, interrupted)
     try:
         yield
     finally:

@@ -64,10 +64,8 @@ def models_(args: argparse.Namespace, console: Console) -> int:
             for model in found
         ]
         console.table(rows, ("MODEL", "TASK", "LENGTH", "AUDIO", "USUALLY", "ASPECT", "ID"))
-        console.note(
-            "\nMODEL or ID go after -m; an image makes it image-to-video by itself. "
-            "All about one: kling models MODEL"
-        )
+        if console.width:
+            console.note("\nMODEL goes after -m. All about one: kling models MODEL")
     console.result({"models": [_as_json(model) for model in found]})
     return outcome.DONE
 

@@ -18,6 +18,7 @@ from ..core.waiting import Progress, minutes
 if TYPE_CHECKING:
     from ..core.settings import Clock
 
+_SHORT_ID = 8  # characters
 OnUpdate = Callable[[Progress], object]
 
 _LINE_EVERY = 30.0  # seconds between two progress lines in which nothing changed
@@ -49,9 +50,18 @@ class Console:
         _write(self.err if self.as_json else self.out, text)
 
     def table(self, rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:
-        """An answer in rows; the last column gives way where there is no room."""
-        for line in columns(rows, headers, self.width):
+        """An answer in rows, without columns in which nothing stands.
+
+        What does not fit on the screen is cut at the end of the line.
+        """
+        kept = [place for place in range(len(headers)) if any(row[place] for row in rows)]
+        rows = [[row[place] for place in kept] for row in rows]
+        for line in columns(rows, [headers[place] for place in kept], self.width):
             self.say(line)
+
+    def short_id(self, generation_id: str | None) -> str:
+        """An id for a table: its beginning will do for all commands, where there is little room."""
+        return (generation_id or "")[: None if self.width is None else _SHORT_ID]
 
     def result(self, outcome: dict[str, Any]) -> None:
         """The answer for a program: once per command, plain JSON values."""

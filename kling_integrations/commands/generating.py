@@ -311,9 +311,9 @@ def _completed(generation: Generation, last: Progress | None, sandbox: bool) -> 
     from ..core import cost
 
     parts = ["Completed"]
-    if last is not None:
+    if last is not None and last.polls > 1:  # else it was over before anybody asked
         parts.append(f"after {minutes(last.elapsed)}{' of sandbox time' if sandbox else ''}")
-        parts.append(f"with {last.polls} {'poll' if last.polls == 1 else 'polls'}")
+        parts.append(f"with {last.polls} polls")
     text = " ".join(parts)
     usd = cost.spent(generation.usage)
     if usd is not None:

@@ -122,7 +122,13 @@ def jobs(args: argparse.Namespace, console: Console) -> int:
         of = f"{minutes(seconds)} of {minutes(usual)}" if usual else minutes(seconds)
         over = state in (Status.COMPLETED, Status.FAILED)
         rows.append(
-            (entry.generation_id, state, "" if over else of, _model(entry), one_line(entry.prompt))
+            (
+                console.short_id(entry.generation_id),
+                state,
+                "" if over else of,
+                _model(entry),
+                one_line(entry.prompt),
+            )
         )
         said.append(_as_json(entry) | {"status": state, "expected_seconds": usual})
     if rows:
@@ -263,8 +269,8 @@ def history_(args: argparse.Namespace, console: Console) -> int:
                 _model(entry),
                 f"{entry.duration} s" if entry.duration else "",
                 money(cost.spent(_usage(entry))),
-                (entry.generation_id or "")[:13],
-                one_line(entry.prompt, 60),
+                console.short_id(entry.generation_id),
+                one_line(entry.prompt, 60 if console.width is None else 30),
                 str(entry.saved_path or ""),
             )
         )
@@ -284,7 +290,12 @@ def _usage(entry: Entry | None) -> Usage | None:
 
 
 def _when(entry: Entry) -> str:
-    return datetime.fromtimestamp(entry.record.created_at).strftime("%Y-%m-%d %H:%M")
+    moment = datetime.fromtimestamp(entry.record.created_at)
+    return moment.strftime("%b %d %H:%M" if _recent(entry) else "%Y-%m-%d %H:%M")
+
+
+def _recent(entry: Entry) -> bool:
+    return age(entry) < 300 * 86_400  # days: the year goes without saying
 
 
 def _model(entry: Entry) -> str:
