@@ -1,7 +1,7 @@
 """A DAG that runs whenever another one has made a video.
 
-**What it shows:** the operator announces its file as an event of the task's outlets, with the file's
-address and the generation's id; a second DAG is scheduled on that asset and reads them.
+**What it shows:** the operator announces its file as an event of the task's outlets, with the
+file's address and the generation's id; a second DAG is scheduled on that asset and reads them.
 
 Start `kling_teaser`; `kling_after_teaser` follows by itself.
 

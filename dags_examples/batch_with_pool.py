@@ -1,7 +1,7 @@
 """A video for each line of a list, a few at a time.
 
-**What it shows:** dynamic task mapping over prompts, a limit on the cost of each request, and a pool
-that bounds how many are paid for at the same time.
+**What it shows:** dynamic task mapping over prompts, a limit on the cost of each request, and a
+pool that bounds how many are paid for at the same time.
 
 A deferred task holds no worker slot, and Airflow's own limits do not count it
 (apache/airflow#40528): fifty mapped tasks would be fifty running generations. A pool does count

@@ -1,7 +1,7 @@
 """A picture that an earlier task made begins to move.
 
-**What it shows:** an image from an upstream task as the first frame. The operator takes a URL, a path
-on the worker, or anything that ObjectStoragePath reads (`s3://…`); the picture itself is read
+**What it shows:** an image from an upstream task as the first frame. The operator takes a URL, a
+path on the worker, or anything that ObjectStoragePath reads (`s3://…`); the picture itself is read
 when it is submitted and appears in no XCom and no rendered template. On several workers, put it
 where all of them can read it.
 

@@ -1,7 +1,7 @@
 """A prompt becomes a video: one task, deferred while the gateway works.
 
-**What it shows:** KlingVideoOperator with its record of the payment, waiting in the triggerer, and a
-small manifest as the result.
+**What it shows:** KlingVideoOperator with its record of the payment, waiting in the triggerer, and
+a small manifest as the result.
 
 **Needs:** the connection `kling_default`. Without a key or money, start the sandbox and point the
 connection at it:

@@ -1,7 +1,7 @@
 """Submit in one task, wait in another.
 
-**What it shows:** an operator that only submits (its worker is free after a second) and a sensor that
-waits for the id, deferred, and saves the video. Between the two, other tasks can use the id.
+**What it shows:** an operator that only submits (its worker is free after a second) and a sensor
+that waits for the id, deferred, and saves the video. Between the two, other tasks can use the id.
 
 Use the pair where waiting and submitting have different retries, owners or pools; else the
 operator alone does both (see quick_start.py).

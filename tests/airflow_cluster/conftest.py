@@ -33,11 +33,12 @@ CLUSTER = {
 
 
 def _postgres_tools() -> Path | None:
-    found = shutil.which("initdb")
-    if found:
-        return Path(found).parent
-    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return debian[-1].parent if debian else None
+    """The folder with the commands of a PostgreSQL server, newest first."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if found := shutil.which("initdb"):
+        folders.append(Path(found).parent)
+    needed = ("initdb", "postgres", "pg_isready", "createdb")
+    return next((f for f in folders if all((f / name).exists() for name in needed)), None)
 
 
 @pytest.fixture(scope="session")
@@ -85,17 +86,18 @@ def database() -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     at = ["-h", "127.0.0.1", "-p", str(port), "-U", user]
-    deadline = time.monotonic() + 30
-    while subprocess.run(
-        [str(tools / "pg_isready"), *at], stdout=subprocess.DEVNULL, check=False
-    ).returncode:
-        assert time.monotonic() < deadline, "PostgreSQL did not start"
-        time.sleep(0.2)
-    subprocess.run([str(tools / "createdb"), *at, "airflow"], **where)
-    yield f"{user}@127.0.0.1:{port}/airflow"
-    process.terminate()
-    process.wait(20)
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        deadline = time.monotonic() + 30
+        ready = [str(tools / "pg_isready"), *at]
+        while subprocess.run(ready, stdout=subprocess.DEVNULL, check=False).returncode:
+            assert time.monotonic() < deadline, "PostgreSQL did not start"
+            time.sleep(0.2)
+        subprocess.run([str(tools / "createdb"), *at, "airflow"], **where)
+        yield f"{user}@127.0.0.1:{port}/airflow"
+    finally:
+        process.terminate()
+        process.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
