@@ -103,6 +103,10 @@ def running(job: Job, *, bar: bool = False, still: bool = False) -> Bundle:
     """
     line = job_line(job, still=still)
     way_back = "Run this cell again to go on with it; nothing is paid twice."
+    if job.attached:
+        way_back = "Picked up where it is; nothing is paid again."
+    if job.alone:
+        way_back = "The cell stopped waiting, and it goes on in the background. " + way_back
     if job.status is Phase.STOPPED:
         way_back = "Stopped waiting. It goes on at the gateway: run this cell again to pick it up."
         if job.id is None:

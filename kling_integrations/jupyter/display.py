@@ -114,7 +114,7 @@ class View:
         """What a card shows that can change; with a bar, that is every second something."""
         moving = round(self.job.elapsed) if self._ui == HTML and not self._talks else None
         over = self.job.status.is_over
-        return (self.job.status, self.job.id, self.job.note, over or moving)
+        return (self.job.status, self.job.id, self.job.note, self.job.alone, over or moving)
 
     def _bundle(self) -> cards.Bundle:
         bar = self._ui == HTML and not self._talks

@@ -81,6 +81,7 @@ class Job:
         self.sandbox = False
         self.reused = False
         self.attached = False
+        self.alone = False
         self.generation: Generation | None = None
         self.video: KlingVideo | None = None
         self.error: BaseException | None = None
@@ -228,6 +229,11 @@ class Job:
 
     def bound(self, base_url: str, sandbox: bool, speed: float) -> None:
         self.base_url, self.sandbox, self._speed = base_url, sandbox, speed
+
+    def left_alone(self) -> None:
+        """The cell was interrupted: nobody waits, the watcher goes on."""
+        self.alone = True
+        self.changed()
 
     def stoppable(self, stop: Callable[[], None]) -> None:
         with self._lock:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.client import INTERRUPT_GRACE
-from ..core.errors import InvalidRequestError, StoppedWaiting
+from ..core.errors import DownloadError, InvalidRequestError, StoppedWaiting
 from ..core.generation import default_file_name
 from ..core.ledger import Ledger
 from ..core.request import VideoRequest
@@ -114,7 +114,14 @@ class Session:
                 target = target / name
             elif not target.suffix:
                 target = target.with_suffix(".mp4")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DownloadError(
+                f"The folder {target.parent} cannot be made: {error.strerror}.",
+                generation_id=job.id,
+                hint="The video is kept. Name another place with -f, and run the cell again.",
+            ) from None
         return target
 
     # --- waiting ---------------------------------------------------------------------------
@@ -151,6 +158,8 @@ class Session:
                     job.wait_for_id(deadline - time.monotonic())
         except KeyboardInterrupt:
             pass
+        for job in jobs:
+            job.left_alone()
         ids = [job.id for job in jobs if job.id]
         if ids:
             return _goes_on(ids, len(lined_up))

@@ -21,13 +21,15 @@ from typing import Any
 
 from ..core import settings
 from ..core.async_client import AsyncKlingClient
-from ..core.errors import KlingError
+from ..core.errors import DownloadError, KlingError
 from ..core.generation import Generation, Status
 from ..core.ledger import Entry, Ledger
 from .job import Job, Phase
 from .result import KlingVideo, look
 
 log = logging.getLogger(__name__)
+# Python's handler of last resort would print into whatever cell runs at that moment.
+logging.getLogger("kling_integrations").addHandler(logging.NullHandler())
 _LAST_WORDS = 3.0  # seconds that a POST under way has to bring its id when the kernel ends
 
 
@@ -123,9 +125,15 @@ class Watcher:
             self._room.notify_all()
 
     @contextlib.asynccontextmanager
-    async def _turn(self, stop: asyncio.Event) -> Any:
-        """Waits until fewer than ``at_once`` generations run, or the user stops waiting."""
+    async def _turn(self, stop: asyncio.Event, *, free: bool) -> Any:
+        """Waits until fewer than ``at_once`` generations run, or the user stops waiting.
+
+        ``free``: there is a generation already, so waiting for it needs no place.
+        """
         assert self._room is not None
+        if free:
+            yield
+            return
         async with self._room:
             await self._room.wait_for(lambda: self._running < self._at_once or stop.is_set())
             self._running += 1
@@ -148,7 +156,7 @@ class Watcher:
             stop.set()
         ticking = asyncio.create_task(_tick(job))
         try:
-            async with self._turn(stop):
+            async with self._turn(stop, free=await asyncio.to_thread(self._is_there, job)):
                 if stop.is_set():
                     job.stopped()
                     return
@@ -157,6 +165,9 @@ class Watcher:
                 job.stopped()
             else:
                 job.succeeded(video)
+        except asyncio.CancelledError:  # the kernel ends, or the extension is unloaded
+            job.stopped()
+            raise
         except KlingError as error:
             job.failed(error)
         except Exception as error:  # the user must hear of it, whatever it is
@@ -164,6 +175,14 @@ class Watcher:
             job.failed(error)
         finally:
             ticking.cancel()
+            with self._lock:
+                self.jobs.remove(job)
+
+    def _is_there(self, job: Job) -> bool:
+        if job.request is None or job.new:
+            return job.request is None
+        entry = self.ledger.standing(job.request, job.base_url, take=job.take)
+        return entry is not None and entry.record.state in ("submitted", "completed")
 
     async def _made(
         self, job: Job, client: AsyncKlingClient, stop: asyncio.Event
@@ -214,10 +233,15 @@ def _within_reach(saved: Path, job: Job) -> Path:
     wanted = job.place(job)
     if wanted.exists() and wanted.samefile(saved):
         return saved
-    wanted.parent.mkdir(parents=True, exist_ok=True)
     aside = wanted.with_name(f".{wanted.name}.{threading.get_ident()}.part")
-    shutil.copyfile(saved, aside)
-    aside.replace(wanted)
+    try:
+        shutil.copyfile(saved, aside)
+        aside.replace(wanted)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise DownloadError(
+            f"{saved} cannot be copied to {wanted}: {error.strerror}.", generation_id=job.id
+        ) from None
     return wanted
 
 

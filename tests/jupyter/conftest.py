@@ -40,7 +40,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def home(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The environment of a user: a gateway, a key, an empty ledger; inside the notebook's folder."""
+    """A user's environment: a gateway, a key, an empty ledger; inside the notebook's folder."""
     for name in ("AIMLAPI_API_KEY", "AIMLAPI_KEY", "JPY_SESSION_NAME", "CI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AIML_BASE_URL", sandbox.base_url)
@@ -137,7 +137,7 @@ def texts(output: Any) -> str:
     return json.dumps(output)
 
 
-# --- JupyterLab -------------------------------------------------------------------------------------
+# --- JupyterLab ----------------------------------------------------------------------------------
 
 
 class Lab:
@@ -197,11 +197,10 @@ class Lab:
     def end_kernel(self) -> None:
         self.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
-    def shot(self, name: str) -> Path:
+    def shot(self, name: str, of: Any = None) -> None:
+        """A picture of the page, or of one element of it, for people to look at."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        path = SCREENSHOTS / f"{name}.png"
-        self.page.screenshot(path=str(path))
-        return path
+        (of or self.page).screenshot(path=str(SCREENSHOTS / f"{name}.png"))
 
     def locate(self, selector: str) -> Any:
         return self.page.locator(f".jp-NotebookPanel:not(.lm-mod-hidden) {selector}")

@@ -74,8 +74,9 @@ def video(prompt: str = "A cat", path: Path = Path("kling_outputs/a.mp4"), **mor
 
 
 def job(prompt: str, phase: Phase, error: BaseException | None = None) -> Job:
-    made = Job(None, place=lambda job: Path("x.mp4"), timeout=1, given_id="an<id>",
-               summary={"model": "klingai/v2.5-turbo/pro/text-to-video", "prompt": prompt})  # fmt: skip
+    summary = {"model": "klingai/v2.5-turbo/pro/text-to-video", "prompt": prompt}
+    place = Path("x.mp4")
+    made = Job(None, place=lambda job: place, timeout=1, given_id="an<id>", summary=summary)
     made.error = error
     made._phase = phase
     return made

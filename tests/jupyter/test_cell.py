@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import _thread
 import re
+import threading
 
 import pytest
 
 from kling_integrations.commands import UsageError
 from kling_integrations.core.errors import (
+    DownloadError,
     GenerationFailedError,
     InvalidRequestError,
+    StoppedWaiting,
     SubmissionUncertainError,
     WaitTimeoutError,
 )
@@ -19,10 +22,7 @@ from kling_integrations.jupyter.result import KlingVideo
 
 
 def payloads(sandbox) -> list[dict]:
-    return [
-        post.body if isinstance(post.body, dict) else json.loads(post.body)
-        for post in sandbox.posts
-    ]
+    return [dict(post.body) for post in sandbox.posts]
 
 
 def test_a_cell_makes_a_video_and_names_it(shell, sandbox, home):
@@ -319,9 +319,55 @@ def test_unloading_takes_all_away(shell):
     shell.run("%unload_ext kling_integrations")
     assert "kling" not in shell.ip.magics_manager.magics["cell"]
     assert not [m for m in shell.ip.Completer.custom_matchers if "kling" in m.__name__]
-    import threading
-
     assert "kling-watcher" not in {thread.name for thread in threading.enumerate()}
     shell.run("%load_ext kling_integrations")
     shell.run("%%kling -d 5 -o clip\nA cat")
     assert "reused" in shell.text
+
+
+def interrupt_when(sandbox, condition) -> None:
+    """Presses the stop button once the sandbox has seen something."""
+
+    def press() -> None:
+        sandbox.wait_for(condition)
+        _thread.interrupt_main()
+
+    threading.Thread(target=press).start()
+
+
+def test_an_interrupt_of_a_batch_keeps_what_runs_and_pays_for_no_more(shell, sandbox):
+    sandbox.fault("poll", "odd-status", None, word="queued")
+    shell.run("%config KlingMagics.at_once = 2")
+    cell = "%%kling --sweep x=1,2,3,4 -d 5 --yes -o films\nCat {x}"
+    interrupt_when(sandbox, lambda s: s.requests["poll"] >= 4)
+    with pytest.raises(StoppedWaiting) as caught:
+        shell.run(cell)
+    assert "2 generations go on" in str(caught.value)
+    assert "2 more were not submitted" in str(caught.value)
+    assert all(id in str(caught.value) for id in sandbox.jobs)
+    assert "Traceback" not in shell.text
+    sandbox.clear_faults()
+    for job in shell["films"][:2]:
+        assert job.result(20).status == "completed"
+    assert sandbox.paid == 2
+    shell.run(cell)
+    assert sandbox.paid == 4
+
+
+def test_what_is_finished_needs_no_place_in_the_line(shell, sandbox):
+    shell.run("%config KlingMagics.at_once = 1")
+    shell.run("%%kling -d 5\nA cat")
+    sandbox.fault("poll", "odd-status", None, word="queued")
+    shell.run("%%kling -d 5 --bg -o dog\nA dog")
+    shell.run("%%kling -d 5 --timeout 3000 -o cat\nA cat")
+    assert shell["cat"].status == "completed"
+    assert not shell["dog"].done()
+
+
+def test_a_folder_that_cannot_be_made_is_told_and_loses_nothing(shell, sandbox, home):
+    (home / "kling_outputs").write_text("a file in the way")
+    with pytest.raises(DownloadError):
+        shell.run("%%kling -d 5\nA cat")
+    assert "Traceback" not in shell.text
+    shell.run("%%kling -d 5 -f films/ -o clip\nA cat")
+    assert (shell["clip"].status, sandbox.paid) == ("completed", 1)

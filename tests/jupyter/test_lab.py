@@ -45,6 +45,7 @@ def test_it_plays_and_seeks_and_the_strip_is_gone(lab):
     assert "SANDBOX" in lab.text
     lab.page.wait_for_timeout(300)  # for the picture: the controls fade in
     lab.shot("player")
+    lab.shot("cell", lab.locate(".jp-Cell").nth(1))
 
 
 def test_a_saved_notebook_shows_all_with_a_fresh_kernel_and_is_small(lab):
