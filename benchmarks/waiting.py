@@ -313,11 +313,11 @@ def sandbox(speed: float) -> None:
         sys.stdin.read()
 
 
-def statistics_of(base: str, service: str, scale: float) -> dict[str, Any]:
+def statistics_of(base: str, service: str) -> dict[str, Any]:
+    """Requests, connections, jobs, and how late each end was seen, in seconds on the fast clock."""
     if service != "sandbox":
         with urlopen(f"{base}/stats") as reply:
-            found = json.load(reply)
-        return {**found, "late": [late * scale for late in found["late"]]}
+            return dict(json.load(reply))
     with urlopen(f"{base}/_jobs") as reply:
         found = json.load(reply)
     return {
@@ -335,7 +335,7 @@ def measure(kind: str, jobs: int, speed: float, peers: str) -> str:
     name, how, service = (KINDS | BUDGETS)[kind]
     mine = kind.startswith(("ours", "likeliest", "robin"))
     # 1,000 jobs: peers as in life, on short jobs.
-    scaled = jobs != 1000 or service == "sandbox"
+    scaled = jobs != 1000 or mine
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
     serve = (
         [sys.executable, __file__, "--sandbox", str(speed)]
@@ -359,7 +359,7 @@ def measure(kind: str, jobs: int, speed: float, peers: str) -> str:
         except (IndexError, ValueError):
             why = (done.stderr.strip().splitlines() or ["no output"])[-1][:100]
             return f"| {name} | {how} | skipped: {why} | | | | | | | | |"
-        seen = statistics_of(base, service, speed if scaled else 1.0)
+        seen = statistics_of(base, service)
     except subprocess.TimeoutExpired:
         return f"| {name} | {how} | gave up after 10 minutes | | | | | | | | |"
     finally:
@@ -367,7 +367,8 @@ def measure(kind: str, jobs: int, speed: float, peers: str) -> str:
         server.wait()
     total = 4 if jobs == 1 else jobs
     finished = total - (jobs - got["done"])
-    late = sorted(seen["late"]) or [float("nan")]
+    unit = 1.0 if scaled else 1.0 / speed
+    late = sorted(unit * each for each in seen["late"]) or [float("nan")]
     why = f" ({got['why'][0]})" if got["why"] else ""
     memory = f"{got['memory'] / total / 1000:.1f}" if jobs > 1 else "-"
     return (
