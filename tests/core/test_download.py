@@ -118,11 +118,20 @@ def chunked(body: bytes, *, whole: bool = True) -> Reply:
         request.send_response(200)
         request.send_header("Transfer-Encoding", "chunked")
         request.end_headers()
-        for at in range(0, len(body), 1000):
-            piece = body[at : at + 1000]
+        for at in (0, 5, *range(1000, len(body), 1000)):
+            piece = body[at : {0: 5, 5: 1000}.get(at, at + 1000)]
             request.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         if whole:
             request.wfile.write(b"0\r\n\r\n")
+
+    return answer
+
+
+def store_of(body: bytes) -> Reply:
+    """The whole or the rest, as asked."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        (rest if "Range" in request.headers else reply)(body)(request)
 
     return answer
 
@@ -249,9 +258,11 @@ def test_a_chunked_reply_is_saved(
 def test_a_reply_that_ends_with_its_connection_is_saved_when_the_boxes_are_whole(
     tmp_path: Path, cdn: Callable[..., Cdn], get: Callable[..., Saved], mp4: bytes
 ) -> None:
-    store = cdn(reply(mp4[:-5000], length=None), reply(mp4, length=None))
-    assert_saved(get(store.url, tmp_path / "a.mp4"), tmp_path / "a.mp4", mp4)
-    assert len(store.heard) == 2
+    cut_short = reply(mp4[:-5000], length=None)
+    for then in (reply(mp4, length=None), store_of(mp4)):
+        store = cdn(cut_short, then)
+        assert_saved(get(store.url, tmp_path / "a.mp4"), tmp_path / "a.mp4", mp4)
+        assert len(store.heard) == 2
 
 
 @pytest.mark.parametrize(
@@ -286,10 +297,11 @@ def test_memory_does_not_grow_with_the_video(
     url = cdn(large).url
     tracemalloc.start()
     try:
-        assert get(url, tmp_path / "a.mp4").size == size
+        saved = get(url, tmp_path / "a.mp4")
         assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
     finally:
         tracemalloc.stop()
+    assert saved.sha256 == hashlib.sha256(block * (size // len(block))).hexdigest()
 
 
 def test_many_at_once_are_all_saved_also_to_the_same_target(
@@ -358,9 +370,10 @@ def test_cuts_in_a_row_are_resumed_as_long_as_they_get_on(
 def test_a_server_that_ignores_ranges_starts_over_and_so_does_the_hash(
     tmp_path: Path, cdn: Callable[..., Cdn], get: Callable[..., Saved], mp4: bytes
 ) -> None:
-    other = mp4.replace(b"mdat", b"mdat", 1)[:-1] + b"\x01"
-    store = cdn(cut(mp4, 90_000), reply(other))
-    assert_saved(get(store.url, tmp_path / "a.mp4"), tmp_path / "a.mp4", other)
+    shorter = b"\0\0\0\x10ftypmp42" + bytes(20_000)
+    for whole in (mp4[:-1] + b"\x01", shorter):
+        store = cdn(cut(mp4, 90_000), reply(whole))
+        assert_saved(get(store.url, tmp_path / "a.mp4"), tmp_path / "a.mp4", whole)
 
 
 def test_a_video_that_changed_between_two_attempts_is_not_glued_together(
@@ -493,6 +506,25 @@ def test_a_trickle_counts_as_hung(
     assert len(store.heard) == 2
 
 
+def test_a_head_that_drips_in_counts_as_hung(
+    tmp_path: Path, cdn: Callable[..., Cdn], get: Callable[..., Saved], mp4: bytes
+) -> None:
+    gone = threading.Event()
+
+    def drip(request: BaseHTTPRequestHandler) -> None:
+        try:
+            for byte in b"HTTP/1.1 200 OK\r\n" + b"X-Padding: more\r\n" * 60:
+                request.wfile.write(bytes([byte]))
+                gone.wait(0.02)
+        except OSError:
+            gone.set()
+
+    store = cdn(drip, reply(mp4))
+    saved = get(store.url, tmp_path / "a.mp4", timeout=0.3)
+    assert_saved(saved, tmp_path / "a.mp4", mp4)
+    assert gone.wait(5), "the client left before the end"
+
+
 def test_a_refused_connection_and_noise_are_outlived(
     tmp_path: Path, cdn: Callable[..., Cdn], get: Callable[..., Saved], waited: Waited, mp4: bytes
 ) -> None:
@@ -540,7 +572,8 @@ def test_what_is_no_video_is_asked_for_thrice_and_never_saved(
 def test_a_web_page_in_between_is_not_the_end(
     tmp_path: Path, cdn: Callable[..., Cdn], get: Callable[..., Saved], mp4: bytes
 ) -> None:
-    store = cdn(reply(b"<html>please wait</html>"), reply(b"", 204), reply(mp4))
+    page = reply(b"<html>please wait</html>", length=None)
+    store = cdn(page, reply(b"", 204), store_of(mp4))
     assert_saved(get(store.url, tmp_path / "a.mp4"), tmp_path / "a.mp4", mp4)
 
 
@@ -583,6 +616,14 @@ def test_a_whole_video_is_kept_although_the_gateway_announced_another_size(
     assert_saved(saved, tmp_path / "a.mp4", mp4)
     assert len(store.heard) == 1
     assert "announced" in caplog.text
+
+
+def test_a_size_beyond_the_most_allowed_is_refused_before_it_comes(
+    tmp_path: Path, cdn: Callable[..., Cdn], get: Callable[..., Saved], mp4: bytes
+) -> None:
+    with pytest.raises(DownloadError, match="1,099,511,627,776 bytes are more"):
+        get(cdn(reply(mp4, length=2**40)).url, tmp_path / "a.mp4")
+    assert_nothing(tmp_path)
 
 
 @pytest.mark.parametrize("stated", [True, False])
@@ -882,16 +923,17 @@ def test_what_a_killed_run_left_is_gone_with_the_next_success_and_a_live_run_is_
     assert half_way.wait(20)
     (tmp_path / ".b.mp4.0123456789abcdef.part").touch()  # another target's
     (tmp_path / ".a.mp4.not-one-of-ours.part").touch()
+    (tmp_path / "0123456789abcdef.part").touch()
     try:
         get(store.url, target)
         left = os.listdir(tmp_path)
         assert stale not in left
-        assert sum(name.endswith(".part") for name in left) == 3, "the live one and the others"
+        assert sum(name.endswith(".part") for name in left) == 4, "the live one and the others"
     finally:
         go_on.set()
         thread.join(20)
     assert live[0].sha256 == hashlib.sha256(mp4).hexdigest()
-    assert sum(name.endswith(".part") for name in os.listdir(tmp_path)) == 2
+    assert sum(name.endswith(".part") for name in os.listdir(tmp_path)) == 3
 
 
 def test_a_full_or_forbidden_disk_is_told_in_a_sentence(

@@ -357,6 +357,15 @@ def test_the_size_is_read_from_the_header_without_pillow(
     assert media.image_size(encoded(form, size, **options)) == size
 
 
+def test_sizes_are_found_behind_tables_and_in_pictures_that_begin_at_the_top() -> None:
+    jpeg = encoded("JPEG", (333, 222))
+    table = b"\xff\xc4\x00\x0b" + bytes(9)  # Huffman tables bear a number among the frames'
+    assert media.image_size(jpeg[:2] + table + b"\xff" + jpeg[2:]) == (333, 222)
+    bmp = bytearray(encoded("BMP", (333, 222)))
+    bmp[22:26] = (-222).to_bytes(4, "little", signed=True)
+    assert media.image_size(bytes(bmp)) == (333, 222)
+
+
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
 def test_a_header_cut_anywhere_gives_a_size_or_none_but_never_an_error(form: str) -> None:
     whole = encoded(form, (333, 222))
@@ -423,7 +432,8 @@ def test_what_holds_no_video_is_refused_in_a_sentence(tmp_path: Path) -> None:
     junk.write_bytes(b"\0\0\0\x18ftypmp42" + os.urandom(2000))
     playlist = tmp_path / "list.m3u8"
     playlist.write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/never-asked.ts\n")
-    for path in (junk, playlist, tmp_path, tmp_path / "none.mp4"):
+    os.mkfifo(tmp_path / "pipe.mp4")  # reading it would never end
+    for path in (junk, playlist, tmp_path, tmp_path / "none.mp4", tmp_path / "pipe.mp4"):
         for look in (media.probe, media.last_frame, media.poster):
             with pytest.raises(InvalidRequestError):
                 look(path)
