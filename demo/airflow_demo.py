@@ -110,11 +110,14 @@ class LocalAirflow:
         for name in self.components:
             self.run(name)
         try:
-            self.until(self._healthy, 120, "Airflow to be healthy")
-        except TimeoutError as error:
+            self.until(self._healthy, 180, "Airflow to be healthy")
+        except (TimeoutError, RuntimeError) as error:
             tails = "\n".join(f"--- {name}\n{self.said(name)[-1500:]}" for name in self.components)
             self.stop()
             raise RuntimeError(f"Airflow did not start: {error}\n{tails}") from None
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def run(self, component: str) -> None:
