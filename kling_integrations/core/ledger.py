@@ -340,8 +340,8 @@ class Ledger:
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(
                 f"The ledger {self.path} cannot be used: {error}.",
-                hint="It is what keeps you from paying twice. Repair or move it away, then look up "
-                "what is running with: kling recover",
+                hint="It is what keeps you from paying twice, so nothing is submitted without it. "
+                "Repair it, or move it away knowing that what it held is forgotten.",
             ) from error
         finally:
             if db is not None:
