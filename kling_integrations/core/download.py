@@ -161,7 +161,7 @@ def save(
     from . import transport
 
     target = Path(target)
-    fetch = _Fetch(
+    source = _Fetch(
         url,
         session or transport.new_session(1),
         expected_size=expected_size,
@@ -171,38 +171,40 @@ def save(
         generation_id=generation_id,
     )
     if os.path.isdir(target):  # unlike Path's, it has no errors of its own
-        raise fetch.error(f"{target} is a folder")
+        raise source.error(f"{target} is a folder")
     if not overwrite and os.path.lexists(target):
-        raise fetch.error(f"{target} exists already")
-    part = PartialFile(target, fetch.error)
+        raise source.error(f"{target} exists already")
+    part = PartialFile(target, source.error)
     _redact_urllib3()
     try:
         part.open()
-        _persist(fetch, part, patience, clock or Clock(), sleep)
+        _persist(source, part, patience, clock or Clock(), sleep)
         digest = part.finish(overwrite=overwrite)
-        return Saved(target, part.size, digest, fetch.content_type)
+        return Saved(target, part.size, digest, source.content_type)
     finally:
         part.discard()
         if session is None:
-            fetch.session.close()
+            source.session.close()
 
 
 def _persist(
-    fetch: _Fetch, part: PartialFile, patience: float, clock: Clock, sleep: Callable[[float], None]
+    source: _Fetch, part: PartialFile, patience: float, clock: Clock, sleep: Callable[[float], None]
 ) -> None:
     """Attempts until the part is whole, for as long as they get somewhere."""
-    deadline = clock.now() + patience
     most = wrong = failures = 0
+    spent = 0.0  # transfers take real time whatever the clock says, the pauses go by the clock
     while True:
+        began = time.monotonic()
         try:
-            fetch.attempt(part)
+            source.attempt(part)
             return
         except _TryAgainError as caught:
             trouble = caught
+        spent += time.monotonic() - began
         # Only bytes beyond the best so far count: a server that cuts and cannot resume would
         # otherwise renew the patience for ever.
         if part.size >= most + _PROGRESS:
-            most, failures, deadline = part.size, 0, clock.now() + patience
+            most, failures, spent = part.size, 0, 0.0
         first, longest = _BACKOFF
         delay = min(longest, first * 2**failures) * random.uniform(0.5, 1.0)
         delay = max(delay, trouble.wait or 0.0)
@@ -210,10 +212,11 @@ def _persist(
         if trouble.wrong_content:
             wrong += 1
             part.restart()
-        if wrong >= _WRONG_CONTENT_TRIES or clock.now() + delay > deadline:
+        spent += delay
+        if wrong >= _WRONG_CONTENT_TRIES or spent > patience:
             # Out of the except block: the exceptions of requests print the whole address.
-            raise fetch.error(trouble.reason)
-        _log.info("%s: %s; again in %.1f s", fetch.shown, trouble.reason, delay)
+            raise source.error(trouble.reason)
+        _log.info("%s: %s; again in %.1f s", source.shown, trouble.reason, delay)
         sleep(clock.real(delay))
 
 
