@@ -164,6 +164,7 @@ class KlingVideoOperator(BaseOperator):
         if not self.timeout > 0:
             raise ValueError("timeout is a positive number of seconds.")
         self._generation_id: str | None = None
+        self._ended = False
 
     # --- an attempt ----------------------------------------------------------------------------
 
@@ -257,7 +258,9 @@ class KlingVideoOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """The worker's end, by a signal or a timeout: says what goes on."""
-        if self._generation_id:
+        if self._ended:
+            self.log.info("Generation %s is finished and delivered.", self._generation_id)
+        elif self._generation_id:
             self.log.warning(
                 "Generation %s goes on at the gateway (there is no cancel) and is billed when it "
                 "completes. A retry or a clear waits for it again; so does %s",
@@ -427,7 +430,7 @@ class KlingVideoOperator(BaseOperator):
         announce_assets(context, self.outlets, made)
         # Only now: until it is delivered, a clear must find this one and not pay for another.
         shelf.change(state=State.COMPLETED)
-        self._generation_id = None  # nothing goes on any more
+        self._ended = True
         self.log.info("Done: %s", json.dumps(made))
         return made
 

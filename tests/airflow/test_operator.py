@@ -563,3 +563,21 @@ def test_being_killed_says_what_goes_on(sandbox, task, said):
 def test_a_wrong_word_for_an_ambiguous_submit_fails_at_parse_time():
     with pytest.raises(ValueError, match="on_ambiguous_submit"):
         KlingVideoOperator(task_id="v", prompt="x", on_ambiguous_submit="perhaps")
+
+
+def test_a_retry_during_an_outage_waits_instead_of_failing(sandbox, task):
+    attempt = task(
+        lambda: KlingVideoOperator(task_id="v", prompt=RACCOON, deferrable=True), retries=1
+    )
+    attempt.start()
+    sandbox.fault("poll", "503")
+    assert isinstance(attempt.start(), TaskDeferred)
+    assert attempt.resume()["status"] == "completed"
+    assert len(sandbox.posts) == 1
+
+
+def test_being_killed_after_the_delivery_alarms_nobody(sandbox, task, said):
+    operator = KlingVideoOperator(task_id="v", prompt=RACCOON)
+    task(lambda: operator).run()
+    operator.on_kill()
+    assert "goes on at the gateway" not in said()
