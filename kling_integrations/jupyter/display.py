@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,8 @@ class View:
         self._drawn: tuple[object, ...] = ()
         self._strip: Strip | None = None
         self._said: tuple[object, ...] = ()
+        self._lines: deque[str] = deque(maxlen=1000)
+        self._lock = threading.Lock()
 
     @property
     def in_text(self) -> bool:
@@ -102,13 +105,18 @@ class View:
 
     def update(self, job: Job) -> None:
         """Called by the watcher's thread: display ids and widgets only, never print."""
-        key = self._key()
-        if self._card is not None and key != self._drawn:
-            self._drawn = key
-            data, metadata = self._bundle()
-            self._card.update(data, raw=True, metadata=metadata)
-        if self._strip is not None:
-            self._strip.update()
+        with self._lock:  # the main thread calls it once: an old card must not come last
+            said = (job.status, job.id, job.note)
+            if self._talks and said != self._said:
+                self._said = said
+                self._lines.append(text_line(job))
+            key = self._key()
+            if self._card is not None and key != self._drawn:
+                self._drawn = key
+                data, metadata = self._bundle()
+                self._card.update(data, raw=True, metadata=metadata)
+            if self._strip is not None:
+                self._strip.update()
 
     def _key(self) -> tuple[object, ...]:
         """What a card shows that can change; with a bar, that is every second something."""
@@ -122,12 +130,12 @@ class View:
 
     def lines(self) -> Sequence[str]:
         """What is new in words, for logs and terminals; asked by the main thread."""
-        job = self.job
-        key = (job.status, job.id, job.note)
-        if not self._talks or key == self._said:
-            return ()
-        self._said = key
-        return [text_line(job)]
+        return drained(self._lines)
+
+
+def drained(lines: deque[str]) -> list[str]:
+    """All that has come in, taken out; the watcher may add meanwhile."""
+    return [lines.popleft() for _ in range(len(lines))]
 
 
 def text_line(job: Job) -> str:
@@ -241,6 +249,7 @@ class GridView:
         self._handle: Any = None
         self._drawn: tuple[object, ...] = ()
         self._said: dict[int, tuple[object, ...]] = {}
+        self._lines: deque[str] = deque(maxlen=1000)
         self._lock = threading.Lock()
 
     def begin(self) -> None:
@@ -258,6 +267,7 @@ class GridView:
     def update(self, _: Job | None = None) -> None:
         """Called by the watcher's thread."""
         with self._lock:
+            self._tell()
             key = self._key()
             if self._handle is None or key == self._drawn:
                 return
@@ -272,11 +282,13 @@ class GridView:
         total = grid.total_line(self._cells)
         return grid.grid(self._cells, prompt=self._prompt, total=total, **self._options)  # type: ignore[arg-type]
 
-    def lines(self) -> Sequence[str]:
-        told = []
+    def _tell(self) -> None:
         for number, job in enumerate(self._jobs, 1):
-            key = (job.status, job.id, job.note)
-            if self._talks and key != self._said.get(number):
-                self._said[number] = key
-                told.append(f"{number}/{len(self._jobs)} {text_line(job)}")
-        return told
+            said = (job.status, job.id, job.note)
+            if self._talks and said != self._said.get(number):
+                self._said[number] = said
+                self._lines.append(f"{number}/{len(self._jobs)} {text_line(job)}")
+
+    def lines(self) -> Sequence[str]:
+        """As those of View."""
+        return drained(self._lines)
