@@ -480,14 +480,15 @@ class KlingVideoOperator(BaseOperator):
         """The errors' hints speak of the shell; a task adds what to do in Airflow."""
         if isinstance(error, SubmissionUncertainError):
             error.hint = (
-                "Look it up with `kling recover` or in the gateway's log by the client request id, "
-                "and pick it up with a KlingVideoSensor. To pay for another one knowingly, set "
-                'on_ambiguous_submit="resubmit" and clear the task.'
+                "Clear the task once a generation would have ended: it looks for this id in the "
+                "gateway's log and goes on with what it finds. To pay for another one knowingly, "
+                'set on_ambiguous_submit="resubmit", or delete kling_submission from the task\'s '
+                "state store, and clear it."
             )
         elif isinstance(error, GenerationNotFoundError) and error.generation_id:
             error.hint = (
-                "A clear keeps looking for it, because it is paid for; a new run of the DAG "
-                "submits anew."
+                "A clear keeps looking for it, because it is paid for. To pay for another one, "
+                "start a new run, or delete kling_submission from the task's state store and clear."
             )
         elif isinstance(error, GenerationFailedError | WaitTimeoutError):
             pass  # these say it themselves
