@@ -16,6 +16,7 @@ from ..core.ledger import Ledger
 from ..core.request import VideoRequest
 from . import loaded
 from .job import Job, Phase
+from .place import background_context
 from .result import KlingVideo
 from .watcher import Watcher
 
@@ -41,7 +42,7 @@ class Session:
         self.shell = shell
         self.folder = folder or Path.cwd()
         self.ledger = Ledger()
-        self.watcher = Watcher(self.ledger, self.options.at_once)
+        self.watcher = Watcher(self.ledger, self.options.at_once, lambda: background_context(shell))
 
     # --- starting --------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import logging
 import shutil
 import threading
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,15 @@ _LAST_WORDS = 3.0  # seconds that a POST under way has to bring its id when the 
 class Watcher:
     """Starts its thread with the first job. ``at_once`` bounds the generations side by side."""
 
-    def __init__(self, ledger: Ledger, at_once: int = 5) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        at_once: int = 5,
+        context: Callable[[], contextvars.Context] = contextvars.Context,
+    ) -> None:
+        """``context`` makes the one that a job runs in; it must not be that of a cell."""
         self.ledger = ledger
+        self._context = context
         self.jobs: list[Job] = []
         self._at_once = at_once
         self._running = 0
@@ -89,7 +96,10 @@ class Watcher:
             if self._loop is None or self._loop.is_closed():
                 self._start_thread()
             assert self._loop is not None
-            return _spawned(work, self._loop)
+            # In a context of its own: the caller's names the running cell as the parent of all
+            # messages, also when that cell has long ended.
+            run = self._context().run
+            return run(asyncio.run_coroutine_threadsafe, work, self._loop)
 
     def _start_thread(self) -> None:
         loop = asyncio.new_event_loop()
@@ -279,19 +289,9 @@ async def _tick(job: Job) -> None:
         job.changed()
 
 
-def _spawned(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> Future[Any]:
-    """Runs it in a context of its own.
-
-    The caller's context names the running cell as the parent of all messages. An update of a
-    card must not belong to a cell that has ended: headless runners only read the messages of the
-    cell that runs.
-    """
-    return contextvars.Context().run(asyncio.run_coroutine_threadsafe, work, loop)
-
-
 def _quietly(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
     try:
-        _spawned(work, loop)
+        asyncio.run_coroutine_threadsafe(work, loop)
     except RuntimeError:  # the loop has ended, and with it the wait
         work.close()
 
