@@ -581,3 +581,15 @@ def test_being_killed_after_the_delivery_alarms_nobody(sandbox, task, said):
     task(lambda: operator).run()
     operator.on_kill()
     assert "goes on at the gateway" not in said()
+
+
+def test_a_retry_after_a_clear_that_was_delivered_reuses_it(sandbox, task):
+    """The clear is over once its attempt went on with the generation; what follows is a retry."""
+    attempt = task(
+        lambda: KlingVideoOperator(task_id="v", prompt=RACCOON, deferrable=True), retries=1
+    )
+    attempt.start()
+    attempt.clear()
+    first = attempt.run()  # and the worker died before it could say so
+    assert attempt.run()["generation_id"] == first["generation_id"]
+    assert len(sandbox.posts) == 1

@@ -154,6 +154,15 @@ async def test_fifty_triggers_share_one_session_that_ends_with_the_last(sandbox)
     assert not _of_loop[asyncio.get_running_loop()]
 
 
+async def test_the_last_one_closes_the_session(sandbox, submitted):
+    async with shared_client("kling_default") as client:
+        await client.get(submitted)
+        session = client._session
+        assert session
+        assert not session.closed
+    assert session.closed
+
+
 async def test_another_key_is_another_session(sandbox, connect):
     async with shared_client("kling_default") as first:
         connect(sandbox, key="rotated")
