@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup system demo test test-fast test-slow test-airflow-min lint types format clean
+.PHONY: help setup system demo test test-fast test-slow test-airflow-min test-cluster lint types format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -28,13 +28,17 @@ test: setup system lint types  ## the whole suite
 	$(BIN)/python scripts/run_tests.py
 
 test-fast: setup  ## without real Airflow, kernels and browser
-	$(BIN)/python -m pytest -q -m "not slow" -n 2
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 tests
 
 test-slow: setup system  ## only those
 	$(BIN)/python -m pytest -q -m slow
 
 test-airflow-min:  ## the Airflow unit suite on the oldest supported Airflow
 	sh scripts/test_airflow_min.sh "$(PYTHON)"
+
+test-cluster: setup  ## Celery on Redis and PostgreSQL, two triggerers, killed processes
+	sh scripts/need_cluster.sh "$(BIN)/python"
+	$(BIN)/python -m pytest -q tests/airflow_cluster
 
 lint: setup  ## ruff, Airflow rules included
 	$(BIN)/ruff check .

@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# The cluster of Celery, Redis and PostgreSQL has a command of its own: make test-cluster.
+ALONE = ("tests/airflow_e2e", "tests/airflow_cluster")
 LANES = {
-    "unit, kernels and browser": ["tests", "--ignore=tests/airflow_e2e"],
+    "unit, kernels and browser": ["tests", *(f"--ignore={folder}" for folder in ALONE)],
     "real Airflow": ["tests/airflow_e2e"],
 }
 
