@@ -110,7 +110,10 @@ def test_nobody_listening_ends_with_nothing_submitted(front, raccoon):
 def test_a_name_that_does_not_resolve_ends_with_nothing_submitted(front, raccoon):
     with pytest.raises(ServerError, match="Nothing was submitted"):
         front.run(
-            "https://gateway.invalid", "submit", raccoon, patience=Patience(connect=0.05, first=0.01)
+            "https://gateway.invalid",
+            "submit",
+            raccoon,
+            patience=Patience(connect=0.05, first=0.01),
         )
 
 
