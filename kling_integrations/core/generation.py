@@ -46,7 +46,8 @@ def url_expiry(url: str) -> datetime | None:
     ``X-Amz-Date`` + ``X-Amz-Expires`` and ``X-Tos-Date`` + ``X-Tos-Expires``.
     """
     try:
-        query = {key.lower(): values[0] for key, values in parse_qs(urlsplit(url).query).items()}
+        said = urlsplit(url).query[:4096]  # signatures are short; what is longer is none
+        query = {key.lower(): values[0] for key, values in parse_qs(said).items()}
         if "kstime" in query:
             return datetime.fromtimestamp(int(query["kstime"], 16), UTC)
         if "expires" in query:

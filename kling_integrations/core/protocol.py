@@ -201,7 +201,7 @@ def read_poll(outcome: Outcome, generation_id: str) -> Generation | Trouble:
     if 200 <= outcome.status < 300:
         body = _json_object(outcome)
         word = body.get("status") if body else None
-        if not body or not (isinstance(word, str) or _found_videos(body)):
+        if not body or not (isinstance(word, str) or _found_video(body)):
             return Trouble(f"an unreadable reply ({_describe(outcome)})", status=outcome.status)
         if not body.get("id") and word == "unknown":
             # What the gateway says when it is asked for no id at all: our id was not understood.
@@ -354,7 +354,7 @@ def _generation(body: Mapping[str, Any], generation_id: str, fresh: bool = False
     """The reply in one shape. The id stays the one that was polled for, whatever the body says."""
     word = body.get("status")
     status = _STATUS.get(word.strip().lower()) if isinstance(word, str) else None
-    video = next(iter(_found_videos(body)), None)
+    video = _found_video(body)
     if status is None:
         status = Status.UNKNOWN
         if word is None and video and not fresh:
@@ -380,24 +380,21 @@ def odd_status(generation: Generation) -> str:
     return f"the gateway says {_tidy(word)[:40]!r}, which is not documented: taken as running"
 
 
-def _found_videos(body: Mapping[str, Any]) -> list[Video]:
-    """``video`` as an object, an array or null, over all eras of the documentation."""
+def _found_video(body: Mapping[str, Any]) -> Video | None:
+    """The first of ``video``: an object, an array or null, over all eras of the documentation."""
     found = body.get("video")
-    videos = []
     for item in found if isinstance(found, list) else [found]:
         if not isinstance(item, dict) or not isinstance(item.get("url"), str) or not item["url"]:
             continue
         size, seconds = item.get("file_size"), item.get("duration", body.get("duration"))
-        videos.append(
-            Video(
-                url=item["url"],
-                content_type=_text_or_none(item.get("content_type")),
-                file_name=_text_or_none(item.get("file_name")),
-                file_size=size if isinstance(size, int) and size > 0 else None,
-                duration=_figure(seconds),
-            )
+        return Video(
+            url=item["url"],
+            content_type=_text_or_none(item.get("content_type")),
+            file_name=_text_or_none(item.get("file_name")),
+            file_size=size if isinstance(size, int) and size > 0 else None,
+            duration=_figure(seconds),
         )
-    return videos
+    return None
 
 
 def _usage(body: Mapping[str, Any]) -> Usage | None:

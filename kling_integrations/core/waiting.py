@@ -146,7 +146,9 @@ def submitting(
     or ServerError when trouble lasts longer than the patience, and what ``protocol.read_submit``
     raises.
     """
-    started, tries = now(), 0
+    # From the first refusal, not from the start: a call may wait for its turn among thousands.
+    since: float | None = None
+    tries = 0
     while True:
         outcome = yield Ask(endpoint.submit(request, client_request_id))
         assert outcome is not None
@@ -163,7 +165,8 @@ def submitting(
         delay = patience.delay(tries, answer.retry_after, rng)
         tries += 1
         limited = answer.status == 429
-        if now() + delay - started > (patience.rate_limit if limited else patience.connect):
+        since = now() if since is None else since
+        if now() + delay - since > (patience.rate_limit if limited else patience.connect):
             raise (RateLimitedError if limited else ServerError)(
                 f"Nothing was submitted: {answer.reason}.", client_request_id=client_request_id
             )
