@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the cluster test needs beyond the rest: Redis and PostgreSQL from Debian, and Airflow's
-# Celery executor: need_cluster.sh PYTHON
+# Celery executor (whose provider does not work with Celery 5.7): need_cluster.sh PYTHON
 set -eu
 missing=""
 command -v redis-server >/dev/null 2>&1 || missing="redis-server"
@@ -15,4 +15,4 @@ if [ -n "$missing" ]; then
     fi
 fi
 "$1" -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-    apache-airflow-providers-celery psycopg2-binary redis
+    apache-airflow-providers-celery "celery<5.7" "kombu<5.7" psycopg2-binary asyncpg redis tzlocal

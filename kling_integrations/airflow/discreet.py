@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.request import _shrunk
+from ..core.request import shrunk
 
 
 class Discreet:
@@ -40,7 +40,7 @@ def shown(value: Any) -> Any:
     if isinstance(value, bytes | bytearray):
         return f"{len(value)} bytes"
     if isinstance(value, str):
-        return value if _has_template(value) else _shrunk(value)
+        return value if _has_template(value) else shrunk(value)
     if isinstance(value, dict):
         return {key: shown(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

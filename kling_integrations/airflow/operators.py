@@ -605,7 +605,7 @@ def _picture(value: Any) -> Any:
 
 def _in_logs(client: KlingClient, record: Record) -> str | None:
     start, end = record.created_at - 900.0, record.created_at + 1800.0
-    for asked, made in recovery._rows(client, start, end, time.sleep):
+    for asked, made in recovery.log_rows(client, start, end, time.sleep):
         if asked == record.client_request_id:
             return made
     return None

@@ -55,7 +55,7 @@ def recover(
     complete = True
     for start, end in _windows(open_rows):
         try:
-            for asked, made in _rows(client, start, end, sleep):
+            for asked, made in log_rows(client, start, end, sleep):
                 if asked in wanted:
                     found[asked] = made
                 if wanted <= set(found):
@@ -97,7 +97,7 @@ def _windows(entries: list[Entry]) -> list[tuple[float, float]]:
     return spans
 
 
-def _rows(
+def log_rows(
     client: KlingClient, start: float, end: float, sleep: Callable[[float], None]
 ) -> Iterator[tuple[str, str]]:
     """``(client request id, generation id)`` of the log between two Unix times."""

@@ -139,7 +139,7 @@ class VideoRequest:
 
     def summary(self) -> dict[str, Any]:
         """The payload fit for records and screens: pictures shrink to their hash and size."""
-        return {name: _shrunk(value) for name, value in self._payload.items()}
+        return {name: shrunk(value) for name, value in self._payload.items()}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VideoRequest) and other._fingerprint == self._fingerprint
@@ -163,7 +163,8 @@ def _tail_name(model: Model | None) -> str:
     return "tail_image_url"
 
 
-def _shrunk(value: Any) -> Any:
+def shrunk(value: Any) -> Any:
+    """A value fit for records and screens: data URIs as hash and size, links without a query."""
     if isinstance(value, str) and value.startswith("data:"):
         digest = hashlib.sha256(value.encode()).hexdigest()[:16]
         return f"{value.partition(';')[0]} sha256:{digest} ({len(value)} characters)"
@@ -172,9 +173,9 @@ def _shrunk(value: Any) -> Any:
 
         return without_query(value)
     if isinstance(value, Mapping):
-        return {key: _shrunk(inner) for key, inner in value.items()}
+        return {key: shrunk(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_shrunk(inner) for inner in value]
+        return [shrunk(inner) for inner in value]
     return value
 
 
