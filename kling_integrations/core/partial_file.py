@@ -22,7 +22,9 @@ except ImportError:  # Windows, where an open file cannot be removed: a lock of 
 
 HEAD = 12  # bytes that tell a video from anything else
 _HAND_OVER = 2**20  # bytes that are worth waking another thread for
-_WRITE_BACK = 2**23
+# Up to here, beyond every documented video, a file is on the disk before it gets its name. With
+# a larger one a busy disk could hold up the caller for a long while: that is left to the system.
+_WAIT_FOR_DISK = 2**26
 
 _BOXES = frozenset(
     b"ftyp moov mdat free skip wide moof mfra sidx styp udta uuid meta pdin emsg prft".split()
@@ -40,9 +42,8 @@ class PartialFile:
         self.target = target
         self.size = 0
         self.head = b""
-        self._flushed = 0
         self._error = error
-        self._digest = _Digest()
+        self._helper = _Helper()
         self._prefix = f".{target.name.encode()[:150].decode(errors='ignore')}."
         self._path = Path()
         self._file: FileIO | None = None
@@ -72,20 +73,8 @@ class PartialFile:
                 rest = rest[self._opened.write(rest) :]
         if len(self.head) < HEAD:
             self.head = (self.head + chunk[:HEAD])[:HEAD]
-        self._digest.update(chunk)
+        self._helper.update(chunk)
         self.size += len(chunk)
-        if self.size - self._flushed >= _WRITE_BACK:
-            self._write_back()
-
-    def _write_back(self) -> None:
-        """Set the disk to work now, so that the fsync at the end finds little left to wait for."""
-        if hasattr(os, "posix_fadvise"):  # on Linux this advice starts the writing, and returns
-            with contextlib.suppress(OSError):
-                length = self.size - self._flushed
-                os.posix_fadvise(
-                    self._opened.fileno(), self._flushed, length, os.POSIX_FADV_DONTNEED
-                )
-        self._flushed = self.size
 
     def restart(self) -> None:
         if not self.size:
@@ -93,8 +82,8 @@ class PartialFile:
         with self._disk():
             self._opened.seek(0)
             self._opened.truncate()
-        self._digest.restart()
-        self.size, self._flushed, self.head = 0, 0, b""
+        self._helper.restart()
+        self.size, self.head = 0, b""
 
     @property
     def looks_like_video(self) -> bool:
@@ -127,9 +116,10 @@ class PartialFile:
 
     def finish(self, *, overwrite: bool) -> str:
         """Put the file in place; returns its SHA-256. Leftovers of killed runs go with it."""
-        digest = self._digest.hexdigest()
+        digest = self._helper.finish()
         with self._disk():
-            os.fsync(self._opened.fileno())
+            if self.size <= _WAIT_FOR_DISK:
+                os.fsync(self._opened.fileno())
             self._set_mode(self._mode)
             if os.name == "nt":
                 self._opened.close()  # an open file cannot be renamed there
@@ -150,7 +140,7 @@ class PartialFile:
 
     def discard(self) -> None:
         """Close; remove what was not finished."""
-        self._digest.close()
+        self._helper.close()
         if self._file is not None:
             self._file.close()
             with contextlib.suppress(OSError):
@@ -176,8 +166,8 @@ class PartialFile:
         raise self._error(f"the disk refuses {self.target}: {problem}")
 
 
-class _Digest:
-    """SHA-256 in a thread of its own, so that one chunk is hashed while the next one comes in."""
+class _Helper:
+    """Hashes (SHA-256) in a thread of its own, while the next bytes come in."""
 
     def __init__(self) -> None:
         self._sha = hashlib.sha256()
@@ -213,8 +203,9 @@ class _Digest:
         self._catch_up()
         self._sha, self._gathered, self._size = hashlib.sha256(), [], 0
 
-    def hexdigest(self) -> str:
-        self._catch_up()
+    def finish(self) -> str:
+        """The hash of it all, once nothing is under way any more."""
+        self.close()
         self._hash(self._gathered)
         self._gathered, self._size = [], 0
         return self._sha.hexdigest()

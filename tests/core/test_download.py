@@ -223,6 +223,25 @@ def test_a_video_is_saved_with_its_hash_and_readable_by_others(
     assert stat.S_IMODE(target.stat().st_mode) == 0o640
 
 
+def test_a_video_is_on_the_disk_before_it_gets_its_name(
+    tmp_path: Path,
+    cdn: Callable[..., Cdn],
+    get: Callable[..., Saved],
+    mp4: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = []
+    for name in ("fsync", "replace"):
+
+        def noted(*given: object, real: Callable[..., None] = getattr(os, name)) -> None:
+            done.append(real.__name__)
+            real(*given)
+
+        monkeypatch.setattr(os, name, noted)
+    get(cdn(reply(mp4)).url, tmp_path / "a.mp4")
+    assert done == ["fsync", "replace"]
+
+
 def test_the_file_is_private_and_apart_until_it_is_whole(
     tmp_path: Path, cdn: Callable[..., Cdn], get: Callable[..., Saved], mp4: bytes
 ) -> None:
