@@ -279,9 +279,15 @@ class _Wait:
                     self.warned.add(odd)
                     yield self._report(generation, delay, odd)
             if last:
+                never_found = self.not_found_since is not None and elapsed is None
                 raise WaitTimeoutError(
                     f"Generation {generation.id} is not finished after {minutes(timeout)} of "
-                    "waiting. It goes on, and is billed when it completes.",
+                    "waiting."
+                    + (
+                        " The gateway has not found it so far: is the id right?"
+                        if never_found
+                        else " It goes on, and is billed when it completes."
+                    ),
                     generation_id=generation.id,
                     hint=f"Go on with: {command('wait', generation.id)}",
                 )

@@ -137,6 +137,13 @@ def test_at_the_deadline_there_is_one_last_poll_and_then_a_way_back():
     assert f"kling wait -- {ID}" in str(caught.value)
 
 
+def test_the_deadline_of_a_wait_for_a_wrong_id_promises_nothing():
+    world = World(lambda t: Reply(404))
+    with pytest.raises(WaitTimeoutError, match="is the id right") as caught:
+        world.wait(elapsed=None, timeout=60.0)
+    assert "goes on" not in str(caught.value)
+
+
 def test_a_finish_seen_by_the_last_poll_counts():
     world = World(lambda t: DONE if t >= 99.9 else says())
     assert world.wait(timeout=100.0).status is Status.COMPLETED
