@@ -76,16 +76,19 @@ def filled(magics: KlingMagics, words: Sequence[str]) -> list[str]:
 
 
 def one(magics: KlingMagics, args: argparse.Namespace, variant: Variant) -> Any:
-    job = _start(magics, args, variant)
-    view = View(job, magics.session, background=args.bg, embed=args.embed, width=args.width)
-    keep(magics, args, job)
-    if not args.quiet:
-        view.begin()
-    if args.bg:
-        if view.in_text and not args.quiet:
-            out(f"In the background: {job!r}; wait for it with: %kling wait")
-        return None if args.out and not args.quiet else job
-    magics.session.wait([job], None if args.quiet else view.lines)
+    jobs: list[Job] = []
+    with magics.session.minding(jobs):
+        job = _start(magics, args, variant)
+        jobs.append(job)
+        keep(magics, args, job)
+        view = View(job, magics.session, background=args.bg, embed=args.embed, width=args.width)
+        if not args.quiet:
+            view.begin()
+        if args.bg:
+            if view.in_text and not args.quiet:
+                out(f"In the background: {job!r}; wait for it with: %kling wait")
+            return None if args.out and not args.quiet else job
+        magics.session.wait(jobs, None if args.quiet else view.lines)
     video = job.result()
     keep(magics, args, video)
     return video if args.quiet else None
@@ -99,28 +102,31 @@ def several(
             f"-f {args.file} is one file for {len(variants)} videos: name a folder (ending in "
             "/), or have {id} in the name."
         )
-    jobs = [_start(magics, args, variant) for variant in variants]
-    keep(magics, args, jobs)
-    # Prompts that only differ in what is varied share their pattern.
-    varied = any("prompt" in variant.differs for variant in variants)
-    prompts = {variant.request.prompt for variant in variants}
-    shared = None if varied else pattern if len(prompts) > 1 else prompts.pop()
-    cells = [
-        Cell({k: v for k, v in variant.differs.items() if k != "prompt"}, job)
-        for variant, job in zip(variants, jobs, strict=True)
-    ]
-    view = GridView(
-        cells,
-        magics.session,
-        prompt=shared,
-        embed=args.embed,
-        width=args.width and 2 * args.width,
-    )
-    if not args.quiet:
-        view.begin()
-    if args.bg:
-        return None if args.out and not args.quiet else jobs
-    magics.session.wait(jobs, None if args.quiet else view.lines)
+    jobs: list[Job] = []
+    with magics.session.minding(jobs):
+        for variant in variants:
+            jobs.append(_start(magics, args, variant))  # noqa: PERF401 (an interrupt needs them)
+        keep(magics, args, jobs)
+        # Prompts that only differ in what is varied share their pattern.
+        varied = any("prompt" in variant.differs for variant in variants)
+        prompts = {variant.request.prompt for variant in variants}
+        shared = None if varied else pattern if len(prompts) > 1 else prompts.pop()
+        cells = [
+            Cell({k: v for k, v in variant.differs.items() if k != "prompt"}, job)
+            for variant, job in zip(variants, jobs, strict=True)
+        ]
+        view = GridView(
+            cells,
+            magics.session,
+            prompt=shared,
+            embed=args.embed,
+            width=args.width and 2 * args.width,
+        )
+        if not args.quiet:
+            view.begin()
+        if args.bg:
+            return None if args.out and not args.quiet else jobs
+        magics.session.wait(jobs, None if args.quiet else view.lines)
     made: list[KlingVideo | Job] = [job.video or job for job in jobs]
     keep(magics, args, made)
     bad = [job for job in jobs if job.error is not None]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,7 @@ class Session:
     def wait(self, jobs: Sequence[Job], lines: Callable[[], Sequence[str]] | None = None) -> None:
         """Until all are over, printing what ``lines()`` has to say (for places without a card).
 
-        Raises StoppedWaiting on an interrupt: the watcher goes on with them.
+        Raises StoppedWaiting on an interrupt, as ``minding`` says.
         """
 
         def tell() -> None:
@@ -138,11 +139,19 @@ class Session:
                 sys.stdout.write(line + "\n")
                 sys.stdout.flush()
 
-        try:
+        with self.minding(jobs):
             for job in jobs:
                 while not job.waited(0.25):
                     tell()
             tell()
+
+    @contextmanager
+    def minding(self, jobs: Sequence[Job]) -> Iterator[None]:
+        """An interrupt anywhere inside becomes a StoppedWaiting that tells of these jobs."""
+        try:
+            yield
+        except StoppedWaiting:
+            raise
         except KeyboardInterrupt:
             raise self._stopped([job for job in jobs if not job.done()]) from None
 
