@@ -66,8 +66,9 @@ def make_video(path: Path, size: int) -> None:
 
 
 def timed(work: Callable[[Path], object], folder: Path) -> float:
+    for old in folder.glob("saved*"):
+        old.unlink()
     target = folder / "saved.mp4"
-    target.unlink(missing_ok=True)
     started = time.perf_counter()
     work(target)
     return time.perf_counter() - started
@@ -170,11 +171,12 @@ def measure(curl: str, url: str, folder: Path, size: int, rounds: int) -> None:
         "ours, 4 at once": (at_once(4, ours), 4),
     }
     seconds: dict[str, list[float]] = {label: [] for label in rows}
-    for work, _ in rows.values():
-        timed(work, folder)  # warm: imports, page cache
-    for _ in range(rounds):
-        for label, (work, _) in rows.items():
-            seconds[label].append(timed(work, folder))
+    for group in (("curl", "ours"), tuple(rows)[2:4], tuple(rows)[4:]):
+        for label in group:
+            timed(rows[label][0], folder)  # warm: imports, page cache
+        for _ in range(rounds):
+            for label in group:
+                seconds[label].append(timed(rows[label][0], folder))
 
     speed = {
         label: number * size / statistics.median(seconds[label])

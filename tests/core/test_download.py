@@ -231,13 +231,12 @@ def test_a_video_is_on_the_disk_before_it_gets_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done = []
+
+    def noted(real: Callable[..., None]) -> Callable[..., None]:
+        return lambda *given: (done.append(real.__name__), real(*given))[1]
+
     for name in ("fsync", "replace"):
-
-        def noted(*given: object, real: Callable[..., None] = getattr(os, name)) -> None:
-            done.append(real.__name__)
-            real(*given)
-
-        monkeypatch.setattr(os, name, noted)
+        monkeypatch.setattr(os, name, noted(getattr(os, name)))
     get(cdn(reply(mp4)).url, tmp_path / "a.mp4")
     assert done == ["fsync", "replace"]
 
