@@ -268,7 +268,8 @@ def world() -> Iterator[Sandbox]:
     """A gateway for many cells: each aims its faults at its own prompt."""
 
     def seconds(model: str, payload: dict[str, Any]) -> float:
-        return float("inf") if "[for ever]" in payload["prompt"] else SECONDS
+        words = payload["prompt"]
+        return float("inf") if "[for ever]" in words else 60.0 if "[soon]" in words else SECONDS
 
     with Sandbox(speed=SPEED, seconds=seconds, size=(160, 90), fps=8, seed=7) as sandbox:
         yield sandbox
@@ -301,8 +302,8 @@ def run(case: Case, sandbox: Sandbox) -> Seen:
 def _play(case: Case, sandbox: Sandbox, folder: Path, log: list[str]) -> Seen:
     trouble, moment = case.trouble, case.moment
     words = ["A raccoon", os.urandom(6).hex()]
-    if moment == "deadline" and trouble.kind != "no-video":
-        words.append("[for ever]")
+    if moment == "deadline":
+        words.append("[soon]" if trouble.kind == "no-video" else "[for ever]")
     if trouble.name == "generation fails":
         words.append("[fail:moderation]")
     prompt = " ".join(words)

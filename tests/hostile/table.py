@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 import time
 import warnings
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
 
 from . import matrix
 from .fronts import DONE, FRONTS
@@ -52,20 +54,31 @@ FRONT_WORDS = {
 }
 
 
-def main() -> int:
+PROCESSES = 4  # most of the time is waiting for the gateway's clock
+
+
+def play(part: int) -> tuple[list[tuple[Case, Seen]], int]:
+    """Every PROCESSES-th cell, and the keys that reached another host."""
     warnings.simplefilter("ignore")
-    began = time.monotonic()
-    played: dict[tuple[str, str], dict[str, tuple[Case, Seen]]] = defaultdict(dict)
-    cases = matrix.cases()
+    played = []
     with matrix.world() as sandbox:
-        for number, case in enumerate(cases, 1):
-            seen = matrix.run(case, sandbox)
-            played[case.moment, case.trouble.name][case.front] = (case, seen)
-            if problems := seen.wrong(case.expected):
+        for case in matrix.cases()[part::PROCESSES]:
+            played.append((case, matrix.run(case, sandbox)))
+            if problems := played[-1][1].wrong(case.expected):
                 sys.stderr.write(f"{case.id}: {problems}\n")
-            if number % 100 == 0:
-                sys.stderr.write(f"{number} of {len(cases)}\n")
-        leaked = sandbox.leaked_keys
+        return played, sandbox.leaked_keys
+
+
+def main() -> int:
+    began = time.monotonic()
+    fresh = multiprocessing.get_context("spawn")  # a sandbox's threads do not survive a fork
+    with ProcessPoolExecutor(PROCESSES, mp_context=fresh) as pool:
+        parts = list(pool.map(play, range(PROCESSES)))
+    leaked = sum(keys for _, keys in parts)
+    seen = {case.id: (case, result) for cells, _ in parts for case, result in cells}
+    played: dict[tuple[str, str], dict[str, tuple[Case, Seen]]] = defaultdict(dict)
+    for case in matrix.cases():
+        played[case.moment, case.trouble.name][case.front] = seen[case.id]
     print(HEAD.format(fronts=", ".join(FRONT_WORDS.values())))
     print(totals(played, leaked, time.monotonic() - began))
     for moment, words in MOMENTS.items():
