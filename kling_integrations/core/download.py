@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +38,7 @@ from .generation import (
     without_query,
 )
 from .partial_file import HEAD, PartialFile
+from .protocol import retry_after
 from .settings import Clock, is_loopback
 
 if TYPE_CHECKING:
@@ -358,7 +358,10 @@ class _Fetch:
         elif status in (401, 403, 404, 410):
             raise self.error(f"the link is no longer valid (HTTP {status})", LinkExpired)
         elif status in (408, 425, 429) or status >= 500:
-            raise _TryAgainError(f"the server answers HTTP {status}", wait=_retry_after(response))
+            raise _TryAgainError(
+                f"the server answers HTTP {status}",
+                wait=retry_after(response.headers.get("Retry-After")),
+            )
         elif 200 <= status < 300:
             raise _TryAgainError(f"the server answers HTTP {status}", wrong_content=True)
         else:
@@ -495,19 +498,6 @@ def _content_range(response: requests.Response) -> tuple[int | None, int | None]
         return None, None
     start, total = said.groups()
     return (int(start) if start else None), (int(total) if total != "*" else None)
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    """Seconds, given as a number or as a date; None where the server does not say."""
-    said = response.headers.get("Retry-After", "").strip()
-    try:
-        seconds = float(said)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(said).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 _in_download = threading.local()

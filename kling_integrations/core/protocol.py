@@ -176,7 +176,9 @@ def read_submit(outcome: Outcome, client_request_id: str) -> Generation | Troubl
             return _generation(body, generation_id, fresh=True)
         raise uncertain("the gateway accepted it without naming its id", client_request_id)
     if outcome.status == 429:
-        return Trouble(_explain(outcome), Sent.NO, 429, _retry_after(outcome))
+        return Trouble(
+            _explain(outcome), Sent.NO, 429, retry_after(outcome.headers.get("retry-after"))
+        )
     if 400 <= outcome.status < 500 and outcome.status not in (408, 409, 425):
         raise _refusal(outcome)
     if inference_id:  # an error reply that names a generation: it exists, and the polls will tell
@@ -217,7 +219,12 @@ def read_poll(outcome: Outcome, generation_id: str) -> Generation | Trouble:
         raise _refusal(outcome, generation_id)
     if 400 <= outcome.status < 500 and outcome.status not in (404, 408, 409, 425, 429):
         raise _refusal(outcome, generation_id)
-    return Trouble(_explain(outcome), Sent.MAYBE, outcome.status, _retry_after(outcome))
+    return Trouble(
+        _explain(outcome),
+        Sent.MAYBE,
+        outcome.status,
+        retry_after(outcome.headers.get("retry-after")),
+    )
 
 
 def read_one_poll(outcome: Outcome, generation_id: str) -> Generation:
@@ -311,11 +318,9 @@ def _refusal(outcome: Reply, generation_id: str | None = None) -> KlingError:
     return InvalidRequestError(f"The gateway refused the request ({status}): {text}.", **where)
 
 
-def _retry_after(reply: Reply) -> float | None:
-    """Seconds to wait as the gateway asks: a number or an HTTP date; None where it does not."""
-    value = reply.headers.get("retry-after", "").strip()
-    if not value:
-        return None
+def retry_after(value: str | None) -> float | None:
+    """Seconds out of a Retry-After header, a number or an HTTP date; None where it says neither."""
+    value = (value or "").strip()
     try:
         seconds = float(value)
     except ValueError:
