@@ -38,6 +38,8 @@ DEFAULT_TIMEOUT = 3600.0  # documented runs reach 14 minutes; the gateway's queu
 # in the first seconds it is asked more often, which costs nobody anything.
 _PROBED = 10.0
 
+_FEW = 4  # tries of a POST that gets 429
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -165,8 +167,11 @@ def submitting(
         delay = patience.delay(tries, answer.retry_after, rng)
         tries += 1
         limited = answer.status == 429
+        limit = patience.rate_limit if limited else patience.connect
         since = now() if since is None else since
-        if now() + delay - since > (patience.rate_limit if limited else patience.connect):
+        # A few tries are due even where each waits long for its turn.
+        few = limited and tries < _FEW and delay <= limit
+        if now() + delay - since > limit and not few:
             raise (RateLimitedError if limited else ServerError)(
                 f"Nothing was submitted: {answer.reason}.", client_request_id=client_request_id
             )

@@ -277,4 +277,4 @@ def test_429_is_waited_out_and_then_told():
     world = World(lambda t: Reply(429, {"retry-after": "50"}))
     with pytest.raises(RateLimitedError):
         world.submit()
-    assert len(world.asked) <= 3
+    assert len(world.asked) == 4  # a few, however long each has to wait

@@ -1,13 +1,15 @@
-"""The fault matrix as a page: ``python -m tests.hostile.table > docs/faults.md`` (minutes)."""
+"""The fault matrix as a page: ``python -m tests.hostile.table docs/faults.md`` (minutes)."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 import time
 import warnings
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 from . import matrix
 from .fronts import DONE, FRONTS
@@ -40,7 +42,7 @@ are not billed, and may be submitted anew.
 Fronts: {fronts}. The sensor waits for what something else submitted, so it has no
 submits. ✓: as expected; what was seen otherwise is spelled out.
 
-This page was written by `python -m tests.hostile.table > docs/faults.md`;
+This page was written by `python -m tests.hostile.table docs/faults.md`;
 `pytest tests/hostile/test_matrix.py` plays the same cells (without `-m slow` a selection in which
 each fault at each moment occurs).
 """
@@ -60,6 +62,7 @@ PROCESSES = 4  # most of the time is waiting for the gateway's clock
 def play(part: int) -> tuple[list[tuple[Case, Seen]], int]:
     """Every PROCESSES-th cell, and the keys that reached another host."""
     warnings.simplefilter("ignore")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Airflow logs there
     played = []
     with matrix.world() as sandbox:
         for case in matrix.cases()[part::PROCESSES]:
@@ -79,16 +82,17 @@ def main() -> int:
     played: dict[tuple[str, str], dict[str, tuple[Case, Seen]]] = defaultdict(dict)
     for case in matrix.cases():
         played[case.moment, case.trouble.name][case.front] = seen[case.id]
-    print(HEAD.format(fronts=", ".join(FRONT_WORDS.values())))
-    print(totals(played, leaked, time.monotonic() - began))
+    page = [HEAD.format(fronts=", ".join(FRONT_WORDS.values()))]
+    page.append(totals(played, leaked, time.monotonic() - began))
     for moment, words in MOMENTS.items():
         fronts = matrix.fronts_of(moment)
-        print(f"\n## At {'the ' if moment not in ('mid-wait',) else ''}{moment}: {words}\n")
-        print(f"| fault | verdict, POSTs | {' | '.join(fronts)} |")
-        print(f"|---|---|{'---|' * len(fronts)}")
-        for (at, name), row in played.items():
-            if at == moment:
-                print(line(name, row, fronts))
+        page.append(f"\n## {moment[0].upper()}{moment[1:]}: {words}\n")
+        page.append(f"| fault | verdict, POSTs | {' | '.join(fronts)} |")
+        page.append(f"|---|---|{'---|' * len(fronts)}")
+        page += [line(name, row, fronts) for (at, name), row in played.items() if at == moment]
+    target = Path(sys.argv[1])
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("\n".join(page) + "\n", encoding="utf-8")
     return 0
 
 

@@ -475,3 +475,30 @@ def test_the_open_files_of_a_thousand_bad_exchanges_are_closed(kind, raw, tmp_pa
             ledger.entry("x", "y")
     assert count() <= before + 3
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2**21
+
+
+def test_a_429_is_tried_a_few_times_however_long_each_try_waits_for_its_turn():
+    from kling_integrations.core.errors import RateLimitedError
+    from kling_integrations.core.protocol import Endpoint
+    from kling_integrations.core.waiting import Ask, Sleep, submitting
+
+    clock = [0.0]
+    steps = submitting(
+        Endpoint("https://api.example", "k"),
+        VideoRequest(prompt="a"),
+        "kling-1",
+        now=lambda: clock[0],
+        patience=Patience(),
+        rng=random.Random(1),
+    )
+    asked, outcome = 0, None
+    with pytest.raises(RateLimitedError):
+        while True:
+            match steps.send(outcome):
+                case Ask():
+                    clock[0] += 1000  # in line behind thousands
+                    asked += 1
+                    outcome = Reply(429, {}, b"{}")
+                case Sleep():
+                    outcome = None
+    assert asked == 4
