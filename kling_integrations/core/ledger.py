@@ -358,7 +358,7 @@ class Ledger:
             # The id of something paid must survive a power cut: FULL, not WAL's usual NORMAL.
             db.execute("PRAGMA synchronous = FULL")
             if not self._ready:
-                db.execute("PRAGMA journal_mode = WAL")
+                _use_wal(db)
                 version = db.execute("PRAGMA user_version").fetchone()[0]
                 if version > _VERSION:
                     raise sqlite3.DatabaseError(f"it is of a newer version ({version})")
@@ -369,6 +369,19 @@ class Ledger:
             db.close()
             raise
         return db
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """SQLite waits for others everywhere but here: several may open a new ledger at once."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _entry(row: sqlite3.Row) -> Entry:

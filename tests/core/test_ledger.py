@@ -276,3 +276,25 @@ def test_prompts_with_sql_in_them_are_only_words(sandbox, ledger):
         client.generate(VideoRequest(prompt=prompt))
     assert ledger.history(search="drop table")[0].prompt == prompt
     assert ledger.history(search="' OR 1=1 --") == []
+
+
+def test_several_may_open_a_new_ledger_at_the_same_moment(tmp_path):
+    failures: list[Exception] = []
+
+    def look(path, barrier):
+        ledger = Ledger(path)
+        barrier.wait()
+        try:
+            ledger.history(1)
+        except LedgerError as error:
+            failures.append(error)
+
+    for number in range(60):
+        barrier = threading.Barrier(8)
+        path = tmp_path / f"{number}.sqlite3"
+        threads = [threading.Thread(target=look, args=(path, barrier)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failures
