@@ -181,11 +181,16 @@ def _wait(args: argparse.Namespace, magics: KlingMagics, console: NotebookConsol
     jobs: list[Job] = []
     if "all" in words:
         jobs += [job for job in session.watcher.jobs if not job.done()]
+        # A job whose POST is under way has no id yet, and may have one in the ledger by now.
+        requests = {(job.request.fingerprint, job.take) for job in jobs if job.request}
+        entries = reversed(session.ledger.running(base_url))
         known = {job.id for job in jobs}
         jobs += [
             session.resume(entry.generation_id, file=args.out, timeout=args.timeout)
-            for entry in reversed(session.ledger.running(base_url))
-            if entry.generation_id and entry.generation_id not in known
+            for entry in entries
+            if entry.generation_id
+            and entry.generation_id not in known
+            and (entry.record.fingerprint, entry.take) not in requests
         ]
     for word in words:
         if word != "all":
