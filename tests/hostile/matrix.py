@@ -275,8 +275,20 @@ def world() -> Iterator[Sandbox]:
         yield sandbox
 
 
+MISSED = "the fault never struck"
+
+
 def run(case: Case, sandbox: Sandbox) -> Seen:
-    """Plays one cell in a home and a folder of its own."""
+    """Plays one cell; once more where a busy machine let the moment of the fault pass."""
+    for _ in range(3):
+        seen = _run(case, sandbox)
+        if MISSED not in seen.complaints:
+            break
+    return seen
+
+
+def _run(case: Case, sandbox: Sandbox) -> Seen:
+    """In a home and a folder of its own."""
     folder = Path(tempfile.mkdtemp(prefix="kling-hostile-"))
     environment = dict(os.environ)
     os.environ |= {
@@ -327,7 +339,7 @@ def _play(case: Case, sandbox: Sandbox, folder: Path, log: list[str]) -> Seen:
         seen.verdict = ending.verdict
         seen.posts, seen.paid = _money(sandbox, prompt)
         if fault is not None and not fault.hits:
-            seen.complaints.append("the fault never struck")
+            seen.complaints.append(MISSED)
         seen.complaints += _check(case, ending, wish, log)
         sandbox.resume()
         sandbox.clear_faults()

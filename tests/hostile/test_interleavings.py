@@ -342,6 +342,7 @@ def world() -> Iterator[type[World]]:
     submission.time = time
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("examples", [80, pytest.param(800, marks=pytest.mark.slow)])
 def test_no_interleaving_pays_twice_or_loses_what_was_paid(world, examples):
     from hypothesis.stateful import run_state_machine_as_test
