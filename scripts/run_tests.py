@@ -1,7 +1,7 @@
 """Runs the whole suite in two lanes side by side, one per core, and sums up.
 
-The first lane is everything quick and then the notebooks; the second is real Airflow, which
-mostly waits. Each lane is one pytest, so a failure reads as usual.
+The second lane is what mostly waits: real Airflow, then kernels and browser. Each lane is one
+pytest, so a failure reads as usual.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # The cluster of Celery, Redis and PostgreSQL has a command of its own: make test-cluster.
-ALONE = ("tests/airflow_e2e", "tests/airflow_cluster")
+WAITING = ("tests/airflow_e2e", "tests/jupyter")
 LANES = {
-    "unit, kernels and browser": ["tests", *(f"--ignore={folder}" for folder in ALONE)],
-    "real Airflow": ["tests/airflow_e2e"],
+    "the rest": ["tests", *(f"--ignore={at}" for at in (*WAITING, "tests/airflow_cluster"))],
+    "Airflow, kernels, browser": [*WAITING],
 }
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     build.mkdir(exist_ok=True)
     running = []
     for name, arguments in LANES.items():
-        log = (build / f"test-{name.split()[-1].lower()}.log").open("w+")
+        log = (build / f"test-{name.split()[-1]}.log").open("w+")
         command = [sys.executable, "-m", "pytest", "-q", "--durations=10", *arguments]
         print(f"{name}: pytest {' '.join(arguments)} > build/{Path(log.name).name}", flush=True)
         lane = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
