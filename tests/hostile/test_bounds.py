@@ -204,7 +204,8 @@ dice = random.Random(6)
 with Sandbox(speed=10, seconds=lambda *_: dice.uniform(1000, 1600), seed=9) as sandbox:
     print(sandbox.base_url, flush=True)
     sys.stdin.readline()
-    print(len(sandbox.posts), sandbox.paid, sandbox.requests["poll"], sandbox.connections, flush=True)
+    polls, opened = sandbox.requests["poll"], sandbox.connections
+    print(len(sandbox.posts), sandbox.paid, polls, opened, flush=True)
 """
 
 
