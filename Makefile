@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup system demo test test-fast test-slow test-airflow-min test-cluster lint types format clean
+.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-cluster lint types format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -28,10 +28,13 @@ test: setup system lint types  ## the whole suite
 	$(BIN)/python scripts/run_tests.py
 
 test-fast: setup  ## without real Airflow, kernels and browser
-	$(BIN)/python -m pytest -q -m "not slow" -n 2 tests
+	$(BIN)/python -m pytest -q -m "not slow" -n 2
 
 test-slow: setup system  ## only those
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m "slow and not exhaustive" --ignore=tests/airflow_cluster
+
+test-exhaustive: setup  ## the whole fault matrix, 10,000 waits, long interleavings
+	$(BIN)/python -m pytest -q -m exhaustive -n 2
 
 test-airflow-min:  ## the Airflow unit suite on the oldest supported Airflow
 	sh scripts/test_airflow_min.sh "$(PYTHON)"

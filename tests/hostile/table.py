@@ -43,8 +43,8 @@ Fronts: {fronts}. The sensor waits for what something else submitted, so it has 
 submits. ✓: as expected; what was seen otherwise is spelled out.
 
 This page was written by `python -m tests.hostile.table docs/faults.md`;
-`pytest tests/hostile/test_matrix.py` plays the same cells (without `-m slow` a selection in which
-each fault at each moment occurs).
+`make test-exhaustive` plays the same cells as tests, `make test` a selection
+in which each fault at each moment occurs.
 """
 
 FRONT_WORDS = {

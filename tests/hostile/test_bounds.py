@@ -210,6 +210,7 @@ with Sandbox(speed=10, seconds=lambda *_: dice.uniform(1000, 1600), seed=9) as s
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 async def test_ten_thousand_wait_in_one_process():
     """The gateway is another process, so that what is measured here is the client's."""

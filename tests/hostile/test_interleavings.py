@@ -343,7 +343,9 @@ def world() -> Iterator[type[World]]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("examples", [80, pytest.param(800, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "examples", [80, pytest.param(800, marks=(pytest.mark.slow, pytest.mark.exhaustive))]
+)
 def test_no_interleaving_pays_twice_or_loses_what_was_paid(world, examples):
     from hypothesis.stateful import run_state_machine_as_test
 

@@ -150,7 +150,8 @@ def assert_whole(path: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kills", [40, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [200])
 def test_as_many_videos_as_wanted_each_paid_for_once_whatever_is_killed(
     nursery, gateway, tmp_path, kills
 ):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from hostile import matrix
 
+BEYOND = (pytest.mark.slow, pytest.mark.exhaustive)
+
 
 @pytest.fixture(scope="module")
 def sandbox():
@@ -16,7 +18,7 @@ def sandbox():
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, id=case.id, marks=() if case.is_default else pytest.mark.slow)
+        pytest.param(case, id=case.id, marks=() if case.is_default else BEYOND)
         for case in matrix.cases()
     ],
 )
