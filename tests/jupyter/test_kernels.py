@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -196,3 +198,35 @@ def completing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     kernel.run("picture = b'png'")
     yield kernel
     kernel.close()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(900)
+def test_twenty_kernels_killed_at_random_moments_pay_for_each_video_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    dice = random.Random(20)
+    ends = dict.fromkeys(("done", "uncertain"), 0)
+    with Sandbox(speed=100, seconds=100, size=(160, 90), fps=8) as gateway:
+        gateway.fault("submit", "slow", times=None, seconds=0.4)  # so that kills hit POSTs too
+        for number in range(20):
+            prompt = f"Cat number {number} on a roof"
+            cell = f"%%kling -d 5 -o clip\n{prompt}"
+            victim = Kernel(tmp_path, gateway.base_url)
+            victim.start(cell)
+            time.sleep(dice.uniform(0.0, 2.0))  # the moment of the kill, not a wait for anything
+            victim.kill()
+            victim.close()
+            heir = Kernel(tmp_path, gateway.base_url)
+            errors = [output for output in heir.run(cell) if output["type"] == "error"]
+            posts = sum(post.body["prompt"] == prompt for post in gateway.posts)
+            if errors:
+                assert errors[0]["ename"] == "SubmissionUncertainError"
+                assert posts <= 1
+                ends["uncertain"] += 1
+            else:
+                assert posts == 1
+                assert heir.value("str(clip.status)") == "'completed'"
+                ends["done"] += 1
+            heir.close()
+    print(f"20 kernels killed, each video paid for once at most: {ends}")
+    assert ends["done"] >= 10

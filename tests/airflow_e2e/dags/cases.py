@@ -34,15 +34,17 @@ with DAG("worker", schedule=None):
 with DAG("worker_killed_in_post", schedule=None):
     KlingVideoOperator(**COMMON, deferrable=False, retries=1)
 
+# Retries, as a user has: a scheduler that is late takes a trigger's quick event for a failure now
+# and then ("TI was not in the running state"). The retry attaches; what counts are the POSTs.
 for name in ("deferred", "triggerer_killed", "outage", "cleared", "marked"):
     with DAG(name, schedule=None):
-        KlingVideoOperator(**COMMON, deferrable=True, retries=0)
+        KlingVideoOperator(**COMMON, deferrable=True, retries=2)
 
 with DAG("download", schedule=None):
     KlingVideoOperator(
         **COMMON,
         deferrable=True,
-        retries=2,
+        retries=4,
         retry_policy=KlingRetryPolicy(download=timedelta(seconds=1)),
         outlets=[Asset("kling_e2e")],
     )
@@ -67,9 +69,15 @@ with DAG("follow_up", schedule=[Asset("kling_e2e")]):
         generation_id="{{ triggering_asset_events.values() | first | first | "
         "attr('extra') | attr('get') ('generation_id') }}",
         deferrable=True,
+        retries=2,
+        retry_delay=timedelta(seconds=1),
     )
 
 with DAG("fifty", schedule=None, params={"count": Param(50)}):
-    KlingVideoOperator.partial(task_id="video", deferrable=True, retries=0, timeout=60_000).expand(
-        prompt=[f"number {number}" for number in range(50)]
-    )
+    KlingVideoOperator.partial(
+        task_id="video",
+        deferrable=True,
+        retries=2,
+        retry_delay=timedelta(seconds=1),
+        timeout=60_000,
+    ).expand(prompt=[f"number {number}" for number in range(50)])
