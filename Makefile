@@ -31,7 +31,7 @@ test-fast: setup  ## without real Airflow, kernels and browser
 	$(BIN)/python -m pytest -q -m "not slow" -n 2
 
 test-slow: setup system  ## only those
-	$(BIN)/python -m pytest -q -m "slow and not exhaustive" --ignore=tests/airflow_cluster
+	$(BIN)/python -m pytest -q -m "slow and not exhaustive" --ignore=tests/integration/cluster
 
 test-exhaustive: setup  ## the whole fault matrix, 10,000 waits, long interleavings
 	$(BIN)/python -m pytest -q -m exhaustive -n 2
@@ -41,7 +41,7 @@ test-airflow-min:  ## the Airflow unit suite on the oldest supported Airflow
 
 test-cluster: setup  ## Celery on Redis and PostgreSQL, two triggerers, killed processes
 	sh scripts/need_cluster.sh "$(BIN)/python"
-	$(BIN)/python -m pytest -q tests/airflow_cluster
+	$(BIN)/python -m pytest -q tests/integration/cluster
 
 lint: setup  ## ruff, Airflow rules included
 	$(BIN)/ruff check .

@@ -3,12 +3,12 @@
     python benchmarks/download.py [--size MB] [--rounds N]
 
 How to read it: each round fetches the same file once with curl and once with
-``kling_integrations.core.download.save``, in turn, each into a new file on the same disk, so that
-a busy moment of the machine hits both. ``MB/s`` is the median over the rounds; ``ratio`` is ours
-over curl's and must reach 0.8. Ours does more: it hashes (SHA-256), and a file of at most 64 MiB,
-as videos are, is on the disk (fsync) when it returns: see ``--size 60``. ``curl + sha256sum +
-sync`` is that work by tools. The hash has a thread of its own, which a machine with other work on
-all its cores cannot run beside: there the ratio is lower.
+``kling_integrations.core.storage.download.save``, in turn, each into a new file on the same disk,
+so that a busy moment of the machine hits both. ``MB/s`` is the median over the rounds; ``ratio``
+is ours over curl's and must reach 0.8. Ours does more: it hashes (SHA-256), and a file of at most
+64 MiB, as videos are, is on the disk (fsync) when it returns: see ``--size 60``. ``curl +
+sha256sum + sync`` is that work by tools. The hash has a thread of its own, which a machine
+with other work on all its cores cannot run beside: there the ratio is lower.
 Starting either program is not counted for ours and is (some 10 ms) for curl; ``as a program``
 counts the start of Python, too. ``peak`` is what the process's resident memory grows by.
 """
@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from kling_integrations.core.download import save
+from kling_integrations.core.storage.download import save
 
 MB = 10**6
 
@@ -99,7 +99,7 @@ def peak_growth(url: str, folder: Path, number: int) -> float:
 PEAK = """
 import re, threading, requests
 from pathlib import Path
-from kling_integrations.core.download import save
+from kling_integrations.core.storage.download import save
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 before = peak()
@@ -155,7 +155,8 @@ def measure(curl: str, url: str, folder: Path, size: int, rounds: int) -> None:
 
     def as_program(target: Path) -> None:
         program = (
-            "import sys; from kling_integrations.core.download import save; save(*sys.argv[1:])"
+            "import sys; from kling_integrations.core.storage.download import save; "
+            "save(*sys.argv[1:])"
         )
         subprocess.run([sys.executable, "-c", program, url, str(target)], check=True)
 

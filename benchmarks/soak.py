@@ -52,8 +52,8 @@ FILE_FAULTS = ("cut", "drop-before", "503", "html", "expired", "short", "no-rang
 
 def work(name: str, base_url: str, folder: Path) -> None:
     """Until it is told to stop; goes on where an earlier life was killed."""
-    from hostile.fronts import FRONTS as DOORS
-    from hostile.fronts import KEY, Limits, Wish
+    from resilience.fronts import FRONTS as DOORS
+    from resilience.fronts import KEY, Limits, Wish
 
     warnings.simplefilter("ignore")
     os.environ |= {
@@ -92,7 +92,7 @@ def work(name: str, base_url: str, folder: Path) -> None:
 
 def settle(name: str, wish: Any, front: Any, log: Any) -> None:
     """What `kling recover` and `--new` do: the user decides, and only when nothing is listed."""
-    from hostile.fronts import KEY
+    from resilience.fronts import KEY
 
     if name in ("operator", "trigger"):
         # A task looks into the log by itself; what is not listed is cleared by hand here.

@@ -86,7 +86,7 @@ Job = Callable[[int], Any]
 def ours(kind: str, base: str, interval: float) -> tuple[Job, Any]:
     from kling_integrations import AsyncKlingClient, KlingClient, VideoRequest
 
-    for late in ("aiohttp", "kling_integrations.core.transport"):
+    for late in ("aiohttp", "kling_integrations.core.http.requests_transport"):
         import_module(late)  # done at the first request otherwise, and the import is not measured
     requests = [VideoRequest(model=model, prompt=PROMPT, duration=5) for model in MODELS]
     if kind == "ours-sync":

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .core.async_client import AsyncKlingClient
-    from .core.client import KlingClient
     from .core.errors import (
         AuthenticationError,
         DownloadError,
@@ -33,15 +31,17 @@ if TYPE_CHECKING:
         WaitTimeoutError,
     )
     from .core.generation import Generation, Status, Usage, Video
-    from .core.ledger import Ledger
+    from .core.http.async_client import AsyncKlingClient
+    from .core.http.client import KlingClient
     from .core.request import VideoRequest
+    from .core.storage.ledger import Ledger
 
 # Airflow imports DAG files again and again: each name loads its module when it is first used.
 _HOMES = {
-    "core.client": ("KlingClient",),
-    "core.async_client": ("AsyncKlingClient",),
+    "core.http.client": ("KlingClient",),
+    "core.http.async_client": ("AsyncKlingClient",),
     "core.request": ("VideoRequest",),
-    "core.ledger": ("Ledger",),
+    "core.storage.ledger": ("Ledger",),
     "core.generation": ("Generation", "Status", "Usage", "Video"),
     "core.errors": (
         "AuthenticationError",

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from .commands import Console, advanced, exit_code, failure, parser, run
 from .commands.console import clean, cut, size
 from .commands.outcome import BROKEN_PIPE, DONE
-from .core.client import INTERRUPT_GRACE
 from .core.errors import KlingError, KlingWarning, StoppedWaiting
 from .core.generation import Status
+from .core.http.client import INTERRUPT_GRACE
 from .core.waiting import Progress, minutes
 
 if TYPE_CHECKING:

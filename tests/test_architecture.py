@@ -47,7 +47,7 @@ def test_no_room_imports_against_the_arrows(path):
 
 
 def test_the_core_knows_no_front_door_library():
-    for path in (ROOT / "core").glob("*.py"):
+    for path in (ROOT / "core").rglob("*.py"):
         found = {module.split(".")[0] for module in imports(path)}
         assert not found & {"IPython", "ipywidgets", "airflow"}, path
 

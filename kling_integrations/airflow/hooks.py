@@ -12,15 +12,15 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from ..core import settings
-from ..core.client import KlingClient
 from ..core.errors import AuthenticationError, InvalidRequestError, KlingError
+from ..core.http.client import KlingClient
 from .get_provider_info import CONNECTION_TYPE, EXTRAS, FORM, HOOK_NAME
 from .verdicts import KlingFailed, verdict
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from ..core.async_client import AsyncKlingClient
+    from ..core.http.async_client import AsyncKlingClient
 
 DEFAULT_CONNECTION = "kling_default"
 
@@ -61,7 +61,7 @@ class Access:
         )
 
     def async_client(self) -> AsyncKlingClient:
-        from ..core.async_client import AsyncKlingClient
+        from ..core.http.async_client import AsyncKlingClient
 
         return AsyncKlingClient(
             self.api_key,

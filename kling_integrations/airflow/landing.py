@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from ..core.download import resolve_target
 from ..core.errors import DownloadError, command
-from ..core.generation import Generation, default_file_name
+from ..core.generation import Generation
+from ..core.storage.file_names import default_file_name, resolve_target
 
 if TYPE_CHECKING:
-    from ..core.download import Saved
+    from ..core.storage.download import Saved
 
 Save = Callable[[Generation, Path], "Saved"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
 if TYPE_CHECKING:
-    from ..core.client import KlingClient
+    from ..core.http.client import KlingClient
 
 
 class KlingVideoLink(BaseOperatorLink):

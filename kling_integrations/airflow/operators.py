@@ -45,8 +45,8 @@ from .verdicts import from_event, sensor_call, timed_out, verdict
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from ..core.client import KlingClient
-    from ..core.download import Saved
+    from ..core.http.client import KlingClient
+    from ..core.storage.download import Saved
 
 # Behind the trigger's own deadline, seconds: a last poll, a triggerer's restart, the sweep of
 # the scheduler. Only a triggerer that is gone lets it come to that.

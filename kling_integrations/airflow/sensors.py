@@ -40,7 +40,7 @@ from .verdicts import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from ..core.client import KlingClient
+    from ..core.http.client import KlingClient
 
 _POKE = 15.0
 

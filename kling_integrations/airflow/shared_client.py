@@ -19,7 +19,7 @@ from .hooks import Access, access_async
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from ..core.async_client import AsyncKlingClient
+    from ..core.http.async_client import AsyncKlingClient
 
 
 @dataclass(slots=True)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from ..core import settings
 from ..core.errors import AuthenticationError, LedgerError
-from ..core.ledger import Ledger
+from ..core.storage.ledger import Ledger
 from .grammar import UsageError, flag
 
 if TYPE_CHECKING:
-    from ..core.client import KlingClient
-    from ..core.ledger import Entry
+    from ..core.http.client import KlingClient
+    from ..core.storage.ledger import Entry
     from .console import Console
 
 _SHORTEST_PREFIX = 6  # characters of an id that may stand for the whole
@@ -29,7 +29,7 @@ def connect(args: argparse.Namespace, ledger: Ledger | None = None) -> KlingClie
 
     Raises AuthenticationError, with the ways on, where there is no key. The sandbox takes any.
     """
-    from ..core.client import KlingClient
+    from ..core.http.client import KlingClient
 
     base_url = settings.base_url()
     key = None

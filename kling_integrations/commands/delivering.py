@@ -12,15 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core import download
-from ..core.download import Saved
 from ..core.errors import InvalidRequestError, StoppedWaiting, command
 from ..core.generation import Generation
+from ..core.storage import file_names
+from ..core.storage.download import Saved
 from .console import size
 
 if TYPE_CHECKING:
-    from ..core.client import KlingClient
-    from ..core.ledger import Entry, Ledger
+    from ..core.http.client import KlingClient
+    from ..core.storage.ledger import Entry, Ledger
     from .console import Console
 
 
@@ -86,7 +86,7 @@ def _deliver(
     here = _here(entry)
     if here and out is None:
         return here, "Already here"
-    target = download.resolve_target(
+    target = file_names.resolve_target(
         out, file_name=None, generation_id=generation.id, prompt=prompt
     ).absolute()
     if here and _is_same(here.path, target):

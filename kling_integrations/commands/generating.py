@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ..core import catalog, settings
 from ..core.errors import KlingError, StoppedWaiting, WaitTimeoutError, command
 from ..core.generation import Generation, Status, Usage
-from ..core.ledger import Entry, Ledger, age
 from ..core.manifest import manifest
+from ..core.storage.ledger import Entry, Ledger, age
 from ..core.waiting import DEFAULT_TIMEOUT, Progress, minutes
 from . import access, outcome
 from .console import ago, columns, money, one_line
@@ -24,7 +24,7 @@ from .grammar import UsageError, dollars, generation_arguments, request_from, se
 from .grammar import command as subcommand
 
 if TYPE_CHECKING:
-    from ..core.client import KlingClient
+    from ..core.http.client import KlingClient
     from ..core.request import VideoRequest
     from ..core.submission import Decision
     from .console import Console

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ..core import catalog, cost, settings
 from ..core.errors import AuthenticationError, GenerationFailedError, KlingError, command
 from ..core.generation import Generation, Status, Usage
-from ..core.ledger import Entry, Ledger, age
+from ..core.storage.ledger import Entry, Ledger, age
 from ..core.waiting import ended, minutes
 from . import access, outcome
 from .console import ago, money, one_line, size
 from .grammar import command as subcommand
 
 if TYPE_CHECKING:
-    from ..core.client import KlingClient
+    from ..core.http.client import KlingClient
     from .console import Console
 
 _SHORT_MODEL = 24

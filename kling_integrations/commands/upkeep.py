@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import catalog, settings
 from ..core.errors import InvalidRequestError, LedgerError, command
-from ..core.ledger import Ledger
+from ..core.storage.ledger import Ledger
 from ..version import __version__
 from . import access, outcome
 from .console import money, one_line
@@ -182,7 +182,7 @@ def demo_(args: argparse.Namespace, console: Console) -> int:
     except ImportError as error:
         raise _needs_sandbox(error) from None
     from ..core import cost
-    from ..core.client import KlingClient
+    from ..core.http.client import KlingClient
     from ..core.request import VideoRequest
     from .delivering import check_out, deliver
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -120,20 +118,3 @@ class Generation:
     @property
     def is_terminal(self) -> bool:
         return self.status.is_terminal
-
-
-def safe_file_name(name: str, fallback: str = "video.mp4") -> str:
-    """Anybody's words as one harmless file name: no folders, no leading dot or dash."""
-    name = re.split(r"[/\\]", name.replace("\0", ""))[-1]
-    name = re.sub(r"[^\w.()+ -]+", "_", name).strip(" .-_")
-    stem, dot, suffix = name.rpartition(".")
-    name = f"{stem[:100]}{dot}{suffix[:10]}" if dot else name[:100]
-    reserved = {"con", "prn", "aux", "nul"}
-    return fallback if not name or name.split(".")[0].lower() in reserved else name
-
-
-def default_file_name(prompt: str | None, generation_id: str) -> str:
-    """``a-white-raccoon-running_a248abc5.mp4``: readable, and unique by the id's hash."""
-    slug = "-".join(re.findall(r"\w+", (prompt or "video").lower()))[:40].strip("-")
-    tag = hashlib.sha256(generation_id.encode()).hexdigest()[:8]
-    return safe_file_name(f"{slug or 'video'}_{tag}.mp4")

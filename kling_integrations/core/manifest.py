@@ -8,7 +8,7 @@ from . import settings
 from .generation import Generation
 
 if TYPE_CHECKING:
-    from .download import Saved
+    from .storage.download import Saved
 
 
 def manifest(

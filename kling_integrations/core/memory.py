@@ -21,8 +21,8 @@ from .settings import Clock
 from .waiting import Progress
 
 if TYPE_CHECKING:
-    from .download import Saved
-    from .ledger import Ledger
+    from .storage.download import Saved
+    from .storage.ledger import Ledger
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from . import protocol
 from .errors import RateLimitedError
 
 if TYPE_CHECKING:
-    from .client import KlingClient
-    from .ledger import Entry, Ledger
+    from .http.client import KlingClient
+    from .storage.ledger import Entry, Ledger
 
 # The row's time is the gateway's, the record's is this machine's, whose clock may be wrong; and a
 # POST that was surely not taken is repeated for a while under the same id.

@@ -33,8 +33,8 @@ from dataclasses import asdict, dataclass, replace
 from math import exp, isfinite, sqrt
 from typing import TYPE_CHECKING, Self
 
-from kling_integrations.core import distribution
-from kling_integrations.core.distribution import Evidence
+from kling_integrations.core import finish_times as distribution
+from kling_integrations.core.finish_times import Evidence
 
 if TYPE_CHECKING:
     import random

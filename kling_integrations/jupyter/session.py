@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.client import INTERRUPT_GRACE
 from ..core.errors import DownloadError, InvalidRequestError, StoppedWaiting
-from ..core.generation import default_file_name
-from ..core.ledger import Ledger
+from ..core.http.client import INTERRUPT_GRACE
 from ..core.request import VideoRequest
+from ..core.storage.file_names import default_file_name
+from ..core.storage.ledger import Ledger
 from . import loaded
 from .job import Job, Phase
 from .place import background_context

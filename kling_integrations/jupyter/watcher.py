@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core import settings
-from ..core.async_client import AsyncKlingClient
 from ..core.errors import DownloadError, KlingError
 from ..core.generation import Generation, Status
-from ..core.ledger import Entry, Ledger
+from ..core.http.async_client import AsyncKlingClient
+from ..core.storage.ledger import Entry, Ledger
 from .job import Job, Phase
 from .result import KlingVideo, look
 

@@ -1,7 +1,7 @@
 """One attempt of a task after the other, with the sandbox as the gateway and no Airflow running.
 
 What surrounds an attempt (its context, the task state store, the trip of a trigger through JSON)
-is stood in for; tests/airflow_e2e runs the same through a real scheduler and triggerer.
+is stood in for; tests/integration/airflow runs the same through a real scheduler and triggerer.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import pytest
 
 from kling_integrations.airflow import KlingRetryPolicy, KlingVideoLink, KlingVideoOperator
 from kling_integrations.airflow.verdicts import verdict
-from kling_integrations.core.client import KlingClient
 from kling_integrations.core.errors import (
     DownloadError,
     GenerationFailedError,
@@ -17,6 +16,7 @@ from kling_integrations.core.errors import (
     SubmissionUncertainError,
     WaitTimeoutError,
 )
+from kling_integrations.core.http.client import KlingClient
 
 policies = pytest.mark.skipif(
     not hasattr(KlingVideoOperator, "retry_policy"), reason="Airflow has them from 3.3 on"

@@ -8,8 +8,9 @@ import pytest
 from support.raw_gateway import http
 
 from kling_integrations import AsyncKlingClient, KlingClient, Ledger, Status, StoppedWaiting
-from kling_integrations.core import metrics, protocol, transport
+from kling_integrations.core import metrics, protocol
 from kling_integrations.core.generation import Generation
+from kling_integrations.core.http import requests_transport as transport
 from kling_integrations.core.protocol import Reply, Trouble
 
 MODEL = "klingai/v2.5-turbo/pro/text-to-video"

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kling_integrations.core import distribution
+from kling_integrations.core import finish_times as distribution
 from kling_integrations.core.schedule import JITTER, Schedule
 
 TURBO = "klingai/v2.5-turbo/pro/text-to-video"

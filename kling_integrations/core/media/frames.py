@@ -1,0 +1,117 @@
+"""Frames out: stills of a saved video, and what its file holds.
+
+PyAV and Pillow are imported when the caller asks for a frame.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidRequestError
+from .images import missing_package, pillow, shortened
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """What a video file holds. ``duration`` is in seconds, None where the file does not say."""
+
+    duration: float | None
+    width: int
+    height: int
+    has_audio: bool
+
+
+def probe(path: str | os.PathLike[str]) -> VideoFacts:
+    """Look into a video file. Raises InvalidRequestError when it holds no readable video."""
+    with _video(path) as (container, stream):
+        return VideoFacts(
+            _duration(container, stream), stream.width, stream.height, bool(container.streams.audio)
+        )
+
+
+def frame(path: str | os.PathLike[str], seconds: float) -> Image:
+    """The picture shown at ``seconds``; beyond the end, the last one."""
+    if not 0 <= seconds < float("inf"):
+        raise InvalidRequestError(f"A frame is at 0 seconds or later, not at {seconds!r}.")
+    with _video(path) as (container, stream):
+        shown = None
+        end = _duration(container, stream) or seconds
+        for picture in _pictures_from(container, stream, min(seconds, end)):
+            # Half a millisecond of grace: times are fractions, 2/24 s is a little over 0.0833.
+            if shown is not None and picture.time is not None and picture.time > seconds + 5e-4:
+                break
+            shown = picture
+        if shown is None:
+            raise InvalidRequestError(f"{path} holds no picture.")
+        return _as_image(shown)
+
+
+def last_frame(path: str | os.PathLike[str]) -> Image:
+    """The last picture, for a video that goes on where this one ended."""
+    with _video(path) as (container, stream):
+        duration = _duration(container, stream) or 0.0
+        for start in (max(0.0, duration - 0.5), 0.0):  # from the start if the end cannot be sought
+            if last := deque(_pictures_from(container, stream, start), maxlen=1):
+                return _as_image(last[0])
+        raise InvalidRequestError(f"{path} holds no picture.")
+
+
+def poster(path: str | os.PathLike[str], width: int = 480) -> bytes:
+    """The first picture as a JPEG of some ten kilobytes, at most ``width`` pixels wide."""
+    image = frame(path, 0).convert("RGB")
+    if image.width > width:
+        image = image.resize((width, max(1, round(image.height * width / image.width))))
+    picture = io.BytesIO()
+    image.save(picture, "JPEG", quality=75, optimize=True)
+    return picture.getvalue()
+
+
+@contextmanager
+def _video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
+    """The opened file and its first video stream."""
+    try:
+        import av
+    except ImportError:
+        raise missing_package("PyAV") from None
+    pillow()
+    path = Path(path).expanduser()
+    if not path.is_file():  # PyAV would also open URLs, devices and playlists of both
+        raise InvalidRequestError(f"No such file: {shortened(path)}")
+    try:
+        with path.open("rb") as file, av.open(file) as container:
+            if not container.streams.video:
+                raise InvalidRequestError(f"{path} holds no video.")
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            yield container, stream
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise InvalidRequestError(f"{path} holds no readable video ({why}).") from None
+
+
+def _duration(container: Any, stream: Any) -> float | None:
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    return container.duration / 1e6 if container.duration is not None else None
+
+
+def _pictures_from(container: Any, stream: Any, seconds: float) -> Iterator[Any]:
+    """Decoded pictures from the key frame before ``seconds`` on."""
+    offset = int(seconds / stream.time_base) + (stream.start_time or 0)
+    container.seek(offset, stream=stream, backward=True)
+    yield from container.decode(stream)
+
+
+def _as_image(picture: Any) -> Image:
+    image: Image = picture.to_image()
+    return image

@@ -1,0 +1,415 @@
+"""Submission records in SQLite, for notebook, command and scripts.
+
+A row stands before each POST, gets the id right after the reply, then the outcome and the file.
+Within one machine a lock per request makes several processes that ask for the same thing at the
+same moment send one POST: the lock is the operating system's, so it falls with its holder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from .. import settings, submission
+from ..errors import GenerationFailedError, LedgerError, StoppedWaiting
+from ..generation import Generation, Status
+from ..request import VideoRequest
+from ..submission import Action, Decision, Record, State
+
+if TYPE_CHECKING:
+    from .download import Saved
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS submissions (
+    client_request_id TEXT PRIMARY KEY,
+    base_url          TEXT NOT NULL,
+    fingerprint       TEXT NOT NULL,
+    take              INTEGER NOT NULL,
+    state             TEXT NOT NULL,
+    model             TEXT NOT NULL,
+    duration          INTEGER,
+    prompt            TEXT,
+    request           TEXT NOT NULL,
+    created_at        REAL NOT NULL,
+    submitted_at      REAL,
+    generation_id     TEXT,
+    elapsed           REAL,
+    usage             TEXT,
+    error             TEXT,
+    path              TEXT,
+    size              INTEGER,
+    sha256            TEXT
+);
+CREATE INDEX IF NOT EXISTS by_request ON submissions (base_url, fingerprint, take);
+CREATE INDEX IF NOT EXISTS by_generation ON submissions (generation_id);
+CREATE UNIQUE INDEX IF NOT EXISTS one_intent
+    ON submissions (base_url, fingerprint, take) WHERE state = 'intent';
+"""
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row. Times in Unix seconds, ``elapsed`` in seconds from submit to the end noticed."""
+
+    record: Record
+    base_url: str
+    take: int
+    duration: int | None
+    prompt: str | None
+    request: dict[str, Any]
+    submitted_at: float | None
+    elapsed: float | None
+    usage: dict[str, float]
+    error: str | None
+    path: Path | None
+    size: int | None
+    sha256: str | None
+
+    @property
+    def generation_id(self) -> str | None:
+        return self.record.generation_id
+
+    @property
+    def saved_path(self) -> Path | None:
+        """The video's file, when it still is where and as it was saved."""
+        try:
+            if self.path and self.path.stat().st_size == self.size:
+                return self.path
+        except OSError:
+            pass
+        return None
+
+
+class Claim:
+    """The right to submit one request, or the generation that it already has.
+
+    ``generation`` is set when there is one: nothing is to be posted then. Otherwise the intent
+    is written, and ``submitted`` or ``failed`` must follow.
+    """
+
+    def __init__(self, ledger: Ledger, decision: Decision, entry: Entry | None, record: Record):
+        self._ledger = ledger
+        self._record = record
+        self.decision = decision
+        self.generation: Generation | None = None
+        if entry and entry.generation_id and decision.action is not Action.SUBMIT:
+            finished = entry.record.state is State.COMPLETED
+            self.generation = Generation(
+                id=entry.generation_id,
+                status=Status.COMPLETED if finished else Status.UNKNOWN,
+                model=entry.record.model,
+            )
+
+    @property
+    def client_request_id(self) -> str:
+        return self._record.client_request_id
+
+    def submitted(self, generation: Generation) -> None:
+        """Writes the id down. Raises LedgerError that names it when that cannot be done."""
+        try:
+            self._ledger._advance(self._record.submitted(generation.id))
+        except LedgerError as error:
+            raise LedgerError(
+                f"Generation {generation.id} was submitted, but its id could not be written down "
+                f"({error.message})",
+                generation_id=generation.id,
+                hint=f"Note the id and go on with: kling wait {generation.id}",
+            ) from error
+
+    def failed(self, error: BaseException) -> None:
+        after = self._record.after(error)
+        if after.generation_id or after.state is not State.INTENT:
+            self._ledger._advance(after)
+
+
+class Ledger:
+    """The records of one user, in ``KLING_HOME`` unless a path is given.
+
+    Raises LedgerError when the file is corrupt, read-only or unreadable: without it nobody knows
+    what was paid for, so nothing may be submitted in silence.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self._given = Path(path) if path else None
+        self._ready = False
+
+    @property
+    def path(self) -> Path:
+        return self._given or settings.home() / "ledger.sqlite3"
+
+    # --- claiming --------------------------------------------------------------------------
+
+    @contextmanager
+    def claim(
+        self,
+        request: VideoRequest,
+        base_url: str,
+        *,
+        new: bool = False,
+        take: int = 1,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Iterator[Claim]:
+        """Decides about a request while no other process can; see Claim.
+
+        Waits for another process that is submitting the same thing. Raises
+        SubmissionUncertainError when an earlier POST of it has no known outcome (unless ``new``),
+        StoppedWaiting when ``cancelled()`` turns true before the lock is had.
+        """
+        lock = self.lock(request)
+        try:
+            lock.acquire(cancel_check=cancelled)
+        except Timeout:
+            raise StoppedWaiting() from None
+        try:
+            yield self.decide(request, base_url, new=new, take=take)
+        finally:
+            lock.release()
+
+    def lock(self, request: VideoRequest) -> FileLock:
+        """The lock under which this request is decided and posted."""
+        folder = self.path.parent / "locks"
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(f"The ledger's folder cannot be written: {error}.") from error
+        # 256 files, kept: removing a lock file races with whoever opens it at that moment.
+        return FileLock(folder / f"{request.fingerprint[:2]}.lock", thread_local=False, mode=0o600)
+
+    def decide(self, request: VideoRequest, base_url: str, *, new: bool, take: int) -> Claim:
+        """What the records say; writes the intent when that is to submit. Hold the lock."""
+        record = Record.intent(request)
+        with self._transaction() as db:
+            row = db.execute(
+                "SELECT * FROM submissions WHERE base_url = ? AND fingerprint = ? AND take = ? "
+                "AND state NOT IN ('refused', 'abandoned') ORDER BY rowid DESC",
+                (base_url, request.fingerprint, take),
+            ).fetchone()
+            entry = _entry(row) if row else None
+            decision = submission.decide(
+                entry.record if entry else None,
+                request.fingerprint,
+                new=new,
+                saved=bool(entry and entry.saved_path),
+            )
+            if decision.action is Action.REFUSE:
+                assert entry is not None
+                raise submission.refusal(entry.record)
+            if decision.action is Action.SUBMIT:
+                db.execute(
+                    "UPDATE submissions SET state = 'abandoned' WHERE state = 'intent' "
+                    "AND base_url = ? AND fingerprint = ? AND take = ?",
+                    (base_url, request.fingerprint, take),
+                )
+                db.execute(
+                    "INSERT INTO submissions (client_request_id, base_url, fingerprint, take, "
+                    "state, model, duration, prompt, request, created_at) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        record.client_request_id,
+                        base_url,
+                        record.fingerprint,
+                        take,
+                        record.state.value,
+                        record.model,
+                        request.duration,
+                        request.prompt,
+                        json.dumps(request.summary()),
+                        record.created_at,
+                    ),
+                )
+        return Claim(self, decision, entry, record)
+
+    # --- writing what became of it ---------------------------------------------------------
+
+    def _advance(self, record: Record) -> None:
+        submitted_at = record.created_at if record.state is State.SUBMITTED else None
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE submissions SET state = ?, generation_id = ?, "
+                "submitted_at = coalesce(?, submitted_at) WHERE client_request_id = ?",
+                (record.state.value, record.generation_id, submitted_at, record.client_request_id),
+            )
+
+    def found(self, record: Record, generation_id: str) -> None:
+        """The id of an uncertain submission turned up in the gateway's logs."""
+        self._advance(record.submitted(generation_id))
+
+    def completed(self, base_url: str, generation: Generation, elapsed: float | None) -> None:
+        """The generation is finished; ``elapsed`` seconds after its submit, where watched."""
+        usage = generation.usage.to_json() if generation.usage else {}
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE submissions SET state = ?, usage = ?, elapsed = coalesce(elapsed, ?) "
+                "WHERE base_url = ? AND generation_id = ?",
+                (State.COMPLETED.value, json.dumps(usage), elapsed, base_url, generation.id),
+            )
+
+    def wait_failed(self, base_url: str, error: BaseException) -> None:
+        """Marks the end of a failed generation; any other error leaves it running."""
+        if isinstance(error, GenerationFailedError):
+            with self._transaction() as db:
+                db.execute(
+                    "UPDATE submissions SET state = ?, error = ? "
+                    "WHERE base_url = ? AND generation_id = ?",
+                    (State.FAILED.value, error.message, base_url, error.generation_id),
+                )
+
+    def saved(self, base_url: str, generation_id: str, saved: Saved) -> None:
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE submissions SET path = ?, size = ?, sha256 = ? "
+                "WHERE base_url = ? AND generation_id = ?",
+                (str(saved.path.absolute()), saved.size, saved.sha256, base_url, generation_id),
+            )
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def entry(self, base_url: str, generation_id: str) -> Entry | None:
+        rows = self._rows("base_url = ? AND generation_id = ?", (base_url, generation_id))
+        return rows[0] if rows else None
+
+    def standing(self, request: VideoRequest, base_url: str, *, take: int = 1) -> Entry | None:
+        """The record that decides about this request, for a look beforehand; writes nothing."""
+        rows = self._rows(
+            "base_url = ? AND fingerprint = ? AND take = ? "
+            "AND state NOT IN ('refused', 'abandoned')",
+            (base_url, request.fingerprint, take),
+            1,
+        )
+        return rows[0] if rows else None
+
+    def at(self, path: Path) -> list[Entry]:
+        """The generations whose video was saved as this file."""
+        return self._rows("path = ?", (str(path.absolute()),))
+
+    def history(self, limit: int = 20, search: str = "", model: str = "") -> list[Entry]:
+        """The newest first; ``search`` looks in prompts and ids, ``model`` in model ids."""
+        return self._rows(
+            "instr(lower(coalesce(prompt, '') || ' ' || coalesce(generation_id, '')), ?) > 0 "
+            "AND instr(lower(model), ?) > 0",
+            (search.lower(), model.lower()),
+            limit,
+        )
+
+    def running(self, base_url: str) -> list[Entry]:
+        return self._rows("base_url = ? AND state = 'submitted'", (base_url,))
+
+    def uncertain(self, base_url: str) -> list[Entry]:
+        """Submissions without a known outcome, those that the user paid past included."""
+        return self._rows("base_url = ? AND state IN ('intent', 'abandoned')", (base_url,))
+
+    def finished(self, base_url: str, model: str, duration: int | None) -> list[float]:
+        """Seconds, the queue apart, that the last 50 watched ones took; the newest last."""
+        rows = self._rows(
+            "base_url = ? AND model = ? AND duration IS ? AND elapsed IS NOT NULL",
+            (base_url, model, duration),
+            50,
+        )
+        return [entry.elapsed for entry in reversed(rows) if entry.elapsed]
+
+    def _rows(self, where: str, values: tuple[Any, ...], limit: int = 1000) -> list[Entry]:
+        with self._transaction() as db:
+            rows = db.execute(
+                f"SELECT * FROM submissions WHERE {where} "  # noqa: S608 (fixed texts only)
+                "ORDER BY rowid DESC LIMIT ?",  # not by time: clocks are set back
+                (*values, limit),
+            ).fetchall()
+        return [_entry(row) for row in rows]
+
+    # --- SQLite ----------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """A connection a transaction: safe over threads and forks, and cheap beside a POST."""
+        db = None
+        try:
+            db = self._connect()
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(
+                f"The ledger {self.path} cannot be used: {error}.",
+                hint="It is what keeps you from paying twice, so nothing is submitted without it. "
+                "Repair it, or move it away knowing that what it held is forgotten.",
+            ) from error
+        finally:
+            if db is not None:
+                db.close()  # a transaction that was not committed is rolled back
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self._ready:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Made here, because SQLite would make it readable to all; its -wal and -shm inherit.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        try:
+            db.row_factory = sqlite3.Row
+            # The id of something paid must survive a power cut: FULL, not WAL's usual NORMAL.
+            db.execute("PRAGMA synchronous = FULL")
+            if not self._ready:
+                _use_wal(db)
+                version = db.execute("PRAGMA user_version").fetchone()[0]
+                if version > _VERSION:
+                    raise sqlite3.DatabaseError(f"it is of a newer version ({version})")
+                if version < _VERSION:
+                    db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = 1; COMMIT;")
+                self._ready = True
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """SQLite waits for others everywhere but here: several may open a new ledger at once."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    record = Record(
+        fingerprint=row["fingerprint"],
+        client_request_id=row["client_request_id"],
+        model=row["model"],
+        created_at=row["created_at"],
+        state=State(row["state"]),
+        generation_id=row["generation_id"],
+    )
+    return Entry(
+        record=record,
+        base_url=row["base_url"],
+        take=row["take"],
+        duration=row["duration"],
+        prompt=row["prompt"],
+        request=json.loads(row["request"]),
+        submitted_at=row["submitted_at"],
+        elapsed=row["elapsed"],
+        usage=json.loads(row["usage"] or "{}"),
+        error=row["error"],
+        path=Path(row["path"]) if row["path"] else None,
+        size=row["size"],
+        sha256=row["sha256"],
+    )
+
+
+def age(entry: Entry) -> float:
+    """Seconds since the submit."""
+    return max(0.0, time.time() - (entry.submitted_at or entry.record.created_at))
