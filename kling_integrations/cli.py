@@ -21,13 +21,12 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .commands import Console, advanced, exit_code, failure, parser, run
+from .commands import Console, exit_code, failure, parser, run
 from .commands.console import clean, cut, size
 from .commands.outcome import BROKEN_PIPE, DONE
 from .core.errors import KlingError, KlingWarning, StoppedWaiting
-from .core.generation import Status
 from .core.http.client import INTERRUPT_GRACE
-from .core.waiting import Progress, minutes
+from .core.progress import Progress, clock_time
 
 if TYPE_CHECKING:
     from .commands.console import OnUpdate
@@ -65,7 +64,7 @@ class Terminal(Console):
     @contextmanager
     def submitting(self) -> Iterator[None]:
         began = time.monotonic()
-        line = self._living(lambda: f"submitting  {minutes(time.monotonic() - began)}", _SELDOM)
+        line = self._living(lambda: f"submitting  {clock_time(time.monotonic() - began)}", _SELDOM)
         with told_about_interrupts(self), line:
             yield
 
@@ -88,7 +87,7 @@ class Terminal(Console):
             nonlocal most
             if last is None or last[0].status.is_terminal:
                 return ""
-            now = advanced(last[0], clock.now() - last[1])
+            now = last[0].after(clock.now() - last[1])
             # A time in the queue that only the first poll tells of must not turn the bar back.
             most = max(most, now.fraction)
             return self._line(replace(now, fraction=most))
@@ -98,15 +97,11 @@ class Terminal(Console):
 
     def _line(self, progress: Progress) -> str:
         """``generating  0:42 of about 2:50  █████░░░░  24 %  id``, in the width that there is."""
-        word = "running" if progress.status is Status.UNKNOWN else progress.status.value
-        usual = minutes(progress.expected)
-        late = progress.elapsed > progress.expected
-        time_ = (
-            f"{minutes(progress.elapsed)}{f', usually {usual}' if late else f' of about {usual}'}"
-        )
         done = min(_BAR, int(progress.fraction * _BAR))
         bar = self._full * done + self._empty * (_BAR - done)
-        return f"{word:<10}  {time_}  {bar} {progress.fraction:4.0%}  {progress.id}"
+        return (
+            f"{progress.word:<10}  {progress.pace}  {bar} {progress.fraction:4.0%}  {progress.id}"
+        )
 
     def transfer(self, received: int, total: int | None) -> None:
         of = f" of {size(total)}" if total else ""

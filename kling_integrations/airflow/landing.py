@@ -20,7 +20,7 @@ from ..core.generation import Generation
 from ..core.storage.file_names import default_file_name, resolve_target
 
 if TYPE_CHECKING:
-    from ..core.storage.download import Saved
+    from ..core.generation import Saved
 
 Save = Callable[[Generation, Path], "Saved"]
 

@@ -30,10 +30,11 @@ from ..core.errors import (
 )
 from ..core.generation import Generation, Status
 from ..core.manifest import manifest
+from ..core.progress import Progress, clock_time
 from ..core.request import VideoRequest
 from ..core.schedule import Schedule
 from ..core.submission import Action, Record, State
-from ..core.waiting import DEFAULT_TIMEOUT, Progress, ended, minutes
+from ..core.waiting import DEFAULT_TIMEOUT, ended
 from .discreet import Discreet
 from .durable import Shelf
 from .hooks import DEFAULT_CONNECTION, KlingHook
@@ -45,8 +46,8 @@ from .verdicts import from_event, sensor_call, timed_out, verdict
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from ..core.generation import Saved
     from ..core.http.client import KlingClient
-    from ..core.storage.download import Saved
 
 # Behind the trigger's own deadline, seconds: a last poll, a triggerer's restart, the sweep of
 # the scheduler. Only a triggerer that is gone lets it come to that.
@@ -212,7 +213,7 @@ class KlingVideoOperator(BaseOperator):
                 on_update=update,
             )
         except WaitTimeoutError:
-            waited = minutes(last.elapsed if last else 0.0)
+            waited = clock_time(last.elapsed if last else 0.0)
             raise timed_out(generation.id, self.kling_conn_id, waited) from None
         except GenerationFailedError:
             shelf.change(state=State.FAILED)

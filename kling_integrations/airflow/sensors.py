@@ -19,9 +19,10 @@ from ..core import protocol
 from ..core.errors import GenerationNotFoundError, InvalidRequestError, KlingError
 from ..core.generation import Generation
 from ..core.manifest import manifest
+from ..core.progress import clock_time
 from ..core.protocol import Trouble
 from ..core.schedule import Schedule
-from ..core.waiting import DEFAULT_TIMEOUT, Patience, ended, minutes
+from ..core.waiting import DEFAULT_TIMEOUT, Patience, ended
 from .hooks import DEFAULT_CONNECTION, KlingHook
 from .landing import land
 from .links import KlingVideoLink
@@ -110,7 +111,7 @@ class KlingVideoSensor(BaseSensorOperator):
         except AirflowSensorTimeout:
             generation_id, _ = self._named()
             raise timed_out(
-                generation_id, self.kling_conn_id, minutes(float(self.timeout))
+                generation_id, self.kling_conn_id, clock_time(float(self.timeout))
             ) from None
 
     def _defer(self, context: Context, client: KlingClient) -> dict[str, Any]:  # noqa: RET503 (defer raises)

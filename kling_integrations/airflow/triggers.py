@@ -17,8 +17,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from ..core.errors import KlingError, WaitTimeoutError
 from ..core.generation import Status
+from ..core.progress import Progress, clock_time
 from ..core.schedule import Schedule
-from ..core.waiting import Progress, minutes
 from .hooks import DEFAULT_CONNECTION
 from .shared_client import shared_client
 from .verdicts import Ended, KlingTaskError, sensor_call, timed_out, to_event
@@ -101,7 +101,7 @@ class KlingVideoTrigger(BaseTrigger):
                     on_update=update,
                 )
         except WaitTimeoutError:
-            waited = minutes(last.elapsed) if last else "0:00"
+            waited = clock_time(last.elapsed) if last else "0:00"
             error = timed_out(self.generation_id, self.kling_conn_id, waited)
         except KlingError as trouble:
             error = trouble
@@ -124,7 +124,7 @@ class KlingVideoTrigger(BaseTrigger):
         if now != self._said:
             self._said = now
             if not progress.polls:
-                about = minutes(progress.expected)
+                about = clock_time(progress.expected)
                 self.log.info("Waiting for %s; it takes about %s.", self.generation_id, about)
                 return
             self.log.log(logging.WARNING if progress.note else logging.INFO, "%s", progress)

@@ -7,7 +7,8 @@ KlingError, and an interrupt is StoppedWaiting. ``exit_code`` says what a shell 
 
 from __future__ import annotations
 
-from .console import Console, advanced
+from ._hints import hint
+from .console import Console
 from .grammar import Parser, UsageError, generation_arguments, parser, request_from, run
 from .outcome import exit_code, failure
 
@@ -15,10 +16,10 @@ __all__ = [
     "Console",
     "Parser",
     "UsageError",
-    "advanced",
     "exit_code",
     "failure",
     "generation_arguments",
+    "hint",
     "parser",
     "request_from",
     "run",

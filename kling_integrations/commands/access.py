@@ -13,7 +13,7 @@ from .grammar import UsageError, flag
 
 if TYPE_CHECKING:
     from ..core.http.client import KlingClient
-    from ..core.storage.ledger import Entry
+    from ..core.submission import Entry
     from .console import Console
 
 _SHORTEST_PREFIX = 6  # characters of an id that may stand for the whole

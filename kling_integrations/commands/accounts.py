@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import catalog, cost, settings
 from ..core.catalog import Model, Parameter
-from ..core.waiting import minutes
+from ..core.progress import clock_time
 from . import access, outcome
 from .console import money
 from .grammar import UsageError, generation_arguments, request_from
@@ -99,7 +99,7 @@ def _values(model: Model, name: str, unit: str = "") -> str:
 
 def _usual(model: Model) -> str:
     expected = model.expected_seconds()
-    return minutes(expected) if expected else ""
+    return clock_time(expected) if expected else ""
 
 
 def _describe(model: Model, console: Console) -> None:

@@ -8,12 +8,9 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
-from math import exp
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..core.generation import Status
-from ..core.waiting import Progress, minutes
+from ..core.progress import Progress, clock_time
 
 if TYPE_CHECKING:
     from ..core.settings import Clock
@@ -77,7 +74,7 @@ class Console:
         shown = (progress.id, progress.status, note)
         if shown != self._shown or now - self._shown_at >= _LINE_EVERY:
             self._shown, self._shown_at = shown, now
-            self.note(progress_line(progress))
+            self.note(str(progress))
 
     def submitting(self) -> AbstractContextManager[None]:
         """Surrounds a submit, which may take a minute and must not be cut short lightly."""
@@ -103,39 +100,6 @@ def _nothing() -> Iterator[None]:
 def _write(stream: TextIO, text: str) -> None:
     stream.write(clean(text) + "\n")
     stream.flush()
-
-
-def advanced(progress: Progress, seconds: float) -> Progress:
-    """The same wait ``seconds`` later, for a display that moves between two polls.
-
-    The share grows as the schedule's does: in step with time up to four fifths, then ever
-    slower, and never beyond 0.95.
-    """
-    if progress.status.is_terminal or seconds <= 0:
-        return progress
-    fraction, part = progress.fraction, seconds / progress.expected
-    if progress.status is not Status.QUEUED:
-        straight = min(part, max(0.0, (0.8 - fraction) / 0.8))
-        fraction += 0.8 * straight
-        if part > straight:
-            fraction = 0.95 - (0.95 - fraction) * exp(-0.8 / 0.15 * (part - straight))
-    return replace(
-        progress,
-        elapsed=progress.elapsed + seconds,
-        fraction=max(progress.fraction, min(fraction, 0.95)),
-        next_ask=None if progress.next_ask is None else max(0.0, progress.next_ask - seconds),
-    )
-
-
-def progress_line(progress: Progress) -> str:
-    """``generating · 0:42 of about 2:50 · id · note``."""
-    word = "running" if progress.status is Status.UNKNOWN else progress.status.value
-    late = progress.elapsed > progress.expected
-    usual = f"{', usually' if late else ' of'} about {minutes(progress.expected)}"
-    parts = [word, minutes(progress.elapsed), progress.id, progress.note]
-    if not progress.status.is_terminal:
-        parts[1] += usual
-    return " · ".join(filter(None, parts))
 
 
 # --- text ------------------------------------------------------------------------------------
@@ -229,5 +193,5 @@ def size(count: int | None) -> str:
 def ago(seconds: float) -> str:
     """``0:42``, ``3 h`` or ``12 d``: how long ago, shortly."""
     if seconds < 3600:
-        return minutes(seconds)
+        return clock_time(seconds)
     return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} d"

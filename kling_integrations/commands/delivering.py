@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import InvalidRequestError, StoppedWaiting, command
-from ..core.generation import Generation
+from ..core.generation import Generation, Saved
 from ..core.storage import file_names
-from ..core.storage.download import Saved
 from .console import size
 
 if TYPE_CHECKING:
     from ..core.http.client import KlingClient
-    from ..core.storage.ledger import Entry, Ledger
+    from ..core.storage.ledger import Ledger
+    from ..core.submission import Entry
     from .console import Console
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import settings
 from ..core.errors import InvalidRequestError
+from ..core.generation import Saved
 from ..core.manifest import manifest
-from ..core.storage.download import Saved
 from . import access, outcome
 from .delivering import check_out, deliver, out_argument
 from .generating import ID_HELP, from_record
@@ -19,7 +19,7 @@ from .grammar import command as subcommand
 from .listing import submitted_at
 
 if TYPE_CHECKING:
-    from ..core.storage.ledger import Entry
+    from ..core.submission import Entry
     from .console import Console
 
 

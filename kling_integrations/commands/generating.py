@@ -15,8 +15,10 @@ from ..core import catalog, settings
 from ..core.errors import KlingError, StoppedWaiting, WaitTimeoutError, command
 from ..core.generation import Generation, Status, Usage
 from ..core.manifest import manifest
-from ..core.storage.ledger import Entry, Ledger, age
-from ..core.waiting import DEFAULT_TIMEOUT, Progress, minutes
+from ..core.progress import Progress, clock_time
+from ..core.storage.ledger import Ledger
+from ..core.submission import Entry
+from ..core.waiting import DEFAULT_TIMEOUT
 from . import access, outcome
 from .console import ago, columns, money, one_line
 from .delivering import check_out, deliver, out_argument
@@ -191,7 +193,7 @@ def _submitted(generation: Generation, earlier: Entry | None, decision: Decision
     """What the submit came to; without ``earlier`` another process was quicker by a moment."""
     if decision is None or decision.action == "submit":
         return f"Submitted: {generation.id}"
-    since = f"{ago(age(earlier))} ago" if earlier else "just now"
+    since = f"{ago(earlier.age)} ago" if earlier else "just now"
     finished = " and is finished" if generation.status is Status.COMPLETED else ""
     return (
         f"Generation {generation.id} was submitted {since}{finished}: picked up, nothing is paid "
@@ -312,7 +314,7 @@ def _completed(generation: Generation, last: Progress | None, sandbox: bool) -> 
 
     parts = ["Completed"]
     if last is not None and last.polls > 1:  # else it was over before anybody asked
-        parts.append(f"after {minutes(last.elapsed)}{' of sandbox time' if sandbox else ''}")
+        parts.append(f"after {clock_time(last.elapsed)}{' of sandbox time' if sandbox else ''}")
         parts.append(f"with {last.polls} polls")
     text = " ".join(parts)
     usd = cost.spent(generation.usage)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ..core import catalog, cost, settings
 from ..core.errors import AuthenticationError, GenerationFailedError, KlingError, command
 from ..core.generation import Generation, Status, Usage
-from ..core.storage.ledger import Entry, Ledger, age
-from ..core.waiting import ended, minutes
+from ..core.progress import clock_time
+from ..core.storage.ledger import Ledger
+from ..core.submission import Entry
+from ..core.waiting import ended
 from . import access, outcome
 from .console import ago, money, one_line, size
 from .grammar import command as subcommand
@@ -117,9 +119,9 @@ def jobs(args: argparse.Namespace, console: Console) -> int:
     rows, said = [], []
     for entry in running:
         state = states.get(entry.generation_id or "", "running")
-        seconds = age(entry) * speed
+        seconds = entry.age * speed
         usual = _expected(entry)
-        of = f"{minutes(seconds)} of {minutes(usual)}" if usual else minutes(seconds)
+        of = f"{clock_time(seconds)} of {clock_time(usual)}" if usual else clock_time(seconds)
         over = state in (Status.COMPLETED, Status.FAILED)
         rows.append(
             (
@@ -210,9 +212,9 @@ def show_(args: argparse.Namespace, console: Console) -> int:
             for name, value in entry.request.items()
             if value is not None
         ]
-        facts.append(("submitted", f"{_when(entry)} ({ago(age(entry))} ago)"))
+        facts.append(("submitted", f"{_when(entry)} ({ago(entry.age)} ago)"))
         if entry.elapsed:
-            facts.append(("took", minutes(entry.elapsed)))
+            facts.append(("took", clock_time(entry.elapsed)))
     facts.append(("cost", money(cost.spent(usage))))
     why = entry.error if entry and entry.error else None
     if generation and generation.error:
@@ -295,7 +297,7 @@ def _when(entry: Entry) -> str:
 
 
 def _recent(entry: Entry) -> bool:
-    return age(entry) < 300 * 86_400  # days: the year goes without saying
+    return entry.age < 300 * 86_400  # days: the year goes without saying
 
 
 def _model(entry: Entry) -> str:

@@ -79,10 +79,6 @@ class Model:
     deprecated: bool
 
     @property
-    def other_spellings(self) -> tuple[str, ...]:
-        return self.spellings
-
-    @property
     def alias(self) -> str:
         """The short name: the family and its tier, ``v2.5-turbo-pro``."""
         last = self.tier or (self.task if self.task == "motion-control" else None)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import catalog
-from .errors import InvalidRequestError
+from .errors import InvalidRequestError, NextStep, Verb
 from .generation import Usage
 from .request import VideoRequest
 
@@ -65,14 +65,14 @@ def check_cost(request: VideoRequest, prices: object, max_usd: float) -> Estimat
         raise InvalidRequestError(
             f"The cost of {request.model} is unknown beforehand ({expected.reason}), so the limit "
             f"of ${max_usd:.2f} cannot be kept. Nothing was submitted.",
-            hint="Leave out the limit (--max-cost, max_cost) to generate it all the same.",
+            next_steps=[NextStep(Verb.RAISE_COST_LIMIT)],
         )
     if expected.usd > max_usd + 1e-9:
         raise InvalidRequestError(
             f"This is expected to cost ${expected.usd:.2f}, and the limit is ${max_usd:.2f}. "
             "Nothing was submitted.",
-            hint="Raise the limit (--max-cost, max_cost), or ask for a shorter video or a smaller "
-            "model.",
+            hint="A shorter video or a smaller model costs less.",
+            next_steps=[NextStep(Verb.RAISE_COST_LIMIT)],
         )
     return expected
 

@@ -17,10 +17,89 @@ KlingError
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
 
 
 class KlingWarning(UserWarning):
     """Something that works but deserves a look: an unknown model, parameter or status."""
+
+
+class Verb(StrEnum):
+    """What a user can do next. Each integration has its own words for it."""
+
+    WAIT = "wait"  # for the generation that goes on
+    SHOW = "show"  # look at the generation once
+    DOWNLOAD = "download"  # save the video that is kept at the gateway
+    RECOVER = "recover"  # look up a POST of unknown outcome in the gateway's log
+    SUBMIT_NEW = "submit-new"  # pay for another video knowingly
+    SUBMIT_AGAIN = "submit-again"  # repeat the same request: what is paid for is picked up
+    SET_KEY = "set-key"
+    TRY_SANDBOX = "try-sandbox"  # no key, no money
+    SET_HOME = "set-home"  # name another folder for the records
+    SET_OUTPUT = "set-output"  # name another place for the video
+    RAISE_COST_LIMIT = "raise-cost-limit"
+    INSTALL = "install"  # ``detail`` names the extra
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """One way on from an error, a refusal or a note, as data.
+
+    ``generation_id`` and ``client_request_id`` say what it is about, ``output`` where the video
+    shall go; ``detail`` is what else the verb needs (an extra to install).
+    """
+
+    verb: Verb
+    generation_id: str | None = None
+    client_request_id: str | None = None
+    output: str | None = None
+    detail: str | None = None
+
+
+Render = Callable[[NextStep], str]
+"""A next step in the words of one integration: a sentence, or empty where it has none."""
+
+
+def python_words(step: NextStep) -> str:
+    """A next step as a Python script takes it."""
+    identity = repr(step.generation_id) if step.generation_id else "generation_id"
+    output = repr(step.output) if step.output else '"video.mp4"'
+    return {
+        Verb.WAIT: f"Go on with: client.wait({identity})",
+        Verb.SHOW: f"Look at it with: client.get({identity})",
+        Verb.DOWNLOAD: f"Save it with: client.download({identity}, {output})",
+        Verb.RECOVER: "Look it up with: client.recover()",
+        Verb.SUBMIT_NEW: "To pay for another one knowingly: client.submit(request, new=True)",
+        Verb.SUBMIT_AGAIN: "Submit the same request again: what is paid for is picked up.",
+        Verb.SET_KEY: "Set AIML_API_KEY, or pass api_key=.",
+        Verb.TRY_SANDBOX: (
+            "To try everything without a key or money: "
+            "with kling_integrations.sandbox.Sandbox() as sandbox: …"
+        ),
+        Verb.SET_HOME: "Set KLING_HOME to a folder that can be written.",
+        Verb.SET_OUTPUT: "Name another target.",
+        Verb.RAISE_COST_LIMIT: "Raise the limit, or leave it out to submit at any price.",
+        Verb.INSTALL: f"Install it with: pip install 'kling-integrations[{step.detail}]'",
+    }[step.verb]
+
+
+def describe(error: BaseException, render: Render = python_words) -> str:
+    """An error in full: what happened, then what can be done, a line each.
+
+    ``render`` words the next steps; other exceptions are their own text.
+    """
+    if not isinstance(error, KlingError | StoppedWaiting):
+        return str(error)
+    return "\n  ".join(filter(None, (error.message, *advice(error, render))))
+
+
+def advice(error: BaseException, render: Render = python_words) -> list[str]:
+    """What can be done after an error: its hint, then its next steps in words."""
+    hint = getattr(error, "hint", None)
+    steps: Iterable[NextStep] = getattr(error, "next_steps", ())
+    return [words for words in (hint, *map(render, steps)) if words]
 
 
 def command(verb: str, generation_id: str) -> str:
@@ -32,8 +111,9 @@ def command(verb: str, generation_id: str) -> str:
 class KlingError(Exception):
     """Base of all errors of this package.
 
-    ``generation_id`` and ``client_request_id`` are None where there is none; ``hint`` is one
-    sentence or command that goes on from here, and part of ``str(error)``.
+    ``generation_id`` and ``client_request_id`` are None where there is none. ``hint`` is one
+    sentence of advice that holds everywhere; ``next_steps`` are what can be done next, as data.
+    ``str(error)`` says all of it in the words of Python; see ``describe`` for other integrations.
     """
 
     def __init__(
@@ -43,15 +123,17 @@ class KlingError(Exception):
         generation_id: str | None = None,
         client_request_id: str | None = None,
         hint: str | None = None,
+        next_steps: Iterable[NextStep] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.generation_id = generation_id
         self.client_request_id = client_request_id
         self.hint = hint
+        self.next_steps = tuple(next_steps)
 
     def __str__(self) -> str:
-        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+        return describe(self)
 
 
 class AuthenticationError(KlingError):
@@ -96,12 +178,14 @@ class GenerationFailedError(KlingError):
         generation_id: str | None = None,
         client_request_id: str | None = None,
         hint: str | None = None,
+        next_steps: Iterable[NextStep] = (),
     ) -> None:
         super().__init__(
             message,
             generation_id=generation_id,
             client_request_id=client_request_id,
             hint=hint,
+            next_steps=next_steps,
         )
         self.kind = kind
 
@@ -127,21 +211,33 @@ class StoppedWaiting(KeyboardInterrupt):
     """
 
     def __init__(
-        self, generation_id: str | None = None, client_request_id: str | None = None
+        self,
+        generation_id: str | None = None,
+        client_request_id: str | None = None,
+        *,
+        message: str | None = None,
+        next_steps: Iterable[NextStep] | None = None,
     ) -> None:
+        """``message`` and ``next_steps`` replace what follows from the two ids."""
         if generation_id:
-            message = (
+            usual = (
                 f"Stopped waiting. Generation {generation_id} goes on (there is no cancel) and is "
-                f"billed when it completes.\n  Go on with: {command('wait', generation_id)}"
+                "billed when it completes."
             )
+            steps: tuple[NextStep, ...] = (NextStep(Verb.WAIT, generation_id),)
         elif client_request_id:
-            message = (
+            usual = (
                 "Interrupted while submitting, and no reply came in time: the generation may "
-                f"have been accepted (client request id {client_request_id}).\n  "
-                "Look it up with: kling recover"
+                f"have been accepted (client request id {client_request_id})."
             )
+            steps = (NextStep(Verb.RECOVER, client_request_id=client_request_id),)
         else:
-            message = "Interrupted before anything was submitted."
-        super().__init__(message)
+            usual, steps = "Interrupted before anything was submitted.", ()
+        self.message = message or usual
+        super().__init__(self.message)
         self.generation_id = generation_id
         self.client_request_id = client_request_id
+        self.next_steps = steps if next_steps is None else tuple(next_steps)
+
+    def __str__(self) -> str:
+        return describe(self)

@@ -109,19 +109,6 @@ def hazard(parts: Iterable[Part], age: float) -> float:
     return density / (_SQRT_2PI * age * 0.5 * left) if left > 0.0 else 0.0
 
 
-def percentiles_as_evidence(p50: float, p90: float | None = None) -> Evidence | None:
-    """Evidence from the gateway's live percentiles, in seconds; None if they cannot be meant.
-
-    A median below ten seconds measures something else, an HTTP exchange perhaps.
-    """
-    if not (isfinite(p50) and p50 >= 10.0):
-        return None
-    spread = TYPICAL_SPREAD
-    if p90 is not None and isfinite(p90) and p90 > p50:
-        spread = min(max(log(p90 / p50) / 1.2816, 0.05), 0.6)
-    return Evidence(p50, spread=spread)
-
-
 def learn(evidence: Evidence, finished: Iterable[float]) -> Belief:
     """The belief after own generations took ``finished`` seconds, the newest last.
 

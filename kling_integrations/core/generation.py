@@ -1,4 +1,4 @@
-"""Generation, Status, Video, Usage, Failure: what the gateway answered, in one shape."""
+"""Generation, Status, Video, Usage, Failure, Saved: what the gateway answered, in one shape."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -118,3 +119,13 @@ class Generation:
     @property
     def is_terminal(self) -> bool:
         return self.status.is_terminal
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A video on disk. ``size`` is in bytes; ``sha256`` (hexadecimal) is that of the file."""
+
+    path: Path
+    size: int
+    sha256: str
+    content_type: str | None

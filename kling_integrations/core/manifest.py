@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import settings
-from .generation import Generation
-
-if TYPE_CHECKING:
-    from .storage.download import Saved
+from .generation import Generation, Saved
 
 
 def manifest(

@@ -12,16 +12,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from . import metrics
 from .errors import KlingError, KlingWarning, LedgerError
 from .generation import Generation
+from .progress import Progress
 from .request import VideoRequest
 from .schedule import Schedule
 from .settings import Clock
-from .waiting import Progress
 
 if TYPE_CHECKING:
-    from .storage.download import Saved
+    from .generation import Saved
     from .storage.ledger import Ledger
 
 T = TypeVar("T")
@@ -60,22 +59,9 @@ class Memory:
             model,
             duration=duration,
             finished=finished,
-            percentiles=metrics.known(self._base_url, model) if model and not finished else None,
         )
         # A fixed interval replaces when to ask, not what to expect.
         return (schedule.every(poll_interval) if poll_interval else schedule), elapsed
-
-    def wonders(self, generation: Generation) -> str | None:
-        """The model whose live percentiles are to be fetched now, if any: see ``metrics``."""
-        _, model, duration = self._recall(generation)
-        if not model or not metrics.claim(self._base_url, model):
-            return None
-        return None if self._finished(model, duration) else model
-
-    def _finished(self, model: str | None, duration: int | None) -> list[float]:
-        if not model:
-            return []
-        return self._ask(lambda ledger: ledger.finished(self._base_url, model, duration), [])
 
     def _recall(self, generation: Generation) -> tuple[float | None, str | None, int | None]:
         with self._lock:
@@ -86,7 +72,7 @@ class Memory:
         entry = self._ask(lambda ledger: ledger.entry(self._base_url, generation.id), None)
         if entry is None:
             return None, generation.model, None
-        since = time.time() - (entry.submitted_at or entry.record.created_at)
+        since = time.time() - entry.since
         return max(0.0, since) * self._clock.speed, entry.record.model, entry.duration
 
     def completed(self, generation: Generation, last: Progress | None) -> None:

@@ -25,10 +25,11 @@ from .errors import (
     InsufficientCreditsError,
     InvalidRequestError,
     KlingError,
+    NextStep,
     RateLimitedError,
     ServerError,
     SubmissionUncertainError,
-    command,
+    Verb,
 )
 from .generation import Failure, Generation, Status, Usage, Video, printable
 from .request import VideoRequest
@@ -146,9 +147,6 @@ class Endpoint:
         query = urlencode({"id": model, "include": "pricing"})
         return self._call("GET", f"{self.base_url}/v1/models?{query}")
 
-    def metrics(self, model: str) -> Call:
-        return self._call("GET", f"{self.base_url}/models/metrics?{urlencode({'aliases': model})}")
-
     def logs(self, start: str, end: str, offset: int = 0) -> Call:
         """One page (100 rows) of the gateway's log between two ISO 8601 instants."""
         query = urlencode({"start": start, "end": end, "limit": 100, "offset": offset})
@@ -241,7 +239,7 @@ def read_one_poll(outcome: Outcome, generation_id: str) -> Generation:
     raise failed(
         f"No usable answer for generation {generation_id}: {answer.reason}.",
         generation_id=generation_id,
-        hint=f"Try again with: {command('show', generation_id)}",
+        next_steps=[NextStep(Verb.SHOW, generation_id)],
     )
 
 
@@ -255,24 +253,6 @@ def read_logs(page: Any) -> list[tuple[str, str]]:
             if isinstance(asked, str) and isinstance(made, str) and asked and made:
                 found.append((asked, made))
     return found
-
-
-def read_metrics(outcome: Outcome, model: str) -> dict[str, float]:
-    """``{"p50": seconds, …}`` of a model from the live metrics; empty for whatever else came.
-
-    Each model comes with its ``alias`` and ``metrics.duration_ms``, in milliseconds.
-    """
-    body = _json_object(outcome) if isinstance(outcome, Reply) and outcome.status == 200 else {}
-    models = body.get("models")
-    for entry in models if isinstance(models, list) else []:
-        if not isinstance(entry, dict) or entry.get("alias") != model:
-            continue
-        metrics = entry.get("metrics")
-        figures = metrics.get("duration_ms") if isinstance(metrics, dict) else None
-        if isinstance(figures, dict):
-            read = {str(name): _figure(value) for name, value in figures.items()}
-            return {name: value / 1000.0 for name, value in read.items() if value and value > 0.0}
-    return {}
 
 
 def read_service(outcome: Outcome, what: str) -> Any:
@@ -296,7 +276,10 @@ def uncertain(reason: str, client_request_id: str) -> SubmissionUncertainError:
         f"The submission may have been taken and paid ({reason}); it is not repeated "
         f"(client request id {client_request_id}).",
         client_request_id=client_request_id,
-        hint="Look it up with: kling recover. To pay for another one knowingly: --new (new=True).",
+        next_steps=[
+            NextStep(Verb.RECOVER, client_request_id=client_request_id),
+            NextStep(Verb.SUBMIT_NEW),
+        ],
     )
 
 
@@ -305,7 +288,8 @@ def _refusal(outcome: Reply, generation_id: str | None = None) -> KlingError:
     status = outcome.status
     where: dict[str, Any] = {"generation_id": generation_id}
     if generation_id:
-        where["hint"] = f"The generation itself goes on: {command('wait', generation_id)}"
+        where["hint"] = "The generation itself goes on."
+        where["next_steps"] = [NextStep(Verb.WAIT, generation_id)]
     if status == 401:
         return AuthenticationError(f"The gateway does not accept the API key: {text}.", **where)
     money = re.search(r"credit|fund|balance", f"{kind} {text}", re.IGNORECASE)

@@ -19,7 +19,8 @@ from .errors import RateLimitedError
 
 if TYPE_CHECKING:
     from .http.client import KlingClient
-    from .storage.ledger import Entry, Ledger
+    from .storage.ledger import Ledger
+    from .submission import Entry
 
 # The row's time is the gateway's, the record's is this machine's, whose clock may be wrong; and a
 # POST that was surely not taken is repeated for a while under the same id.

@@ -221,7 +221,7 @@ def _checked(model: Model, given: dict[str, Any]) -> dict[str, Any]:
     ):
         raise InvalidRequestError(
             f"{model.id} makes no audio when a tail image is given, and audio is on by default: "
-            "say audio=False (--no-audio)."
+            "turn the audio off."
         )
     unknown = [name for name in given if model.parameters and name not in model.parameters]
     if unknown:

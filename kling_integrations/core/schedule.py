@@ -33,8 +33,8 @@ from dataclasses import asdict, dataclass, replace
 from math import exp, isfinite, sqrt
 from typing import TYPE_CHECKING, Self
 
-from kling_integrations.core import finish_times as distribution
-from kling_integrations.core.finish_times import Evidence
+from . import finish_times
+from .finish_times import Evidence
 
 if TYPE_CHECKING:
     import random
@@ -75,23 +75,16 @@ class Schedule:
         model: str | None = None,
         duration: int | None = None,
         finished: Iterable[float] = (),
-        percentiles: Mapping[str, float] | None = None,
     ) -> Self:
         """The schedule for a ``model`` (id or alias) and a clip of ``duration`` seconds.
 
         ``finished``: how many seconds earlier generations of the same model and duration took
         (without their time in a queue), the newest last; ten make the most of it.
-        ``percentiles``: the gateway's live ``{"p50": seconds, "p90": seconds}``.
-        Without either the documented seconds count; without those, or with ``model=None``,
-        almost anything is held possible.
+        Without any the documented seconds count; without those, or with ``model=None``, almost
+        anything is held possible.
         """
-        evidence = None
-        if percentiles and "p50" in percentiles:
-            evidence = distribution.percentiles_as_evidence(
-                percentiles["p50"], percentiles.get("p90")
-            )
-        evidence = evidence or _documented(model, duration) or distribution.UNKNOWN
-        belief = distribution.learn(evidence, finished)
+        evidence = _documented(model, duration) or finish_times.UNKNOWN
+        belief = finish_times.learn(evidence, finished)
         return cls(belief.expected, belief.spread, belief.doubt, ceiling=belief.patience)
 
     @classmethod
@@ -132,12 +125,12 @@ class Schedule:
         longest = max(self.floor, min(self.ceiling, _FIRST + _GROWTH * age))
         if longest == self.floor:
             return longest
-        parts = distribution.mixture(self.expected, self.spread, self.doubt)
+        parts = finish_times.mixture(self.expected, self.spread, self.doubt)
         price = self.pace**2 / (2.0 * self.expected)
         step = longest / _STEPS
         due = 0.0
         for number in range(_STEPS):
-            rate = sqrt(distribution.hazard(parts, age + (number + 0.5) * step) / (2.0 * price))
+            rate = sqrt(finish_times.hazard(parts, age + (number + 0.5) * step) / (2.0 * price))
             if due + rate * step >= 1.0:
                 return max(self.floor, number * step + (1.0 - due) / rate)
             due += rate * step
@@ -148,9 +141,9 @@ class Schedule:
 
         Whom to ask first when there is not enough budget for all.
         """
-        parts = distribution.mixture(self.expected, self.spread, self.doubt)
-        running = distribution.survival(parts, since)
-        return 1.0 - distribution.survival(parts, elapsed) / running if running > 0.0 else 1.0
+        parts = finish_times.mixture(self.expected, self.spread, self.doubt)
+        running = finish_times.survival(parts, since)
+        return 1.0 - finish_times.survival(parts, elapsed) / running if running > 0.0 else 1.0
 
     def progress(self, elapsed: float, *, queued: float = 0.0) -> float:
         """How far along, from 0 to 0.95, for a bar that never runs backwards.
@@ -168,7 +161,7 @@ def _documented(model: str | None, duration: int | None) -> Evidence | None:
     """The catalogue's seconds, if it knows the model."""
     if model is None:
         return None
-    from kling_integrations.core import catalog
+    from . import catalog
 
     try:
         known = catalog.find(model)

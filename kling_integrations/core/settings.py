@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .errors import AuthenticationError, InvalidRequestError, LedgerError
+from .errors import AuthenticationError, InvalidRequestError, LedgerError, NextStep, Verb
 
 DEFAULT_BASE_URL = "https://api.aimlapi.com"
 KEY_VARIABLES = ("AIML_API_KEY", "AIMLAPI_API_KEY", "AIMLAPI_KEY")
@@ -22,8 +22,8 @@ def api_key(given: str | None = None) -> str:
     key = next((value.strip() for value in candidates if value and value.strip()), "")
     if not key:
         raise AuthenticationError(
-            f"No API key: set {KEY_VARIABLES[0]} (get one from the AI/ML API dashboard).",
-            hint="To try everything without a key or money, start the sandbox: kling sandbox",
+            "No API key. It comes from the AI/ML API dashboard.",
+            next_steps=[NextStep(Verb.SET_KEY), NextStep(Verb.TRY_SANDBOX)],
         )
     if not key.isascii() or not key.isprintable() or " " in key:
         raise AuthenticationError("The API key holds characters that no key has.")
@@ -50,11 +50,14 @@ def base_url(given: str | None = None) -> str:
     )
 
 
-def live_percentiles(given: bool | None = None) -> bool:
-    """Whether to ask the gateway how long a model takes at the moment (see ``metrics``)."""
+def legacy_endpoint(given: bool | None = None) -> bool:
+    """Whether to take the URL with the vendor's name, for accounts that only have that one.
+
+    The argument, else ``KLING_LEGACY_ENDPOINT`` (``1``, ``true``, ``yes`` or ``on``).
+    """
     if given is not None:
         return given
-    word = os.environ.get("KLING_LIVE_PERCENTILES", "").strip().lower()
+    word = os.environ.get("KLING_LEGACY_ENDPOINT", "").strip().lower()
     return word in ("1", "true", "yes", "on")
 
 
@@ -96,12 +99,8 @@ class Clock:
         """Monotonic seconds."""
         return time.monotonic() * self.speed
 
-    def wall(self) -> float:
-        """Unix time, unscaled: for records and deadlines that outlive the process."""
-        return time.time()
-
     def real(self, seconds: float) -> float:
-        """How many seconds of the wall such a span takes."""
+        """Such a span in real seconds."""
         return seconds / self.speed
 
 
@@ -128,6 +127,6 @@ def home() -> Path:
     except OSError as error:
         raise LedgerError(
             f"The folder {folder} for the ledger cannot be made: {error.strerror}.",
-            hint="Set KLING_HOME to a folder that can be written.",
+            next_steps=[NextStep(Verb.SET_HOME)],
         ) from None
     return folder

@@ -10,9 +10,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from .errors import KlingError, LedgerError, StoppedWaiting, SubmissionUncertainError
+from .generation import Generation, Status, Usage
 from .protocol import new_client_request_id, uncertain
 from .request import VideoRequest
 
@@ -113,11 +115,86 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """A record with what is known of its request and result.
+
+    Times in Unix seconds, ``elapsed`` in seconds from the submit to the end noticed, ``size`` in
+    bytes. ``path`` is where the video was saved; ``storage.saved_files`` tells whether it still is.
+    """
+
+    record: Record
+    base_url: str
+    take: int
+    duration: int | None
+    prompt: str | None
+    request: dict[str, Any]
+    submitted_at: float | None
+    elapsed: float | None
+    usage: dict[str, float]
+    error: str | None
+    path: Path | None
+    size: int | None
+    sha256: str | None
+
+    @property
+    def generation_id(self) -> str | None:
+        return self.record.generation_id
+
+    @property
+    def state(self) -> State:
+        return self.record.state
+
+    @property
+    def saved_path(self) -> Path | None:
+        """The video's file, when it still is where and as it was saved."""
+        try:
+            if self.path and self.path.stat().st_size == self.size:
+                return self.path
+        except OSError:
+            pass
+        return None
+
+    @property
+    def since(self) -> float:
+        """When it was submitted, in Unix seconds; before the reply, when the intent was written."""
+        return self.submitted_at or self.record.created_at
+
+    @property
+    def age(self) -> float:
+        """Seconds since the submit."""
+        return max(0.0, time.time() - self.since)
+
+    def generation(self) -> Generation:
+        """The generation as the record knows it, without asking the gateway."""
+        finished = self.state is State.COMPLETED
+        return Generation(
+            id=self.generation_id or "",
+            status=Status.COMPLETED if finished else Status.UNKNOWN,
+            usage=Usage(**self.usage) if self.usage else None,
+            model=self.record.model,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do, and why, in words for a log line."""
+    """What to do about a request, and why, in words for a log line.
+
+    ``entry`` is the earlier record that decides, where one does.
+    """
 
     action: Action
     reason: str
+    entry: Entry | None = None
+
+    @property
+    def pays(self) -> bool:
+        """Whether a POST would leave."""
+        return self.action is Action.SUBMIT
+
+    @property
+    def picks_up(self) -> bool:
+        """Whether a generation exists that is waited for or reused: nothing is paid."""
+        return self.action in (Action.ATTACH, Action.REUSE)
 
 
 def decide(

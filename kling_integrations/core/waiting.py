@@ -22,12 +22,14 @@ from .errors import (
     InsufficientCreditsError,
     InvalidRequestError,
     KlingError,
+    NextStep,
     RateLimitedError,
     ServerError,
+    Verb,
     WaitTimeoutError,
-    command,
 )
 from .generation import Generation, Status
+from .progress import Progress, clock_time
 from .protocol import Call, Endpoint, Outcome, Trouble
 from .request import VideoRequest
 from .schedule import Schedule
@@ -61,39 +63,6 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How a wait stands.
-
-    ``elapsed`` counts from the submit where that is known, ``queued`` is how much of it was spent
-    in the gateway's queue; these, ``expected`` and ``next_ask`` are in seconds. ``fraction``
-    never says more than 0.95 before the end; ``note`` is what the user should know (an outage,
-    an odd status), or empty.
-    """
-
-    generation: Generation
-    elapsed: float
-    expected: float
-    fraction: float
-    polls: int
-    next_ask: float | None = None
-    note: str = ""
-    queued: float = 0.0
-
-    @property
-    def id(self) -> str:
-        return self.generation.id
-
-    @property
-    def status(self) -> Status:
-        return self.generation.status
-
-    def __str__(self) -> str:
-        of = "" if self.status.is_terminal else f" of about {minutes(self.expected)}"
-        note = f" · {self.note}" if self.note else ""
-        return f"{self.status} · {minutes(self.elapsed)}{of} · {self.id}{note}"
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
     """Tell whoever watches."""
 
@@ -102,12 +71,6 @@ class Report:
 
 Action = Ask | Sleep | Report
 Steps = Generator[Action, Outcome | None, Generation]
-
-
-def minutes(seconds: float) -> str:
-    """``2:05``: how people read a wait."""
-    whole = max(0, round(seconds))
-    return f"{whole // 60}:{whole % 60:02d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +249,7 @@ class _Wait:
             if last:
                 never_found = self.not_found_since is not None and elapsed is None
                 raise WaitTimeoutError(
-                    f"Generation {generation.id} is not finished after {minutes(timeout)} of "
+                    f"Generation {generation.id} is not finished after {clock_time(timeout)} of "
                     "waiting."
                     + (
                         " The gateway has not found it so far: is the id right?"
@@ -294,7 +257,7 @@ class _Wait:
                         else " It goes on, and is billed when it completes."
                     ),
                     generation_id=generation.id,
-                    hint=f"Go on with: {command('wait', generation.id)}",
+                    next_steps=[NextStep(Verb.WAIT, generation.id)],
                 )
 
     def _next_delay(self, elapsed: float) -> float:
@@ -333,7 +296,7 @@ class _Wait:
             self.not_found_since = None
         elif self.not_found_since is None:
             self.not_found_since = moment
-        hint = f"Try again later with: {command('wait', generation_id)}"
+        later = [NextStep(Verb.WAIT, generation_id)]
         if (
             self.not_found_since is not None
             and moment - self.not_found_since >= self.patience.not_found
@@ -342,15 +305,15 @@ class _Wait:
                 f"The gateway keeps answering that it knows no generation {generation_id} "
                 f"({trouble.reason}): is the key of the account that paid for it in use?",
                 generation_id=generation_id,
-                hint=hint,
+                next_steps=later,
             )
         if moment - self.trouble_since >= self.patience.outage:
             raise ServerError(
                 f"No usable answer for generation {generation_id} in "
-                f"{minutes(moment - self.trouble_since)} minutes ({trouble.reason}). "
+                f"{clock_time(moment - self.trouble_since)} minutes ({trouble.reason}). "
                 "It may well be finished.",
                 generation_id=generation_id,
-                hint=hint,
+                next_steps=later,
             )
 
 

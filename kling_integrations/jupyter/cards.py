@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from ..commands.console import money, one_line
 from ..core import catalog
-from ..core.waiting import minutes
+from ..core.progress import clock_time
 from . import loaded
 from .errors import in_notebook
 from .job import Job, Phase
@@ -169,7 +169,7 @@ def pace(job: Job) -> str:
     """``0:42 of about 2:50``; empty where nothing is known."""
     if job.progress is None or job.status.is_over:
         return ""
-    return f"{minutes(job.elapsed)} of about {minutes(job.expected or 0)}"
+    return job.progress.pace
 
 
 def facts(video: KlingVideo, *, reused: bool = False) -> str:
@@ -182,7 +182,7 @@ def facts(video: KlingVideo, *, reused: bool = False) -> str:
     if video.cost is not None:
         parts.append(money(video.cost))
     if video.elapsed:
-        parts.append(f"took {minutes(video.elapsed)}")
+        parts.append(f"took {clock_time(video.elapsed)}")
     if reused:
         parts.append("♻ reused, nothing paid (--new makes another one)")
     return " · ".join(parts)

@@ -12,11 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..commands import advanced
 from ..core.errors import InvalidRequestError, KlingError, WaitTimeoutError, command
 from ..core.generation import Generation, Status
+from ..core.progress import Progress
 from ..core.request import VideoRequest
-from ..core.waiting import Progress
 from .errors import presentable
 
 if TYPE_CHECKING:
@@ -183,9 +182,8 @@ class Job:
         if self._progress is None:
             return None
         still = self._phase.is_over or self._phase is Phase.DOWNLOADING
-        return advanced(
-            self._progress, 0.0 if still else (time.monotonic() - self._at) * self._speed
-        )
+        seconds = 0.0 if still else (time.monotonic() - self._at) * self._speed
+        return self._progress.after(seconds)
 
     @property
     def elapsed(self) -> float:

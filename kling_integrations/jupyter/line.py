@@ -20,7 +20,7 @@ from ..commands.grammar import command as subcommand
 from ..commands.grammar import flag, request_from
 from ..core import settings
 from ..core.errors import InvalidRequestError
-from ..core.storage.ledger import Entry
+from ..core.submission import Entry
 from . import cell, errors, result
 from .display import TEXT, GridView, View, choose_ui, out, publish
 from .fill import look_up

@@ -23,7 +23,8 @@ from ..core import settings
 from ..core.errors import DownloadError, KlingError
 from ..core.generation import Generation, Status
 from ..core.http.async_client import AsyncKlingClient
-from ..core.storage.ledger import Entry, Ledger
+from ..core.storage.ledger import Ledger
+from ..core.submission import Entry
 from .job import Job, Phase
 from .result import KlingVideo, look
 

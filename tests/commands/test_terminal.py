@@ -16,8 +16,8 @@ from commands.conftest import Shell
 from kling_integrations.commands import advanced
 from kling_integrations.commands.console import clean, columns, cut, display_width
 from kling_integrations.core.generation import Generation, Status
+from kling_integrations.core.progress import Progress
 from kling_integrations.core.schedule import Schedule
-from kling_integrations.core.waiting import Progress
 
 CAT = "A cat on a roof"
 ERASE = "\r\x1b[K"

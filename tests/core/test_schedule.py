@@ -18,7 +18,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kling_integrations.core import finish_times as distribution
+from kling_integrations.core import finish_times
 from kling_integrations.core.schedule import JITTER, Schedule
 
 TURBO = "klingai/v2.5-turbo/pro/text-to-video"
@@ -287,40 +287,20 @@ def test_senseless_seconds_are_passed_over():
     assert Schedule.expecting(TURBO, 5, odd + good) == Schedule.expecting(TURBO, 5, good)
 
 
-def test_live_percentiles_come_before_the_documented_seconds():
-    narrow = Schedule.expecting(TURBO, 5, percentiles={"p50": 90.0, "p90": 95.0})
-    wide = Schedule.expecting(TURBO, 5, percentiles={"p50": 90.0, "p90": 140.0})
-    assert narrow.expected == wide.expected == pytest.approx(90.0)
-    assert narrow.spread < wide.spread
-
-
-@pytest.mark.parametrize("p50", [0.3, 0.0, -1.0, math.nan, math.inf])
-def test_percentiles_that_measure_something_else_are_passed_over(p50):
-    documented = Schedule.expecting(TURBO, 5)
-    assert Schedule.expecting(TURBO, 5, percentiles={"p50": p50}) == documented
-    assert Schedule.expecting(TURBO, 5, percentiles={}) == documented
-
-
-def test_own_generations_come_before_live_percentiles():
-    past = [200.0, 205.0, 195.0, 202.0, 198.0, 201.0, 199.0, 203.0, 197.0, 200.0]
-    got = Schedule.expecting(TURBO, 5, past, percentiles={"p50": 90.0, "p90": 120.0})
-    assert got.expected == pytest.approx(200.0, rel=0.03)
-
-
 @given(age=st.floats(1.0, 5000.0), expected=st.floats(10.0, 1000.0), spread=st.floats(0.03, 1.0))
 def test_the_hazard_is_what_the_survival_loses(age, expected, spread):
-    parts = distribution.mixture(expected, spread, 0.09)
+    parts = finish_times.mixture(expected, spread, 0.09)
     step = 1e-5 * age
-    before = distribution.survival(parts, age - step)
-    after = distribution.survival(parts, age + step)
+    before = finish_times.survival(parts, age - step)
+    after = finish_times.survival(parts, age + step)
     assume(after > 1e-9)
-    hazard = distribution.hazard(parts, age)
-    lost = (before - after) / (2 * step) / distribution.survival(parts, age)
+    hazard = finish_times.hazard(parts, age)
+    lost = (before - after) / (2 * step) / finish_times.survival(parts, age)
     assert hazard == pytest.approx(lost, rel=1e-2, abs=1e-7)
 
 
 def test_the_parts_of_the_belief_add_up_to_one():
-    assert sum(p.weight for p in distribution.mixture(170.0, 0.2, 0.09)) == pytest.approx(1.0)
+    assert sum(p.weight for p in finish_times.mixture(170.0, 0.2, 0.09)) == pytest.approx(1.0)
 
 
 # --- What it answers ----------------------------------------------------------------------------

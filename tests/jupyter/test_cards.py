@@ -183,7 +183,7 @@ def test_progress_never_lies_beyond_95_percent():
     from dataclasses import replace
 
     from kling_integrations.core.generation import Generation, Status
-    from kling_integrations.core.waiting import Progress
+    from kling_integrations.core.progress import Progress
 
     made = job("A cat", Phase.LINED_UP)
     progress = Progress(Generation("x", Status.GENERATING), 10.0, 100.0, 0.1, 1)

@@ -24,7 +24,7 @@ from kling_integrations import (
     SubmissionUncertainError,
     VideoRequest,
 )
-from kling_integrations.core import metrics, protocol
+from kling_integrations.core import protocol
 from kling_integrations.core.generation import Generation
 from kling_integrations.core.manifest import manifest
 from kling_integrations.core.protocol import MAX_BODY_BYTES, Reply, Trouble
@@ -141,12 +141,6 @@ def test_all_that_is_made_of_any_json_raises_nothing_but_klingerrors(body, statu
 @given(raw=st.binary(max_size=300), status=st.integers(100, 599), headers=_headers)
 def test_all_that_is_made_of_any_bytes_raises_nothing_but_klingerrors(raw, status, headers):
     read_everything(Reply(status, headers, raw))
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(body=_json, status=st.integers(100, 599))
-def test_live_percentiles_take_nothing_from_any_json_but_figures(body, status):
-    metrics.remember("https://a", "b", Reply(status, {}, json.dumps(body).encode()))
 
 
 # --- load ----------------------------------------------------------------------------------------

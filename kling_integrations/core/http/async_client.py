@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import warnings
@@ -12,10 +11,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import metrics, protocol, settings
+from .. import protocol, settings
 from ..errors import InvalidRequestError, KlingError, KlingWarning
-from ..generation import Generation, Status
+from ..generation import Generation, Saved, Status
 from ..memory import Memory
+from ..progress import Progress
 from ..protocol import Call, Endpoint, Outcome
 from ..request import VideoRequest
 from ..request_queue import Gate, Likelihood
@@ -24,7 +24,6 @@ from ..waiting import (
     DEFAULT_TIMEOUT,
     Ask,
     Patience,
-    Progress,
     Report,
     Sleep,
     Steps,
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     import aiohttp
     from filelock import FileLock
 
-    from ..storage.download import Saved
     from ..storage.ledger import Claim, Ledger
 
 OnUpdate = Callable[[Progress], object]
@@ -60,15 +58,16 @@ class AsyncKlingClient:
         base_url: str | None = None,
         *,
         timeout: float = 60.0,
-        legacy_endpoint: bool = False,
+        legacy_endpoint: bool | None = None,
         ledger: Ledger | None = None,
         patience: Patience | None = None,
-        live_percentiles: bool | None = None,
         connections: int = 200,
         max_requests_per_second: float | None = None,
     ) -> None:
         self.endpoint = Endpoint(
-            settings.base_url(base_url), settings.api_key(api_key), legacy_endpoint
+            settings.base_url(base_url),
+            settings.api_key(api_key),
+            settings.legacy_endpoint(legacy_endpoint),
         )
         self.clock = settings.clock_for(self.endpoint.base_url)
         self.timeout = timeout
@@ -77,11 +76,9 @@ class AsyncKlingClient:
         self._connections = connections
         self._gate = Gate(self.clock, connections, max_requests_per_second)
         self._rng = random.Random()
-        self._live = settings.live_percentiles(live_percentiles)
         self._memory = Memory(self.endpoint.base_url, self.clock, ledger)
         self._session: aiohttp.ClientSession | None = None
         self._posts: aiohttp.ClientSession | None = None
-        self._fetching = asyncio.Lock()
         self._submits: set[asyncio.Task[Generation]] = set()
 
     @property
@@ -202,9 +199,6 @@ class AsyncKlingClient:
         poll_interval: float | None,
         known: tuple[Schedule, float | None] | None = None,
     ) -> Generation:
-        if self._live and not known:
-            async with self._fetching:  # one fetches, whoever waits with it has the answer too
-                await self._fetch_percentiles(generation)
         schedule, elapsed = known or await self._on_disk(
             self._memory.expectation, generation, poll_interval
         )
@@ -303,15 +297,6 @@ class AsyncKlingClient:
         generation = await self.drive(steps)
         self._memory.submitted(generation.id, moment, request)
         return generation
-
-    async def _fetch_percentiles(self, generation: Generation) -> None:
-        model = await self._on_disk(self._memory.wonders, generation)
-        if not model:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(metrics.TIMEOUT):
-                outcome = await self.exchange(self.endpoint.metrics(model))
-                metrics.remember(self.endpoint.base_url, model, outcome)
 
     # --- carrying --------------------------------------------------------------------------
 

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import metrics, protocol, settings
+from .. import protocol, settings
 from ..errors import InvalidRequestError, KlingError, KlingWarning, StoppedWaiting
-from ..generation import Generation, Status
+from ..generation import Generation, Saved, Status
 from ..memory import Memory
+from ..progress import Progress
 from ..protocol import Call, Endpoint, Outcome
 from ..request import VideoRequest
 from ..schedule import Schedule
@@ -22,7 +23,6 @@ from ..waiting import (
     DEFAULT_TIMEOUT,
     Ask,
     Patience,
-    Progress,
     Report,
     Sleep,
     Steps,
@@ -33,7 +33,6 @@ from ..waiting import (
 if TYPE_CHECKING:
     import requests
 
-    from ..storage.download import Saved
     from ..storage.ledger import Ledger
 
 OnUpdate = Callable[[Progress], object]
@@ -68,20 +67,20 @@ class KlingClient:
         base_url: str | None = None,
         *,
         timeout: float = 60.0,
-        legacy_endpoint: bool = False,
+        legacy_endpoint: bool | None = None,
         ledger: Ledger | None = None,
         patience: Patience | None = None,
-        live_percentiles: bool | None = None,
     ) -> None:
         self.endpoint = Endpoint(
-            settings.base_url(base_url), settings.api_key(api_key), legacy_endpoint
+            settings.base_url(base_url),
+            settings.api_key(api_key),
+            settings.legacy_endpoint(legacy_endpoint),
         )
         self.clock = settings.clock_for(self.endpoint.base_url)
         self.timeout = timeout
         self.ledger = ledger
         self.patience = patience or Patience()
         self._rng = random.Random()
-        self._live = settings.live_percentiles(live_percentiles)
         self._memory = Memory(self.endpoint.base_url, self.clock, ledger)
         self._session: requests.Session | None = None
         self._lock = threading.Lock()
@@ -217,8 +216,6 @@ class KlingClient:
         poll_interval: float | None,
         known: tuple[Schedule, float | None] | None = None,
     ) -> Generation:
-        if self._live and not known:
-            self._fetch_percentiles(generation)
         schedule, elapsed = known or self._memory.expectation(generation, poll_interval)
         steps = waiting(
             self.endpoint,
@@ -352,19 +349,6 @@ class KlingClient:
         if isinstance(answer[0], BaseException):
             raise answer[0]
         return answer[0]
-
-    def _fetch_percentiles(self, generation: Generation) -> None:
-        from . import requests_transport as transport
-
-        model = self._memory.wonders(generation)
-        if not model:
-            return
-        try:
-            call = self.endpoint.metrics(model)
-            outcome = transport.exchange(self._pool(), call, metrics.TIMEOUT)
-        except KeyboardInterrupt:
-            raise StoppedWaiting(generation.id) from None
-        metrics.remember(self.endpoint.base_url, model, outcome)
 
     # --- carrying --------------------------------------------------------------------------
 

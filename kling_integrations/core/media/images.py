@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from .. import catalog
-from ..errors import InvalidRequestError, KlingError
+from ..errors import InvalidRequestError, KlingError, NextStep, Verb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,7 +74,9 @@ def image_url(value: Any, *, name: str = "image") -> str:
     try:
         data = _from_object(value)
     except InvalidRequestError as error:
-        raise InvalidRequestError(f"{name}: {error.message}", hint=error.hint) from None
+        raise InvalidRequestError(
+            f"{name}: {error.message}", hint=error.hint, next_steps=error.next_steps
+        ) from None
     except KlingError:
         raise
     except Exception as error:  # noqa: BLE001 - foreign objects fail in their own ways
@@ -386,5 +388,5 @@ def pillow() -> Any:
 
 def missing_package(what: str) -> InvalidRequestError:
     return InvalidRequestError(
-        f"This needs {what}.", hint="Install it with: pip install 'kling-integrations[jupyter]'"
+        f"This needs {what}.", next_steps=[NextStep(Verb.INSTALL, detail="jupyter")]
     )

@@ -18,7 +18,6 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
@@ -26,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from ...version import __version__
-from ..errors import DownloadError, KlingError, command
-from ..generation import Generation, Status, Video, url_expiry, without_query
+from ..errors import DownloadError, KlingError, NextStep, Verb
+from ..generation import Generation, Saved, Status, Video, url_expiry, without_query
 from ..protocol import retry_after
 from ..settings import Clock, is_loopback
 from .file_names import resolve_target
@@ -56,16 +55,6 @@ class LinkExpired(DownloadError):  # noqa: N818 - a state of the link, not a mis
     """The address no longer opens the video (401, 403, 404, 410): ask the gateway for a new one."""
 
     expired = True
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """A video on disk. ``size`` is in bytes; ``sha256`` (hexadecimal) is that of the file."""
-
-    path: Path
-    size: int
-    sha256: str
-    content_type: str | None
 
 
 def fetch(
@@ -103,6 +92,7 @@ def fetch(
         f"{expired.message} A new link could not be had: {why}",
         generation_id=generation.id,
         hint=expired.hint,
+        next_steps=expired.next_steps,
     )
 
 
@@ -110,16 +100,16 @@ def _video(generation: Generation) -> Video:
     if generation.video is not None:
         return generation.video
     if generation.status is Status.COMPLETED:
-        problem, verb = "is completed, but the gateway names no video", "show"
+        problem, verb = "is completed, but the gateway names no video", Verb.SHOW
     elif generation.status is Status.FAILED:
         why = generation.error.message if generation.error else "the gateway does not say why"
-        problem, verb = f"failed: {why}", "show"
+        problem, verb = f"failed: {why}", Verb.SHOW
     else:
-        problem, verb = "is not finished yet", "wait"
+        problem, verb = "is not finished yet", Verb.WAIT
     raise DownloadError(
         f"Generation {generation.id} {problem}.",
         generation_id=generation.id,
-        hint=f"Go on with: {command(verb, generation.id)}",
+        next_steps=[NextStep(verb, generation.id)],
     )
 
 
@@ -257,13 +247,12 @@ class _Fetch:
 
     def error(self, reason: str, kind: type[DownloadError] = DownloadError) -> DownloadError:
         ended = f" The link ended on {self._expiry:%Y-%m-%d %H:%M} UTC." if self._is_past() else ""
-        hint = None
-        if self.generation_id:
-            hint = f"The video is paid for and kept: {command('download', self.generation_id)}"
+        kept = self.generation_id is not None
         return kind(
             f"The video was not saved: {reason} ({self.shown}).{ended}",
             generation_id=self.generation_id,
-            hint=hint,
+            hint="The video is paid for and kept." if kept else None,
+            next_steps=[NextStep(Verb.DOWNLOAD, self.generation_id)] if kept else (),
         )
 
     def attempt(self, part: PartialFile) -> None:

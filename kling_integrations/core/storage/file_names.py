@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from ..errors import DownloadError, command
+from ..errors import DownloadError, NextStep, Verb
 
 _SUFFIXES = (".mp4", ".mov", ".m4v", ".webm", ".mkv")
 
@@ -39,7 +39,8 @@ def resolve_target(
             f"The folder of {named!r} cannot be made: "
             f"{getattr(trouble, 'strerror', None) or trouble}.",
             generation_id=generation_id,
-            hint=f"The video is kept: {command('download', generation_id)}",
+            hint="The video is kept.",
+            next_steps=[NextStep(Verb.DOWNLOAD, generation_id)],
         ) from None
     return path
 

@@ -13,20 +13,18 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from .. import settings, submission
-from ..errors import GenerationFailedError, LedgerError, StoppedWaiting
-from ..generation import Generation, Status
+from ..errors import GenerationFailedError, LedgerError, NextStep, StoppedWaiting, Verb
+from ..generation import Generation, Saved, Status
 from ..request import VideoRequest
-from ..submission import Action, Decision, Record, State
-
-if TYPE_CHECKING:
-    from .download import Saved
+from ..submission import Action, Decision, Entry, Record, State
+from . import saved_files
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS submissions (
@@ -55,39 +53,6 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_intent
     ON submissions (base_url, fingerprint, take) WHERE state = 'intent';
 """
 _VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One row. Times in Unix seconds, ``elapsed`` in seconds from submit to the end noticed."""
-
-    record: Record
-    base_url: str
-    take: int
-    duration: int | None
-    prompt: str | None
-    request: dict[str, Any]
-    submitted_at: float | None
-    elapsed: float | None
-    usage: dict[str, float]
-    error: str | None
-    path: Path | None
-    size: int | None
-    sha256: str | None
-
-    @property
-    def generation_id(self) -> str | None:
-        return self.record.generation_id
-
-    @property
-    def saved_path(self) -> Path | None:
-        """The video's file, when it still is where and as it was saved."""
-        try:
-            if self.path and self.path.stat().st_size == self.size:
-                return self.path
-        except OSError:
-            pass
-        return None
 
 
 class Claim:
@@ -123,7 +88,8 @@ class Claim:
                 f"Generation {generation.id} was submitted, but its id could not be written down "
                 f"({error.message})",
                 generation_id=generation.id,
-                hint=f"Note the id and go on with: kling wait {generation.id}",
+                hint="Note the id.",
+                next_steps=[NextStep(Verb.WAIT, generation.id)],
             ) from error
 
     def failed(self, error: BaseException) -> None:
@@ -175,6 +141,18 @@ class Ledger:
         finally:
             lock.release()
 
+    def preview(
+        self, request: VideoRequest, base_url: str, *, new: bool = False, take: int = 1
+    ) -> Decision:
+        """What a submit of this request would do now; writes nothing.
+
+        The answer for everybody who asks before paying: ``decision.pays`` says whether a POST
+        would leave, ``decision.entry`` is the record that decides. ``new`` and ``take`` as for
+        ``KlingClient.submit``. Another process may be quicker in between.
+        """
+        with self._transaction() as db:
+            return _decide(db, request, base_url, new=new, take=take)
+
     def lock(self, request: VideoRequest) -> FileLock:
         """The lock under which this request is decided and posted."""
         folder = self.path.parent / "locks"
@@ -189,18 +167,8 @@ class Ledger:
         """What the records say; writes the intent when that is to submit. Hold the lock."""
         record = Record.intent(request)
         with self._transaction() as db:
-            row = db.execute(
-                "SELECT * FROM submissions WHERE base_url = ? AND fingerprint = ? AND take = ? "
-                "AND state NOT IN ('refused', 'abandoned') ORDER BY rowid DESC",
-                (base_url, request.fingerprint, take),
-            ).fetchone()
-            entry = _entry(row) if row else None
-            decision = submission.decide(
-                entry.record if entry else None,
-                request.fingerprint,
-                new=new,
-                saved=bool(entry and entry.saved_path),
-            )
+            decision = _decide(db, request, base_url, new=new, take=take)
+            entry = decision.entry
             if decision.action is Action.REFUSE:
                 assert entry is not None
                 raise submission.refusal(entry.record)
@@ -279,14 +247,7 @@ class Ledger:
         return rows[0] if rows else None
 
     def standing(self, request: VideoRequest, base_url: str, *, take: int = 1) -> Entry | None:
-        """The record that decides about this request, for a look beforehand; writes nothing."""
-        rows = self._rows(
-            "base_url = ? AND fingerprint = ? AND take = ? "
-            "AND state NOT IN ('refused', 'abandoned')",
-            (base_url, request.fingerprint, take),
-            1,
-        )
-        return rows[0] if rows else None
+        return self.preview(request, base_url, take=take).entry
 
     def at(self, path: Path) -> list[Entry]:
         """The generations whose video was saved as this file."""
@@ -371,6 +332,24 @@ class Ledger:
         return db
 
 
+def _decide(
+    db: sqlite3.Connection, request: VideoRequest, base_url: str, *, new: bool, take: int
+) -> Decision:
+    row = db.execute(
+        "SELECT * FROM submissions WHERE base_url = ? AND fingerprint = ? AND take = ? "
+        "AND state NOT IN ('refused', 'abandoned') ORDER BY rowid DESC",
+        (base_url, request.fingerprint, take),
+    ).fetchone()
+    entry = _entry(row) if row else None
+    decision = submission.decide(
+        entry.record if entry else None,
+        request.fingerprint,
+        new=new,
+        saved=saved_files.saved_file(entry) is not None,
+    )
+    return replace(decision, entry=entry)
+
+
 def _use_wal(db: sqlite3.Connection) -> None:
     """SQLite waits for others everywhere but here: several may open a new ledger at once."""
     deadline = time.monotonic() + 30
@@ -408,8 +387,3 @@ def _entry(row: sqlite3.Row) -> Entry:
         size=row["size"],
         sha256=row["sha256"],
     )
-
-
-def age(entry: Entry) -> float:
-    """Seconds since the submit."""
-    return max(0.0, time.time() - (entry.submitted_at or entry.record.created_at))
