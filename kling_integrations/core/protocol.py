@@ -245,14 +245,24 @@ def read_one_poll(outcome: Outcome, generation_id: str) -> Generation:
 
 def read_logs(page: Any) -> list[tuple[str, str]]:
     """``(client_request_id, generation_id)`` of each row of a log page that names both."""
-    rows = page.get("data", page.get("logs", page.get("items"))) if isinstance(page, dict) else page
     found = []
-    for row in rows if isinstance(rows, list) else []:
+    for row in _log_rows(page):
         if isinstance(row, dict):
             asked, made = row.get("client_request_id"), row.get("inference_id")
             if isinstance(asked, str) and isinstance(made, str) and asked and made:
                 found.append((asked, made))
     return found
+
+
+def count_log_rows(page: Any) -> int:
+    """How many rows a log page holds, readable or not."""
+    return len(_log_rows(page))
+
+
+def _log_rows(page: Any) -> list[Any]:
+    # The key is documented as "data"; others are taken as well.
+    rows = page.get("data", page.get("logs", page.get("items"))) if isinstance(page, dict) else page
+    return rows if isinstance(rows, list) else []
 
 
 def read_service(outcome: Outcome, what: str) -> Any:
