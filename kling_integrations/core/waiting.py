@@ -39,7 +39,7 @@ from .schedule import Schedule
 DEFAULT_TIMEOUT = 3600.0  # documented runs reach 14 minutes; the gateway's queue is not documented
 
 # A stand-in on loopback is as quick as its maker likes, whatever the documents say of the model:
-# in the first seconds it is asked more often, which costs nobody anything.
+# in the first seconds it is asked more often, which costs nothing.
 _PROBED = 10.0
 
 _FEW = 4  # tries of a POST that gets 429
@@ -49,8 +49,8 @@ _FEW = 4  # tries of a POST that gets 429
 class Ask:
     """Carry this call and send back its outcome.
 
-    ``likelihood`` tells, when called, how likely the generation is to be done: for whoever can
-    not carry all calls at once. None where a call is no poll.
+    ``likelihood`` gives, when called, how likely the generation is to be done, for a client that
+    cannot carry all calls at once. None where a call is no poll.
     """
 
     call: Call

@@ -8,7 +8,8 @@ import pytest
 
 from kling_integrations import LedgerError, ServerError, StoppedWaiting, VideoRequest
 from kling_integrations.core.flows import Flows
-from kling_integrations.core.protocol import Endpoint, Reply, Sent, Trouble
+from kling_integrations.core.payloads import Reply
+from kling_integrations.core.protocol import Endpoint, Sent, Trouble
 from kling_integrations.core.settings import Clock
 from kling_integrations.core.submission import Action, Decision, Record, State
 from kling_integrations.core.waiting import Ask, OnDisk, Patience, Sleep

@@ -21,7 +21,8 @@ from kling_integrations import (
 from kling_integrations.core import protocol
 from kling_integrations.core.errors import GenerationNotFoundError
 from kling_integrations.core.generation import Generation
-from kling_integrations.core.protocol import Endpoint, Reply, Sent, Trouble
+from kling_integrations.core.payloads import Reply
+from kling_integrations.core.protocol import Endpoint, Sent, Trouble
 
 IDS = [
     "a248abc5-3122-45a9-a9ee-352e4642e01c:klingai/v2.5-turbo/pro/text-to-video",

@@ -15,7 +15,7 @@ from kling_integrations import (
     SubmissionUncertainError,
     VideoRequest,
 )
-from kling_integrations.core.protocol import Reply
+from kling_integrations.core.payloads import Reply
 from kling_integrations.core.waiting import Patience
 from kling_integrations.sandbox import Sandbox
 

@@ -16,7 +16,8 @@ from kling_integrations import (
 )
 from kling_integrations.core.errors import GenerationNotFoundError
 from kling_integrations.core.generation import Generation
-from kling_integrations.core.protocol import Endpoint, Reply, Sent, Trouble
+from kling_integrations.core.payloads import Reply
+from kling_integrations.core.protocol import Endpoint, Sent, Trouble
 from kling_integrations.core.schedule import Schedule
 from kling_integrations.core.waiting import Ask, Patience, Report, Sleep, submitting, waiting
 

@@ -370,7 +370,8 @@ def test_a_wait_never_sleeps_past_its_deadline_nor_asks_faster_than_its_floor():
     from hypothesis import given
 
     from kling_integrations.core.generation import Generation
-    from kling_integrations.core.protocol import Endpoint, Reply, Trouble
+    from kling_integrations.core.payloads import Reply
+    from kling_integrations.core.protocol import Endpoint, Trouble
     from kling_integrations.core.schedule import Schedule
     from kling_integrations.core.waiting import Ask, Sleep, waiting
 

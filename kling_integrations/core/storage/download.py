@@ -1,9 +1,9 @@
 """Saving a finished video: streamed into a file beside the target, checked, then renamed.
 
-One synchronous engine for every front door (the async client runs it in a thread). What it
+One synchronous engine for all (the async client runs it in a thread). What it
 promises: the target is either untouched or whole; nothing half-written stays behind; memory is
 constant; a cut goes on where it ended; the API key is never sent (the address belongs to a CDN,
-not to the gateway); a signed query string, which opens the video to whoever reads it, reaches
+not to the gateway); a signed query string, which opens the video to every reader, reaches
 neither logs nor errors.
 """
 
@@ -429,14 +429,14 @@ def _content_length(response: requests.Response) -> int | None:
 
 
 def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
-    """First byte and whole size, as in ``bytes 100-199/200``; None for what is not said."""
-    said = re.fullmatch(
+    """First byte and whole size, as in ``bytes 100-199/200``; None for what it does not state."""
+    stated = re.fullmatch(
         r"bytes\s+(?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)",
         response.headers.get("Content-Range", "").strip(),
     )
-    if not said:
+    if not stated:
         return None, None
-    start, total = said.groups()
+    start, total = stated.groups()
     return (int(start) if start else None), (int(total) if total != "*" else None)
 
 

@@ -78,8 +78,8 @@ class RequestLock:
 class Ledger:
     """The records of one user, in ``KLING_HOME`` unless a path is given.
 
-    Raises LedgerError when the file is corrupt, read-only or unreadable: without it nobody knows
-    what was paid for, so nothing may be submitted in silence.
+    Raises LedgerError when the file is corrupt, read-only or unreadable: without it, what was
+    paid for is unknown, so nothing may be submitted in silence.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -97,7 +97,7 @@ class Ledger:
     ) -> Decision:
         """What a submit of this request would do now; writes nothing.
 
-        The answer for everybody who asks before paying: ``decision.pays`` says whether a POST
+        For every question before a payment: ``decision.pays`` says whether a POST
         would leave, ``decision.entry`` is the record that decides. ``new`` and ``take`` as for
         ``KlingClient.submit``. Another process may be quicker in between.
         """
@@ -111,7 +111,7 @@ class Ledger:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise LedgerError(f"The ledger's folder cannot be written: {error}.") from error
-        # 256 files, kept: removing a lock file races with whoever opens it at that moment.
+        # 256 files, kept: removing a lock file races with a process that opens it at that moment.
         return RequestLock(folder / f"{request.fingerprint[:2]}.lock")
 
     def claim(

@@ -1,4 +1,4 @@
-"""Both clients have the same verbs with the same arguments, and records never wait for downloads."""
+"""Both clients have the same verbs and arguments, and records never wait for downloads."""
 
 import asyncio
 import inspect
