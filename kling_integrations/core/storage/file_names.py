@@ -23,9 +23,9 @@ def resolve_target(
 
     A folder is what exists as one or ends in a slash; None is the current one. In a folder, the
     server's ``file_name`` is made safe and distinguished from the same name of another generation
-    by a short tag of ``generation_id``, so that the same generation always has the same name; without
-    a ``file_name`` the ``prompt`` names the file. Raises DownloadError when the folder cannot be
-    made.
+    by a short tag of ``generation_id``, so that the same generation always has the same name;
+    without a ``file_name`` the ``prompt`` names the file. Raises DownloadError when the folder
+    cannot be made.
     """
     named = os.fspath(target) if target is not None else "."
     folder = named.endswith(tuple(filter(None, ("/", os.sep, os.altsep))))
