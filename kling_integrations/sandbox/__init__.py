@@ -11,7 +11,7 @@ of them, so that a misreading on one side shows up as a disagreement. Nothing le
 
 from kling_integrations.sandbox.faults import KINDS, Fault
 from kling_integrations.sandbox.jobs import Job, Post
-from kling_integrations.sandbox.replies import ERAS, Era
+from kling_integrations.sandbox.payloads import ERAS, Era
 from kling_integrations.sandbox.serve import serve
 from kling_integrations.sandbox.server import Sandbox
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kling_integrations.sandbox.replies import Era
+    from kling_integrations.sandbox.payloads import Era
 
 
 class Clock:

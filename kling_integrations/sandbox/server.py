@@ -14,17 +14,17 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
-from kling_integrations.sandbox.account import Account
-from kling_integrations.sandbox.cdn import Cdn
-from kling_integrations.sandbox.control import Control
 from kling_integrations.sandbox.faults import Fault, FaultBoard
-from kling_integrations.sandbox.generations import Generations
+from kling_integrations.sandbox.faulty_responses import error
 from kling_integrations.sandbox.jobs import Clock, Job, Post, Records
-from kling_integrations.sandbox.listing import Listing
-from kling_integrations.sandbox.misbehave import error
-from kling_integrations.sandbox.replies import ERAS, FAILURES, Era
-from kling_integrations.sandbox.videos import Videos
-from kling_integrations.sandbox.world import Fail, Habits, Seconds, World
+from kling_integrations.sandbox.payloads import ERAS, FAILURES, Era
+from kling_integrations.sandbox.routes.account import Account
+from kling_integrations.sandbox.routes.cdn import Cdn
+from kling_integrations.sandbox.routes.control import Control
+from kling_integrations.sandbox.routes.generations import Generations
+from kling_integrations.sandbox.routes.models import Listing
+from kling_integrations.sandbox.state import Fail, Habits, Seconds, World
+from kling_integrations.sandbox.video.cache import Videos
 
 HOST = "127.0.0.1"
 T = TypeVar("T")
@@ -51,7 +51,7 @@ class Sandbox:
     size, fps
         The frame size of a 16:9 video and its frame rate; small ones render in no time.
     era
-        A key of `ERAS` or an `Era`: the shape of all replies. None: by the model's family.
+        A key of `ERAS` or an `Era`: the shape of all payloads. None: by the model's family.
     cdn_host
         The host name in video URLs; "localhost" makes the CDN another host than the gateway.
     logs_show_running

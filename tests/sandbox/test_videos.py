@@ -13,8 +13,8 @@ import pytest
 import requests
 from PIL import Image
 
-from kling_integrations.sandbox.pictures import Scene
-from kling_integrations.sandbox.render import file_size, render
+from kling_integrations.sandbox.video.encode import file_size, render
+from kling_integrations.sandbox.video.scene import Scene
 
 SMALL = {"size": (160, 90), "fps": 8}
 
@@ -192,7 +192,7 @@ def test_without_the_extra_packages_a_download_says_what_to_install(caller, monk
 
 
 def test_a_video_is_rendered_once_for_all_who_ask(caller, monkeypatch):
-    from kling_integrations.sandbox import render as module
+    from kling_integrations.sandbox.video import encode as module
 
     count, real = [], module.render
     monkeypatch.setattr(module, "render", lambda *a, **k: count.append(a) or real(*a, **k))

@@ -10,8 +10,8 @@ from typing import Any
 from aiohttp import web
 
 from kling_integrations.core import catalog
-from kling_integrations.sandbox import money, replies
-from kling_integrations.sandbox.world import VIDEO_PATHS, World, usual_seconds
+from kling_integrations.sandbox import payloads, prices
+from kling_integrations.sandbox.state import VIDEO_PATHS, World, usual_seconds
 
 
 class Listing:
@@ -39,7 +39,7 @@ class Listing:
                 "tags": [f"playground:{model.output}", "sandbox"],
             }
             if include & {"pricing", "all"}:
-                entry["pricing"] = money.pricing(model)
+                entry["pricing"] = prices.pricing(model)
             if include & {"capabilities", "all"}:
                 entry["capabilities"] = [model.task.replace("-", "_")]
             if include & {"modalities", "all"}:
@@ -47,7 +47,7 @@ class Listing:
                 takes = [word for word in ("image", "video", "audio") if word in given]
                 entry["modalities"] = {"input": ["text", *takes], "output": [model.output]}
             data.append(entry)
-        body = {"object": "list", "data": data, "note": money.NOTE}
+        body = {"object": "list", "data": data, "note": prices.NOTE}
         etag = f'W/"{hashlib.sha256(json.dumps(body).encode()).hexdigest()[:24]}"'
         if request.headers.get("If-None-Match") == etag:
             self.world.records.count("models")
@@ -86,7 +86,7 @@ class Listing:
                     "metrics": {"duration_ms": figures},
                 }
             )
-        body = {"window_seconds": 300, "generated_at": replies.iso(), "models": models}
+        body = {"window_seconds": 300, "generated_at": payloads.iso(), "models": models}
         return await self.world.serve(request, "models", lambda: body, key=False)
 
 

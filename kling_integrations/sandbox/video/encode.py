@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kling_integrations.sandbox.pictures import Scene, decode, pictures
+from kling_integrations.sandbox.video.scene import Scene, decode, pictures
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from kling_integrations.sandbox.faults import Fault
-from kling_integrations.sandbox.misbehave import (
+from kling_integrations.sandbox.faulty_responses import (
     ELSEWHERE,
     MARK,
     Raw,
@@ -21,9 +21,9 @@ from kling_integrations.sandbox.misbehave import (
     error,
     reply,
 )
-from kling_integrations.sandbox.render import RenderStoppedError
-from kling_integrations.sandbox.videos import CDN_PATH
-from kling_integrations.sandbox.world import World
+from kling_integrations.sandbox.state import World
+from kling_integrations.sandbox.video.cache import CDN_PATH
+from kling_integrations.sandbox.video.encode import RenderStoppedError
 
 
 class Cdn:

@@ -14,10 +14,10 @@ from aiohttp import web
 
 from kling_integrations.core.catalog import Model
 from kling_integrations.sandbox.faults import FaultBoard
+from kling_integrations.sandbox.faulty_responses import answer, error
 from kling_integrations.sandbox.jobs import Clock, Job, Records
-from kling_integrations.sandbox.misbehave import answer, error
-from kling_integrations.sandbox.replies import Era
-from kling_integrations.sandbox.videos import Videos
+from kling_integrations.sandbox.payloads import Era
+from kling_integrations.sandbox.video.cache import Videos
 
 VIDEO_PATHS = ("/v2/video/generations", "/v2/generate/video/kling/generation")
 UNKNOWN_SECONDS = 170.0  # where the documents state no time

@@ -8,9 +8,9 @@ from typing import Any
 from aiohttp import web
 
 from kling_integrations.sandbox.faults import Fault
+from kling_integrations.sandbox.faulty_responses import reply
 from kling_integrations.sandbox.jobs import shorten
-from kling_integrations.sandbox.misbehave import reply
-from kling_integrations.sandbox.world import World, parse
+from kling_integrations.sandbox.state import World, parse
 
 
 class Control:

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from kling_integrations.sandbox import replies
+from kling_integrations.sandbox import payloads
 from kling_integrations.sandbox.faults import Fault
 
 MARK = {"x-kling-sandbox": "1"}
@@ -80,7 +80,7 @@ def error(
 ) -> web.Response:
     """An HTTP error in the envelope of choice."""
     request_id = os.urandom(8).hex()
-    body, content_type = replies.error_body(style, code, request.path, request_id, message, kind)
+    body, content_type = payloads.error_body(style, code, request.path, request_id, message, kind)
     return reply(
         code,
         body,
@@ -124,7 +124,7 @@ async def anywhere(
         case "not-http":
             return Raw(b"\x15\x03" + os.urandom(200))
         case "html":
-            return reply(200, replies.page("Just a moment..."), headers, "text/html")
+            return reply(200, payloads.page("Just a moment..."), headers, "text/html")
         case "empty":
             return reply(200, b"", headers)
         case "redirect":
@@ -161,7 +161,7 @@ async def answer(
             body = {**body, "status": fault["word"]}
         case "id-changes":
             other = "decimal" if not str(body.get("id", "")).isdigit() else "nanoid"
-            body = {**body, "id": replies.new_id(other, "", random.Random())}
+            body = {**body, "id": payloads.new_id(other, "", random.Random())}
         case "no-video":
             body = {**body, "video": fault["video"]}
         case "wrong-type":

@@ -11,9 +11,9 @@ from typing import Any
 
 from aiohttp import web
 
-from kling_integrations.sandbox import replies
-from kling_integrations.sandbox.misbehave import error
-from kling_integrations.sandbox.world import World, is_broke, key_of, mark_of
+from kling_integrations.sandbox import payloads
+from kling_integrations.sandbox.faulty_responses import error
+from kling_integrations.sandbox.state import World, is_broke, key_of, mark_of
 
 LOG_CALLS, LOG_WINDOW = 200, 60.0  # calls, gateway seconds
 
@@ -37,7 +37,7 @@ class Account:
         )
 
     async def balance(self, request: web.Request) -> web.StreamResponse:
-        credits = round(self._left(request) * replies.CREDITS_PER_USD)
+        credits = round(self._left(request) * payloads.CREDITS_PER_USD)
         return await self.world.serve(
             request,
             "billing",
@@ -45,7 +45,7 @@ class Account:
                 "balance": credits,
                 "lowBalance": credits < 10_000,
                 "lowBalanceThreshold": 10_000,
-                "lastUpdated": replies.iso(),
+                "lastUpdated": payloads.iso(),
                 "autoDebitStatus": "disabled",
                 "status": "current",
                 "statusExplanation": "Balance of the sandbox: not real money",
@@ -95,11 +95,11 @@ class Account:
                 usd = job.usd if done and not job.fail else 0.0
                 rows.append(
                     {
-                        "created": replies.iso(job.created),
+                        "created": payloads.iso(job.created),
                         "status": status,
                         "origin": "api",
                         "model": job.model,
-                        "cost": {"usd": usd, "credits": round(usd * replies.CREDITS_PER_USD)},
+                        "cost": {"usd": usd, "credits": round(usd * payloads.CREDITS_PER_USD)},
                         "tokens": {"input": 0, "output": 0, "total": 0},
                         "request_id": job.request_id,
                         "inference_id": job.id,

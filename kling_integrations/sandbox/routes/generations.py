@@ -1,4 +1,4 @@
-"""Submit and poll, on both URL forms: the calls that cost money."""
+"""Submit and poll, on both URL forms: the calls that cost prices."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any
 from aiohttp import web
 
 from kling_integrations.core.catalog import Model
-from kling_integrations.sandbox import money, replies, validation
+from kling_integrations.sandbox import payloads, prices, validation
 from kling_integrations.sandbox.faults import Fault
+from kling_integrations.sandbox.faulty_responses import answer, error
 from kling_integrations.sandbox.jobs import Job, Post
-from kling_integrations.sandbox.misbehave import answer, error
-from kling_integrations.sandbox.replies import Era
-from kling_integrations.sandbox.world import (
+from kling_integrations.sandbox.payloads import Era
+from kling_integrations.sandbox.state import (
     VIDEO_PATHS,
     World,
     is_broke,
@@ -76,7 +76,7 @@ class Generations:
             return self._close(post, refusal)
         assert payload is not None
         job = self._accept(request, payload, post)
-        body = replies.submitted(job.era, job.id, job.model)
+        body = payloads.submitted(job.era, job.id, job.model)
         headers = self._headers(job)
         return self._close(post, await answer(request, fault, job.era.submit_code, body, headers))
 
@@ -94,10 +94,10 @@ class Generations:
 
     def _mock(self) -> dict[str, Any]:
         """The reply that an unaccepted submit would have had."""
-        return {"id": replies.new_id("nanoid", "", self.world.rng), "status": "queued"}
+        return {"id": payloads.new_id("nanoid", "", self.world.rng), "status": "queued"}
 
     def _refuse(self, request: web.Request, payload: dict[str, Any] | None) -> web.Response | None:
-        """The gateway's own objections to a submit, in its order: body, model, values, money."""
+        """The gateway's own objections to a submit, in its order: body, model, values, prices."""
         if payload is None:
             return error(request, 400, ["Body validation error!", "Expected object, received text"])
         name = payload.get("model")
@@ -123,13 +123,13 @@ class Generations:
                 return error(request, 400, ["Body validation error!", hint], style=era.errors)
             if hints := validation.problems(payload, model):
                 return error(request, 400, ["Body validation error!", *hints], style=era.errors)
-        if is_broke(request) or not self.world.can_pay(money.cost(model, payload)):
+        if is_broke(request) or not self.world.can_pay(prices.cost(model, payload)):
             return error(
                 request,
                 403,
                 "You've run out of credits. Please top up your balance or update your payment "
                 "method. (This is a sandbox: nothing was charged.)",
-                kind=replies.OUT_OF_CREDITS,
+                kind=payloads.OUT_OF_CREDITS,
             )
         return None
 
@@ -140,9 +140,9 @@ class Generations:
         fail = self._fail(name, payload)
         spelling = next(iter(model.spellings), model.id) if model else name
         # The decimal and nanoid shapes may collide in theory; a job must never be overwritten.
-        id = replies.new_id(era.ids, spelling, self.world.rng)
+        id = payloads.new_id(era.ids, spelling, self.world.rng)
         while id in self.world.records.jobs:
-            id = replies.new_id(era.ids, spelling, self.world.rng)
+            id = payloads.new_id(era.ids, spelling, self.world.rng)
         job = Job(
             id=id,
             model=name,
@@ -155,7 +155,7 @@ class Generations:
             start=self.world.clock.now(),
             seconds=self._seconds(model, payload, fail),
             fail=fail,
-            usd=money.cost(model, payload),
+            usd=prices.cost(model, payload),
             slug="sandbox-" + hashlib.sha256(id.encode()).hexdigest()[:16],
         )
         with self.world.records.changed:
@@ -174,7 +174,7 @@ class Generations:
         return job
 
     def _era(self, model: Model | None) -> Era:
-        return self.world.habits.era or replies.era_of(model.family if model else None)
+        return self.world.habits.era or payloads.era_of(model.family if model else None)
 
     def _fail(self, name: str, payload: dict[str, Any]) -> str | None:
         if found := FAIL_WORD.search(_prompt(payload)):
@@ -182,7 +182,7 @@ class Generations:
         else:
             fail = self.world.habits.fail
             kind = fail(name, payload) if callable(fail) else fail
-        if kind is not None and kind not in replies.FAILURES:
+        if kind is not None and kind not in payloads.FAILURES:
             kind = "provider"
         return kind
 
@@ -193,7 +193,7 @@ class Generations:
         if chosen is not None:
             return float(chosen)
         spread = min(max(math.exp(self.world.rng.gauss(0, 0.06)), 0.85), 1.25)
-        usual = usual_seconds(model, round(money.seconds_of(payload)))
+        usual = usual_seconds(model, round(prices.seconds_of(payload)))
         # Refusals by content and by input come early.
         return usual * spread * (0.06 if fail in ("moderation", "face_detection") else 1)
 
@@ -228,8 +228,10 @@ class Generations:
     def _poll_body(self, job: Job, state: str) -> dict[str, Any]:
         if state == "error":
             assert job.fail is not None
-            word, problem = replies.failure(job.fail, job.payload)
-            return replies.polled(job.era, job.id, state, model=job.model, error=problem, word=word)
+            word, problem = payloads.failure(job.fail, job.payload)
+            return payloads.polled(
+                job.era, job.id, state, model=job.model, error=problem, word=word
+            )
         video: dict[str, Any] | None = None
         if state == "completed":
             video = {
@@ -237,9 +239,9 @@ class Generations:
                 "content_type": "video/mp4",
                 "file_name": "sandbox_output.mp4",
                 "file_size": self.world.videos.size_of(job),
-                "duration": money.seconds_of(job.payload),
+                "duration": prices.seconds_of(job.payload),
             }
-        return replies.polled(job.era, job.id, state, model=job.model, video=video, usd=job.usd)
+        return payloads.polled(job.era, job.id, state, model=job.model, video=video, usd=job.usd)
 
     async def _poll_of_nothing(
         self, request: web.Request, id: str, fault: Fault | None
@@ -250,7 +252,7 @@ class Generations:
             return await answer(request, fault, 200, body, {})
         if fault is not None:
             return await answer(request, fault, 404, {"message": "Inference not found"}, {})
-        headers = {"x-inference-id": id} if replies.could_be_id(id) else {}
+        headers = {"x-inference-id": id} if payloads.could_be_id(id) else {}
         return error(request, 404, "Inference not found", headers=headers)
 
     def _headers(self, job: Job, done: bool = False) -> dict[str, str]:
@@ -259,7 +261,7 @@ class Generations:
             headers["x-client-request-id"] = job.client_request_id
         if done and job.era.model:
             usd = 0.0 if job.fail else job.usd
-            headers["x-aimlapi-credits-used"] = str(round(usd * replies.CREDITS_PER_USD))
+            headers["x-aimlapi-credits-used"] = str(round(usd * payloads.CREDITS_PER_USD))
             headers["x-aimlapi-usd-spent"] = f"{usd:.9f}"
         return headers
 

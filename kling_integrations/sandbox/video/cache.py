@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlencode
 
-from kling_integrations.sandbox import money, render
+from kling_integrations.sandbox import prices
 from kling_integrations.sandbox.jobs import Job
-from kling_integrations.sandbox.pictures import Scene
 from kling_integrations.sandbox.validation import find_model
+from kling_integrations.sandbox.video import encode as render
+from kling_integrations.sandbox.video.scene import Scene
 
 CDN_PATH = "/sandbox-cdn"
 DAYS = 30  # signed addresses of native Kling videos live that long
@@ -96,10 +97,10 @@ def scene_of(job: Job) -> Scene:
     return Scene(
         model=job.model,
         shots=_shots(payload),
-        seconds=money.seconds_of(payload),
+        seconds=prices.seconds_of(payload),
         ratio=_ratio(payload.get("aspect_ratio")),
         image=_image(payload),
-        audio=money.has_audio(find_model(job.model), payload),
+        audio=prices.has_audio(find_model(job.model), payload),
     )
 
 
