@@ -1,4 +1,4 @@
-"""Faulty responses, written byte by byte where the server library would only send good ones."""
+"""Faulty responses, written byte by byte where the server library would send correct ones."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from .responses import MARKER, encoded, error_response, response
 
 MEGABYTE = 2**20
 REDIRECT_PATH = "/sandbox-elsewhere"
+GZIP_HEADER = b"\x1f\x8b\x08" + bytes(6) + b"\xff"  # deflate, no flags, no time, any system
 
 
 class RawResponse(web.StreamResponse):
@@ -170,7 +171,15 @@ async def _oversized(
 @functools.lru_cache(maxsize=4)
 def gzip_bomb(text: str, mb: int) -> bytes:
     """A gzip stream of that JSON object and of so many megabytes of spaces inside it."""
-    packer = zlib.compressobj(9, wbits=31)
-    parts = [packer.compress(text[:-1].encode())]
-    parts += [packer.compress(b" " * MEGABYTE) for _ in range(mb)]
-    return b"".join([*parts, packer.compress(b"}"), packer.flush()])
+    head, padding, tail = text[:-1].encode(), b" " * MEGABYTE, b"}"
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    start = packer.compress(head) + packer.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush equal input gives equal output: one megabyte is packed for all of them.
+    middle = packer.compress(padding) + packer.flush(zlib.Z_FULL_FLUSH)
+    end = packer.compress(tail) + packer.flush()
+    checksum = 0
+    for part in (head, *[padding] * mb, tail):
+        checksum = zlib.crc32(part, checksum)
+    size = (len(head) + mb * MEGABYTE + len(tail)) % 2**32
+    trailer = struct.pack("<II", checksum, size)
+    return GZIP_HEADER + start + middle * mb + end + trailer

@@ -20,7 +20,7 @@ def fingerprint(request: web.Request) -> str:
 
 
 def refuse_key(request: web.Request) -> web.Response | None:
-    """The 401 for a request without a key or with a bad one; None for a good one."""
+    """The 401 for a request without a key or with a bad one; None when the key is accepted."""
     key = key_of(request)
     return None if key and "bad" not in key else error_response(request, 401)
 

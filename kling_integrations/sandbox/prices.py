@@ -32,10 +32,10 @@ def seconds_of(payload: Mapping[str, Any]) -> float:
 
 
 def has_audio(model: Model | None, payload: Mapping[str, Any]) -> bool:
-    wish = payload.get("generate_audio")
-    if wish is None and model is not None and "generate_audio" in model.parameters:
-        wish = model.parameters["generate_audio"].default
-    return wish is True
+    chosen = payload.get("generate_audio")
+    if chosen is None and model is not None and "generate_audio" in model.parameters:
+        chosen = model.parameters["generate_audio"].default
+    return chosen is True
 
 
 def usd_per_second(model: Model | None) -> float:

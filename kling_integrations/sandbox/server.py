@@ -90,12 +90,8 @@ class Sandbox:
     ) -> None:
         if not 0.0001 <= speed <= 1e9:
             raise ValueError(f"speed is between 0.0001 and a billion, not {speed}")
-        if isinstance(fail, str) and fail not in FAILURES:
-            raise ValueError(f"unknown failure {fail!r}: one of {', '.join(FAILURES)}")
-        if isinstance(era, str):
-            if era not in ERAS:
-                raise ValueError(f"unknown era {era!r}: one of {', '.join(ERAS)}")
-            era = ERAS[era]
+        if isinstance(fail, str):
+            _check_failure(fail)
         self.speed = round(float(speed), 4)
         self.port = port
         self.clock = GatewayClock(self.speed)
@@ -107,7 +103,7 @@ class Sandbox:
             self._faults.arm(fault if isinstance(fault, Fault) else Fault.parse(fault))
         self._videos = VideoFiles(size, fps)
         self._state = SandboxState(
-            Options(seconds, fail, era, logs_show_running, unknown_models, balance),
+            Options(seconds, fail, _find_era(era), logs_show_running, unknown_models, balance),
             self.clock,
             self._records,
             self._faults,
@@ -325,8 +321,8 @@ class Sandbox:
 
     def finish(self, generation_id: str | None = None, fail: str | None = None) -> None:
         """End that job (or all that run) now, with success or with that failure."""
-        if fail is not None and fail not in FAILURES:
-            raise ValueError(f"unknown failure {fail!r}: one of {', '.join(FAILURES)}")
+        if fail is not None:
+            _check_failure(fail)
         with self._records.changed:
             now = self.clock.now()
             jobs = self._records.jobs
@@ -351,6 +347,19 @@ class Sandbox:
                         return result
                     raise TimeoutError(f"not within {timeout:g} s; seen: {dict(self.requests)}")
             return result
+
+
+def _check_failure(fail: str) -> None:
+    if fail not in FAILURES:
+        raise ValueError(f"unknown failure {fail!r}: one of {', '.join(FAILURES)}")
+
+
+def _find_era(era: Era | str | None) -> Era | None:
+    if not isinstance(era, str):
+        return era
+    if era not in ERAS:
+        raise ValueError(f"unknown era {era!r}: one of {', '.join(ERAS)}")
+    return ERAS[era]
 
 
 def _bound_socket(port: int) -> socket.socket:

@@ -25,7 +25,7 @@ def test_a_job_takes_its_gateway_seconds_divided_by_the_speed(make):
         assert job.finished_at - job.created == pytest.approx(0.3)
 
 
-def test_polls_are_counted_and_lateness_is_what_a_poll_came_after_the_end(make):
+def test_polls_are_counted_and_lateness_is_the_time_from_the_end_to_the_first_poll_after_it(make):
     with make(speed=100, seconds=20) as caller:
         id = caller.submit()
         caller.poll(id)

@@ -64,7 +64,7 @@ def test_an_era_of_choice_rules_all_replies(make):
         assert caller.poll(id).json()["status"] == "succeeded"
 
 
-def test_an_older_model_complains_in_the_older_envelope(caller):
+def test_an_older_model_refuses_in_the_older_envelope(caller):
     reply = caller.post({"model": "klingai/v2.5-turbo/pro/text-to-video", "prompt": ""})
     body = reply.json()
     assert body.keys() == {"message", "path", "requestId", "statusCode", "timestamp"}
@@ -100,7 +100,7 @@ def test_without_a_seed_no_id_comes_twice(make):
         ("face_detection", "error", lambda e: e["detail"][0]["type"] == "face_detection_error"),
     ],
 )
-def test_a_job_can_end_badly_in_every_documented_form(make, kind, status, looks):
+def test_a_job_can_fail_in_every_documented_form(make, kind, status, looks):
     with make(fail=kind, seconds=0) as caller:
         body = caller.poll(caller.submit()).json()
         assert body["status"] == status
@@ -108,7 +108,7 @@ def test_a_job_can_end_badly_in_every_documented_form(make, kind, status, looks)
         assert not body.get("video")
 
 
-def test_an_error_wears_the_envelope_of_choice(caller):
+def test_an_error_comes_in_the_envelope_of_choice(caller):
     id = caller.submit()
     for style, content_type in (
         ("problem", "application/problem+json"),

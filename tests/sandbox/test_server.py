@@ -11,7 +11,7 @@ from support.outcomes import outcome
 from kling_integrations.sandbox import Sandbox
 
 
-def test_every_reply_says_that_it_is_the_sandbox(caller):
+def test_every_reply_is_marked_as_the_sandboxs(caller):
     assert caller.post().headers["x-kling-sandbox"] == "1"
     assert "SANDBOX" in caller.get("/").text
     assert "/sandbox/x60" in caller.sandbox.base_url
@@ -38,7 +38,7 @@ def test_the_client_reads_the_same_speed_from_the_url():
         assert is_sandbox(sandbox.base_url)
 
 
-def test_finish_ends_a_job_at_this_moment_well_or_badly(caller):
+def test_finish_ends_a_job_now_with_success_or_failure(caller):
     good, bad = caller.submit(), caller.submit()
     assert caller.poll(good).json()["status"] == "queued"
     caller.sandbox.finish(good)
@@ -49,7 +49,7 @@ def test_finish_ends_a_job_at_this_moment_well_or_badly(caller):
         caller.sandbox.finish(fail="boredom")
 
 
-def test_wait_for_wakes_when_it_happens_and_says_what_it_saw_when_not(caller):
+def test_wait_for_wakes_on_the_event_and_its_timeout_names_the_requests_so_far(caller):
     thread = threading.Timer(0.05, caller.post)
     thread.start()
     post = caller.sandbox.wait_for(lambda sandbox: sandbox.posts)[0]
@@ -79,14 +79,14 @@ def test_a_paused_sandbox_refuses_and_a_resumed_one_knows_its_jobs(caller):
     assert caller.poll(id).json()["id"] == id
 
 
-def test_nobody_else_gets_the_port_while_the_sandbox_pauses(make):
+def test_no_other_process_gets_the_port_while_the_sandbox_pauses(make):
     with make() as caller:  # no connection yet whose remains would hold the port
         caller.sandbox.pause()
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
             other.bind(("127.0.0.1", caller.sandbox.port))
 
 
-def test_a_pause_breaks_off_those_who_wait_for_a_reply(caller):
+def test_a_pause_breaks_the_connections_that_wait_for_a_reply(caller):
     id = caller.submit()
     caller.sandbox.fault("poll", "hang")
     broken = []

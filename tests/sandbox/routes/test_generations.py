@@ -134,7 +134,7 @@ def test_headers_tie_a_reply_to_its_request(caller):
 
 
 @pytest.mark.parametrize("mark", ["with space", "x" * 129, "ümlaut".encode().decode("latin-1")])
-def test_a_malformed_client_request_id_is_dropped_without_a_word(caller, mark):
+def test_a_malformed_client_request_id_is_ignored(caller, mark):
     reply = caller.post(headers={"X-Client-Request-Id": mark})
     assert reply.ok
     assert "x-client-request-id" not in reply.headers
@@ -164,11 +164,11 @@ def test_a_body_that_is_no_json_object_is_400(caller, data):
     assert reply.headers["content-type"].startswith("application/problem+json")
 
 
-def test_an_unknown_model_is_404_unless_welcome(caller, make):
+def test_an_unknown_model_is_404_unless_the_sandbox_accepts_it(caller, make):
     body = {"model": "klingai/video-v4-pro-text-to-video", "prompt": "x"}
     assert caller.post(body).status_code == 404
-    with make(unknown_models=True) as open_minded:
-        assert open_minded.post(body).ok
+    with make(unknown_models=True) as accepting:
+        assert accepting.post(body).ok
 
 
 def test_a_body_beyond_the_limit_is_413(make):
@@ -222,7 +222,7 @@ def test_every_submit_is_recorded_whether_accepted_or_not(caller):
     assert caller.sandbox.requests == {"submit": 2}
 
 
-def test_a_poll_that_went_wrong_does_not_count_as_having_told_of_the_end(caller):
+def test_a_faulty_reply_to_a_poll_does_not_count_as_a_report_of_the_end(caller):
     id = caller.submit()
     caller.sandbox.finish(id)
     caller.sandbox.fault("poll", "status")
@@ -267,7 +267,7 @@ def test_the_lists_above_name_every_fault_of_a_submit():
     assert (ACCEPTED | REFUSED).keys() == {k for k, v in KINDS.items() if "submit" in v.moments}
 
 
-def test_accept_turns_a_fault_around(caller):
+def test_accept_overrides_what_a_fault_accepts(caller):
     caller.sandbox.fault("submit", "html", accept=False)
     caller.sandbox.fault("submit", "status", accept=True, code=500)
     assert caller.post().headers["content-type"] == "text/html"

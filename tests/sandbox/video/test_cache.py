@@ -13,7 +13,7 @@ from support.outcomes import outcome
 from kling_integrations.sandbox.video import cache
 
 
-def test_nothing_is_rendered_before_somebody_downloads():
+def test_nothing_is_encoded_before_the_first_download():
     code = (
         "import sys, requests\n"
         "from kling_integrations.sandbox import Sandbox\n"
@@ -49,7 +49,7 @@ def prompt():
     return f"A cat on roof {uuid4()}"
 
 
-def test_a_video_is_rendered_once_for_all_who_ask(caller, encoded, prompt):
+def test_a_video_is_encoded_once_for_all_its_downloads(caller, encoded, prompt):
     urls = [caller.finished_url(prompt=prompt) for _ in range(3)]
     with ThreadPoolExecutor() as pool:
         files = {reply.content for reply in pool.map(caller.download, urls * 3)}

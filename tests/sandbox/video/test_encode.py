@@ -53,7 +53,7 @@ def test_even_noise_stays_below_the_size_that_is_known_beforehand(seconds, size,
     assert boxes(data)[-1] == "free"
 
 
-def test_the_size_is_stated_before_the_rendering(caller):
+def test_the_size_is_stated_before_the_encoding(caller):
     id = caller.submit()
     caller.sandbox.finish(id)
     video = caller.poll(id).json()["video"]
