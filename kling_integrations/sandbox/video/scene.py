@@ -184,7 +184,7 @@ def _caption(scene: Scene, shot: str, size: tuple[int, int], unit: float, low: b
     top, bottom = margin - 4 * unit, margin + 20 * unit
     draw.rounded_rectangle((margin, top, right, bottom), 12 * unit, AMBER)
     middle = ((margin + right) / 2, (top + bottom) / 2)
-    draw.text(middle, "SANDBOX", INK, font, "mm", stroke_width=0.35 * unit, stroke_fill=INK)
+    draw.text(middle, "SANDBOX", INK, font, "mm")
 
     notes, font = _notes(scene, min(size) >= 200), _font(12 * unit)
     notes = [_shorten(note, font, width - 2 * margin) for note in notes]
