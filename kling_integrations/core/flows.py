@@ -31,6 +31,7 @@ from .errors import (
     Verb,
 )
 from .generation import Generation, Saved, Status, Video
+from .payloads import figure
 from .progress import Progress
 from .protocol import Endpoint
 from .recovery import Recovered
@@ -54,6 +55,7 @@ T = TypeVar("T")
 
 _REMEMBERED = 20_000  # submits that one client remembers without a ledger
 _LOCK_INTERVAL = 0.05  # real seconds between two tries to get a request's lock
+_LOCK_NOTICE = 40  # tries after which the user hears of it: two seconds
 
 
 class RequestLock(Protocol):
@@ -127,7 +129,15 @@ class Flows:
             own = client_request_id or protocol.new_client_request_id()
             return (yield from self._post(request, own))
         lock: RequestLock = yield OnDisk(partial(ledger.lock, request))
+        tries = 0
         while not (yield OnDisk(lock.try_acquire)):
+            tries += 1
+            if tries == _LOCK_NOTICE:
+                warnings.warn(
+                    "Another process is submitting the same request: waiting for its reply.",
+                    KlingWarning,
+                    stacklevel=2,
+                )
             yield Sleep(_LOCK_INTERVAL * self._clock.speed)
         try:
             claim = partial(ledger.claim, request, self._endpoint.base_url, new=new, take=take)
@@ -184,6 +194,7 @@ class Flows:
 
     def get(self, generation_id: str) -> Flow[Generation]:
         """One poll."""
+        generation_id = protocol.check_id(generation_id)
         outcome = yield Ask(self._endpoint.poll(generation_id))
         generation = protocol.read_one_poll(outcome, generation_id)
         if odd := protocol.odd_status(generation):
@@ -200,6 +211,7 @@ class Flows:
         elapsed: float | None = None,
     ) -> Flow[Generation]:
         """Polls until it ends, and writes down how."""
+        protocol.check_id(generation.id)
         if schedule is None:
             schedule, elapsed = yield from self._expectation(generation)
             if poll_interval:  # replaces when to ask, not what to expect
@@ -211,6 +223,9 @@ class Flows:
         except KlingError as error:
             failed = error
             yield from self._note(lambda ledger: ledger.wait_failed(base_url, failed), None)
+            raise
+        except Exception as error:  # raised by the caller's on_update
+            error.add_note(f"Generation {generation.id} goes on at the gateway and is billed.")
             raise
         took = _seconds_taken(wait.last)
         yield from self._note(lambda ledger: ledger.completed(base_url, done, took), None)
@@ -300,7 +315,9 @@ class Flows:
     def balance(self) -> Flow[dict[str, Any]]:
         outcome = yield Ask(self._endpoint.balance())
         answer = protocol.read_service(outcome, "the balance")
-        return dict(answer) if isinstance(answer, Mapping) else {}
+        if not isinstance(answer, Mapping):
+            return {}
+        return {**answer, "current_balance": figure(answer.get("current_balance"))}
 
     def prices(self, model: str) -> Flow[Any]:
         outcome = yield Ask(self._endpoint.prices(model))

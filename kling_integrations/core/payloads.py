@@ -16,7 +16,9 @@ from typing import Any
 from .generation import Failure, Generation, Status, Usage, Video, printable
 
 # A generation's reply is under 2 kB; whatever is larger is not one, and must not fill memory.
-MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
+
+_LONGEST = 2000  # characters of a reply's words that are looked at
 
 # The longest documented id has 100 characters; it goes into a URL, a row and a sentence.
 MAX_ID_LENGTH = 1000
@@ -104,7 +106,7 @@ def video_of(body: Mapping[str, Any]) -> Video | None:
             content_type=_text_or_none(item.get("content_type")),
             file_name=_text_or_none(item.get("file_name")),
             file_size=size if isinstance(size, int) and size > 0 else None,
-            duration=_figure(seconds),
+            duration=figure(seconds),
         )
     return None
 
@@ -114,11 +116,12 @@ def _usage(body: Mapping[str, Any]) -> Usage | None:
     usage = meta.get("usage") if isinstance(meta, dict) else None
     if not isinstance(usage, dict):
         return None
-    read = Usage(*(_figure(usage.get(k)) for k in ("credits_used", "usd_spent", "tokens_used")))
+    read = Usage(*(figure(usage.get(k)) for k in ("credits_used", "usd_spent", "tokens_used")))
     return read if read.to_json() else None
 
 
-def _figure(value: Any) -> float | None:
+def figure(value: Any) -> float | None:
+    """A finite number, also as text; None for anything else."""
     if isinstance(value, str):
         try:
             value = float(value)
@@ -160,13 +163,14 @@ def _failure(error: Any) -> Failure:
     """``{name, message}``, ``{detail: [...]}`` or a plain string: one sentence and a kind."""
     name, message = None, ""
     if isinstance(error, str):
-        message = error
+        message = error[:_LONGEST]
     elif isinstance(error, dict):
         name = _text_or_none(error.get("name")) or _text_or_none(error.get("type"))
         message = _sentences(error.get("message")) or _sentences(error.get("detail"))
         details = error.get("detail")
         if name is None and isinstance(details, list) and details and isinstance(details[0], dict):
             name = _text_or_none(details[0].get("type"))
+    name = one_line(name) if name else None
     text = f"{name or ''} {message}"
     kind = next(
         (kind for kind, words in _KINDS if re.search(words, text, re.IGNORECASE)), "unknown"
@@ -174,14 +178,18 @@ def _failure(error: Any) -> Failure:
     return Failure(message=one_line(message) or "the gateway gave no reason", name=name, kind=kind)
 
 
-def _sentences(value: Any) -> str:
-    """Text out of a string, a list of strings, or FastAPI-like details ``{loc, msg, type}``."""
+def _sentences(value: Any, depth: int = 3) -> str:
+    """Text out of a string, a list of strings, or FastAPI-like details ``{loc, msg, type}``.
+
+    At most _LONGEST characters, out of at most ``depth`` levels: a reply can nest without end.
+    """
     if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "; ".join(filter(None, (_sentences(item) for item in value[:5])))
-    if isinstance(value, dict):
-        return _sentences(value.get("msg") or value.get("message"))
+        return value[:_LONGEST]
+    if depth and isinstance(value, list):
+        parts = (_sentences(item, depth - 1) for item in value[:5])
+        return "; ".join(filter(None, parts))[:_LONGEST]
+    if depth and isinstance(value, dict):
+        return _sentences(value.get("msg") or value.get("message"), depth - 1)
     return ""
 
 
@@ -216,11 +224,16 @@ def describe(reply: Reply) -> str:
     return f"HTTP {reply.status}, {kind}, {len(reply.body):,} bytes"
 
 
+# Links whose query may be a signature, in any spelling: capitals, JSON's escapes, percent codes.
+_LINK = re.compile(r"(https?:\\?/\\?/[^\s?\"'<>]*)\?[^\s\"'<>]*|https?%3a%2f%2f\S*", re.IGNORECASE)
+
+
 def one_line(text: str) -> str:
     """One line of at most 500 characters that steers no terminal and ends without a full stop.
 
     Signed query strings go: they open the video to every reader.
     """
-    text = re.sub(r"(https?://[^\s?\"']+)\?[^\s\"']+", r"\1?…", text[:20_000])
+    # Cut first, then look: a reply can be of any size.
+    text = _LINK.sub(lambda link: f"{link[1] or '…'}?…", text[:_LONGEST])
     text = printable(" ".join(text.split()))
     return (text[:500] + "…" if len(text) > 500 else text).rstrip(".")

@@ -33,6 +33,7 @@ from .errors import (
 )
 from .generation import Generation, Status
 from .payloads import (
+    MAX_ID_LENGTH,
     Reply,
     describe,
     error_kind,
@@ -166,6 +167,11 @@ def read_submit(outcome: Outcome, client_request_id: str) -> Generation | Troubl
     raise uncertain(explain(outcome), client_request_id)
 
 
+def is_accepted(outcome: Outcome) -> bool:
+    """Whether a reply to a POST is a plain yes, not an error that names a generation."""
+    return isinstance(outcome, Reply) and 200 <= outcome.status < 300
+
+
 def named(outcome: Outcome) -> str:
     """The generation that the head of a reply names, whatever its status; or empty."""
     headers = outcome.headers if isinstance(outcome, Reply) else {}
@@ -195,6 +201,9 @@ def read_poll(outcome: Outcome, generation_id: str) -> Generation | Trouble:
         if generation.status is Status.COMPLETED and generation.video is None:
             return Trouble("completed, but without a video yet", status=outcome.status)
         return generation
+    if outcome.status in (401, 403) and not json_object(outcome):
+        # A web page of something in between, not the gateway's own words about the key.
+        return Trouble(explain(outcome), Sent.MAYBE, outcome.status)
     if outcome.status in (400, 401, 402, 403):
         raise _refusal(outcome, generation_id)
     if 400 <= outcome.status < 500 and outcome.status not in (404, 408, 409, 425, 429):
@@ -225,15 +234,36 @@ def read_one_poll(outcome: Outcome, generation_id: str) -> Generation:
     )
 
 
-def read_logs(page: Any) -> list[tuple[str, str]]:
-    """``(client_request_id, generation_id)`` of each row of a log page that names both."""
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """One request in the gateway's log. ``succeeded`` is None where the row does not tell."""
+
+    client_request_id: str
+    generation_id: str
+    succeeded: bool | None
+
+
+def read_logs(page: Any) -> list[LogRow]:
+    """The rows of a log page that name both ids; odd ids are none."""
     found = []
     for row in _log_rows(page):
         if isinstance(row, dict):
-            asked, made = row.get("client_request_id"), row.get("inference_id")
-            if isinstance(asked, str) and isinstance(made, str) and asked and made:
-                found.append((asked, made))
+            asked = id_or_empty(row.get("client_request_id"))
+            made = id_or_empty(row.get("inference_id"))
+            if asked and made:
+                succeeded = {"succeeded": True, "failed": False}.get(str(row.get("status")))
+                found.append(LogRow(asked, made, succeeded))
     return found
+
+
+def gateway_time(outcome: Outcome) -> float | None:
+    """The gateway's own clock, Unix seconds, out of the ``Date`` of a reply."""
+    if not isinstance(outcome, Reply):
+        return None
+    try:
+        return parsedate_to_datetime(outcome.headers.get("date", "")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def count_log_rows(page: Any) -> int:
@@ -261,6 +291,20 @@ def read_service(outcome: Outcome, what: str) -> Any:
     if 400 <= outcome.status < 500:
         raise _refusal(outcome)
     raise ServerError(f"The gateway answers {outcome.status} for {what}: {explain(outcome)}.")
+
+
+def check_id(generation_id: object) -> str:
+    """The id without blanks around it; raises InvalidRequestError for what cannot be one.
+
+    It goes into a URL, a record and log lines: a line break in it would forge one.
+    """
+    text = generation_id.strip() if isinstance(generation_id, str) else ""
+    if not text or not id_or_empty(text):
+        raise InvalidRequestError(
+            f"{str(generation_id)[:60]!r} is no generation id: it is text of one line, at most "
+            f"{MAX_ID_LENGTH} characters."
+        )
+    return text
 
 
 def uncertain(reason: str, client_request_id: str) -> SubmissionUncertainError:

@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from . import protocol
-from .errors import RateLimitedError
-from .protocol import Endpoint
+from .errors import KlingError, RateLimitedError, ServerError
+from .generation import Generation
+from .protocol import Endpoint, LogRow
 from .submission import Entry
 from .waiting import Ask, Flow, Sleep
 
@@ -30,6 +31,7 @@ _PAGE = 100
 _PACE = 0.4
 _MOST_PAGES = 500
 _RATE_WINDOW = 60.0
+_APART = 300.0  # seconds between two clocks that call for a second walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,8 @@ def look_up(endpoint: Endpoint, entries: list[Entry]) -> Flow[list[Recovered]]:
     if not entries:
         return []
     wanted = {entry.record.client_request_id for entry in entries}
-    found, complete = yield from search(
-        endpoint, wanted, [entry.record.created_at for entry in entries]
-    )
+    moments = [entry.record.created_at for entry in entries]
+    found, complete = yield from search(endpoint, wanted, moments)
     results = []
     for entry in entries:
         generation_id = found.get(entry.record.client_request_id)
@@ -63,46 +64,103 @@ def look_up(endpoint: Endpoint, entries: list[Entry]) -> Flow[list[Recovered]]:
 def search(
     endpoint: Endpoint, wanted: set[str], moments: Iterable[float]
 ) -> Flow[tuple[dict[str, str], bool]]:
-    """Generation ids by client request id, as far as the log lists them.
+    """Generation ids by client request id, as far as the log lists them and the gateway knows them.
 
-    ``moments``: when the POSTs left (Unix seconds); the log is read around each. The second value
-    says whether all of it was read.
+    ``moments``: when the POSTs left (Unix seconds, by this machine's clock); the log is read
+    around each, and once more by the gateway's own clock where the two are apart. The second
+    value says whether all of it was read.
     """
-    found: dict[str, str] = {}
-    complete = True
-    for start, end in _windows(moments):
-        complete &= yield from _read_window(endpoint, start, end, wanted, found)
-        if wanted <= set(found):
-            break
-    return found, complete
+    walk = _Walk(endpoint, wanted)
+    moments = list(moments)
+    yield from walk.read(moments)
+    if not walk.is_done and abs(walk.skew) > _APART:
+        yield from walk.read([moment + walk.skew for moment in moments])
+    found = {}
+    for asked in wanted:
+        generation_id = yield from _known(endpoint, walk.candidates(asked))
+        if generation_id:
+            found[asked] = generation_id
+    return found, walk.complete
 
 
-def _read_window(
-    endpoint: Endpoint, start: float, end: float, wanted: set[str], found: dict[str, str]
-) -> Flow[bool]:
-    """Reads the log between two Unix times into ``found``; False where it is too long."""
-    offset = pages = 0
-    limited = False
-    while pages < _MOST_PAGES:
-        outcome = yield Ask(endpoint.logs(_iso(start), _iso(end), offset))
+def _known(endpoint: Endpoint, candidates: list[str]) -> Flow[str | None]:
+    """The first of these ids that the gateway has a generation for.
+
+    A log row is a request, not a generation: one that was refused has an id, too.
+    """
+    for generation_id in candidates:
+        outcome = yield Ask(endpoint.poll(generation_id))
         try:
-            page: Any = protocol.read_service(outcome, "the logs")
-        except RateLimitedError:
-            if limited:
-                raise
-            limited = True
-            yield Sleep(_RATE_WINDOW)
+            answer = protocol.read_poll(outcome, generation_id)
+        except KlingError:
             continue
+        if isinstance(answer, Generation):
+            return generation_id
+        if answer.status != 404:
+            raise ServerError(
+                f"Generation {generation_id} is in the gateway's log, but cannot be looked at now "
+                f"({answer.reason}). Try again in a minute.",
+                generation_id=generation_id,
+            )
+    return None
+
+
+class _Walk:
+    """A walk through the log: the rows that matter, and what was learned on the way."""
+
+    def __init__(self, endpoint: Endpoint, wanted: set[str]) -> None:
+        self._endpoint = endpoint
+        self._wanted = wanted
+        self._rows: dict[str, list[LogRow]] = {}
+        self.complete = True
+        self.skew = 0.0  # the gateway's clock minus this machine's, seconds
+
+    @property
+    def is_done(self) -> bool:
+        """Whether each is listed as succeeded: no later row can be better."""
+        return all(
+            any(row.succeeded for row in self._rows.get(asked, ())) for asked in self._wanted
+        )
+
+    def candidates(self, asked: str) -> list[str]:
+        """The ids listed for one submission, those of requests that succeeded first."""
+        order = {True: 0, None: 1, False: 2}
+        rows = sorted(self._rows.get(asked, ()), key=lambda row: order[row.succeeded])
+        return list(dict.fromkeys(row.generation_id for row in rows))
+
+    def read(self, moments: Iterable[float]) -> Flow[None]:
+        for start, end in _windows(moments):
+            if self.is_done:
+                return
+            self.complete &= yield from self._read_window(start, end)
+
+    def _read_window(self, start: float, end: float) -> Flow[bool]:
+        """Reads the log between two Unix times; False where it is too long."""
+        offset = pages = 0
         limited = False
-        pages += 1
-        rows = protocol.read_logs(page)
-        found |= {asked: made for asked, made in rows if asked in wanted}
-        count = protocol.count_log_rows(page)
-        offset += count
-        if wanted <= set(found) or not count or not _more(page, count):
-            return True
-        yield Sleep(_PACE)
-    return False
+        while pages < _MOST_PAGES:
+            outcome = yield Ask(self._endpoint.logs(_iso(start), _iso(end), offset))
+            if (theirs := protocol.gateway_time(outcome)) is not None:
+                self.skew = theirs - time.time()
+            try:
+                page: Any = protocol.read_service(outcome, "the logs")
+            except RateLimitedError:
+                if limited:
+                    raise
+                limited = True
+                yield Sleep(_RATE_WINDOW)
+                continue
+            limited = False
+            pages += 1
+            for row in protocol.read_logs(page):
+                if row.client_request_id in self._wanted:
+                    self._rows.setdefault(row.client_request_id, []).append(row)
+            count = protocol.count_log_rows(page)
+            offset += count
+            if self.is_done or not count or not _more(page, count):
+                return True
+            yield Sleep(_PACE)
+        return False
 
 
 def _reason(entry: Entry, generation_id: str | None, complete: bool) -> str:

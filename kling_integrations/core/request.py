@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -206,17 +207,27 @@ def _tail_name(model: Model | None) -> str:
 
 
 def shrunk(value: Any) -> Any:
-    """A value fit for records and screens: data URIs as hash and size, links without a query."""
-    if isinstance(value, str) and value.startswith("data:"):
-        digest = hashlib.sha256(value.encode()).hexdigest()[:16]
-        return f"{value.partition(';')[0]} sha256:{digest} ({len(value)} characters)"
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
-        return without_query(value)
+    """A value fit for records and screens: pictures as hash and size, links without a query."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text[:5].lower() == "data:" or (len(text) > _LONGEST_NAME and not _PROSE.search(text)):
+            digest = hashlib.sha256(value.encode()).hexdigest()[:16]
+            kind = text.partition(";")[0][:40] if text[:5].lower() == "data:" else "base64"
+            return f"{kind} sha256:{digest} ({len(value)} characters)"
+        if _LINK.match(text):
+            return without_query(text)
+        return value
     if isinstance(value, Mapping):
         return {key: shrunk(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [shrunk(inner) for inner in value]
     return value
+
+
+# Text of this length that holds nothing but the alphabet of base64 is data, not words.
+_LONGEST_NAME = 512
+_PROSE = re.compile(r"[^A-Za-z0-9+/=_\s-]|[A-Za-z] [a-z]")
+_LINK = re.compile(r"https?://", re.IGNORECASE)
 
 
 def _with_images(name: str, value: Any, model_id: str | None) -> Any:

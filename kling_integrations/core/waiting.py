@@ -44,6 +44,8 @@ _PROBED = 10.0
 
 _FEW = 4  # tries of a POST that gets 429
 
+_CONFIRMING = (2.0, 5.0, 0.0)  # seconds after each look for a generation that an error named
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -154,7 +156,9 @@ def submitting(
                 return found
             raise refused from None
         if isinstance(answer, Generation):
-            return answer
+            if protocol.is_accepted(outcome):
+                return answer
+            return (yield from _confirmed(endpoint, answer, client_request_id))
         if found := (yield from _found(endpoint, outcome, client_request_id)):
             return found
         delay = patience.delay(tries, answer.retry_after, rng)
@@ -169,6 +173,28 @@ def submitting(
                 f"Nothing was submitted: {answer.reason}.", client_request_id=client_request_id
             )
         yield Sleep(delay)
+
+
+def _confirmed(endpoint: Endpoint, named: Generation, client_request_id: str) -> Flow[Generation]:
+    """The generation that an error reply names, once the gateway knows it.
+
+    Raises SubmissionUncertainError when it stays unknown: such an id leads nowhere. A gateway
+    that does not answer at all leaves the id as the best that is known.
+    """
+    for delay in _CONFIRMING:
+        outcome = yield Ask(endpoint.poll(named.id))
+        try:
+            answer = protocol.read_poll(outcome, named.id)
+        except KlingError:
+            return named
+        if isinstance(answer, Generation):
+            return answer
+        if answer.status != 404:
+            return named
+        yield Sleep(delay)
+    raise protocol.uncertain(
+        f"the gateway named generation {named.id}, and does not know it", client_request_id
+    )
 
 
 def _found(endpoint: Endpoint, refusal: Outcome, client_request_id: str) -> Flow[Generation | None]:

@@ -379,6 +379,11 @@ def test_deeply_nested_json_is_refused_without_a_crash():
 
 
 def test_log_rows_pair_the_two_ids():
-    page = {"data": [{"client_request_id": "kling-1", "inference_id": ID}, {"x": 1}, None]}
-    assert protocol.read_logs(page) == [("kling-1", ID)]
+    row = {"client_request_id": "kling-1", "inference_id": ID, "status": "succeeded"}
+    odd = {"client_request_id": "kling-2", "inference_id": "x\ny"}
+    page = {"data": [row, {"x": 1}, None, odd, {**row, "status": "?"}]}
+    assert protocol.read_logs(page) == [
+        protocol.LogRow("kling-1", ID, True),
+        protocol.LogRow("kling-1", ID, None),
+    ]
     assert protocol.read_logs("nonsense") == []

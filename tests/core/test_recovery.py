@@ -160,7 +160,10 @@ def test_pages_of_several_shapes_are_walked(client, sandbox, ledger, key, monkey
     asked = entry.record.client_request_id
     stamps = []
 
-    def logs(call):
+    def answers(call):
+        if "/logs" not in call.url:
+            polled.append(call.url)
+            return Reply(200, {}, b'{"id": "-found", "status": "generating"}')
         query = parse_qs(urlsplit(call.url).query)
         offset = int(query["offset"][0])
         stamps.append((query["start"][0], query["end"][0]))
@@ -169,9 +172,99 @@ def test_pages_of_several_shapes_are_walked(client, sandbox, ledger, key, monkey
             rows = [{"client_request_id": asked, "inference_id": "-found"}]
         return Reply(200, {}, json.dumps(rows if key is None else {key: rows}).encode())
 
-    monkeypatch.setattr(client, "exchange", logs)
+    polled = []
+    monkeypatch.setattr(client, "exchange", answers)
     pauses(monkeypatch)
     [result] = client.recover()
     assert result.generation_id == "-found"
+    assert len(polled) == 1
     start, end = (datetime.fromisoformat(text) for text in stamps[0])
     assert start < datetime.fromtimestamp(time.time(), UTC) < end
+
+
+def logged(client, monkeypatch, rows, known, gateway_clock=0.0):
+    """A gateway whose log has these rows, and which knows these generations."""
+    from email.utils import formatdate
+
+    windows = []
+
+    def answers(call):
+        query = parse_qs(urlsplit(call.url).query)
+        headers = {"date": formatdate(time.time() + gateway_clock, usegmt=True)}
+        if "/logs" in call.url:
+            start, end = (datetime.fromisoformat(query[name][0]) for name in ("start", "end"))
+            windows.append((start, end))
+            here = [row for row in rows if start <= row["created"] <= end]
+            shown = [{**row, "created": row["created"].isoformat()} for row in here]
+            return Reply(200, headers, json.dumps({"data": shown}).encode())
+        if query["generation_id"][0] in known:
+            return Reply(200, headers, b'{"id": "x", "status": "generating"}')
+        return Reply(404, headers, b'{"message": "not found"}')
+
+    monkeypatch.setattr(client, "exchange", answers)
+    pauses(monkeypatch)
+    return windows
+
+
+def row_of(entry, generation_id, status, seconds=0.0):
+    created = datetime.fromtimestamp(entry.record.created_at + seconds, UTC)
+    return {
+        "client_request_id": entry.record.client_request_id,
+        "inference_id": generation_id,
+        "status": status,
+        "created": created,
+    }
+
+
+def test_a_refused_try_before_the_accepted_one_is_not_taken_for_it(
+    client, sandbox, ledger, monkeypatch
+):
+    lose(client, sandbox)
+    [entry] = ledger.uncertain(client.base_url)
+    rows = [row_of(entry, "refused-429", "failed"), row_of(entry, "paid", "succeeded", 30)]
+    logged(client, monkeypatch, rows, known={"refused-429", "paid"})
+    [result] = client.recover()
+    assert result.generation_id == "paid"
+
+
+def test_a_listed_id_that_the_gateway_does_not_know_is_not_attached(
+    client, sandbox, ledger, monkeypatch
+):
+    lose(client, sandbox)
+    [entry] = ledger.uncertain(client.base_url)
+    logged(client, monkeypatch, [row_of(entry, "gone", "failed")], known=set())
+    [result] = client.recover()
+    assert result.generation_id is None
+    assert len(ledger.uncertain(client.base_url)) == 1
+
+
+def test_an_id_of_the_log_that_would_forge_a_line_is_passed_over(
+    client, sandbox, ledger, monkeypatch
+):
+    lose(client, sandbox)
+    [entry] = ledger.uncertain(client.base_url)
+    odd = "x\nINFO Generation y was paid"
+    logged(client, monkeypatch, [row_of(entry, odd, "succeeded")], known={odd})
+    assert [result.generation_id for result in client.recover()] == [None]
+
+
+@pytest.mark.parametrize("apart", [-7200.0, 7200.0])
+def test_clocks_that_are_hours_apart_do_not_hide_the_row(
+    client, sandbox, ledger, monkeypatch, apart
+):
+    lose(client, sandbox)
+    [entry] = ledger.uncertain(client.base_url)
+    rows = [row_of(entry, "paid", "succeeded", apart)]
+    windows = logged(client, monkeypatch, rows, known={"paid"}, gateway_clock=apart)
+    [result] = client.recover()
+    assert result.generation_id == "paid"
+    assert len(windows) == 2
+
+
+def test_a_submission_is_found_by_its_client_request_id(client, sandbox, ledger):
+    lose(client, sandbox)
+    sandbox.finish()
+    [entry] = ledger.uncertain(client.base_url)
+    asked, moment = entry.record.client_request_id, entry.record.created_at
+    assert client.find_submission(asked, moment) == next(iter(sandbox.jobs))
+    assert client.find_submission("kling-other", moment) is None

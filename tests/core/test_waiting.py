@@ -212,10 +212,18 @@ def test_retry_after_is_honoured():
 
 
 def test_a_bad_key_ends_the_wait_at_once():
-    world = World(lambda t: Reply(401))
+    world = World(lambda t: Reply(401, {}, b'{"message": "This request requires a valid key"}'))
     with pytest.raises(AuthenticationError):
         world.wait()
     assert len(world.asked) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_web_page_that_forbids_a_poll_is_outlived(status):
+    """Something in between answers, a proxy or a firewall: the key is not judged by it."""
+    page = Reply(status, {"content-type": "text/html"}, b"<html>Access denied</html>")
+    world = World(lambda t: DONE if t > 170 else page if t < 120 else says())
+    assert world.wait().status is Status.COMPLETED
 
 
 def test_time_in_the_queue_does_not_count_as_generation():

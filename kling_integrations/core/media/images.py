@@ -146,17 +146,20 @@ def image_type(data: bytes) -> str | None:
             return kind
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
+    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _DIB_HEADERS:
+        return "image/bmp"
     if data[4:8] == b"ftyp":
         return _BRANDS.get(data[8:12])
     return None
 
 
+# The sizes that the second header of a BMP can have: two letters alone could begin any text.
+_DIB_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
 _MARKS = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
-    (b"BM", "image/bmp"),
     (b"II*\0", "image/tiff"),
     (b"MM\0*", "image/tiff"),
 )

@@ -43,6 +43,7 @@ MAX_REDIRECTS = 5
 _CHUNK = 2**17  # bytes per read; larger ones cost more in fresh memory than they save in calls
 _PROGRESS = 2**20  # bytes that an attempt must add to renew the patience
 _SLOWEST = 4096  # bytes per second; a connection below it counts as hung
+_LONGEST = 3600.0  # real seconds for all attempts together: videos have tens of megabytes
 _WRONG_CONTENT_TRIES = 3
 _BACKOFF = (1.0, 30.0)  # seconds: first, longest
 _REPORT_EVERY = 0.1  # seconds between two calls of `progress`
@@ -198,6 +199,7 @@ class _Fetch:
         self._validator: str | None = None
         self._progress = progress
         self._reported = -math.inf
+        self._began = time.monotonic()
         self.shown, self._expiry = "an unreadable address", None
         with contextlib.suppress(ValueError):
             self.shown, self._expiry = without_query(url)[:200], url_expiry(url)
@@ -343,6 +345,8 @@ class _Fetch:
                 raise self.error(f"it has more than the {self.max_size:,} bytes allowed")
             now = time.monotonic()
             self._report(part.size, now)
+            if now - self._began > _LONGEST:
+                raise self.error(f"it is not whole after {_LONGEST / 60:.0f} minutes")
             if now - window_start >= self.timeout:
                 if part.size - window_size < _SLOWEST * self.timeout:
                     raise _TryAgainError(f"the server has all but stopped at {part.size:,} bytes")
