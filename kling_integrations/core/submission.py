@@ -30,6 +30,7 @@ class State(StrEnum):
     FAILED = "failed"  # the generation ended with an error: not billed
     REFUSED = "refused"  # the gateway did not take it: not billed
     ABANDONED = "abandoned"  # an intent that the user chose to pay past
+    FORGOTTEN = "forgotten"  # the user wants to hear no more of it
 
 
 class Action(StrEnum):
@@ -223,7 +224,7 @@ def decide(
         if resubmit_uncertain:
             return Decision(Action.SUBMIT, "an earlier POST without a reply is passed over")
         return Decision(Action.REFUSE, "an earlier POST has no known outcome")
-    if record.state in (State.REFUSED, State.FAILED, State.ABANDONED):
+    if record.state in (State.REFUSED, State.FAILED, State.ABANDONED, State.FORGOTTEN):
         return Decision(Action.SUBMIT, f"the earlier submission was {record.state}")
     if record.fingerprint not in fingerprints:
         return Decision(Action.SUBMIT, "the input changed since the earlier submission")

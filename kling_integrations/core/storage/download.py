@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from ...version import __version__
-from ..errors import DownloadError, LinkExpiredError, NextStep, Verb
+from ..errors import DownloadError, InvalidRequestError, LinkExpiredError, NextStep, Verb
 from ..generation import Saved, url_expiry, without_query
 from ..protocol import retry_after
 from ..settings import Clock, is_loopback
 from ..waiting import Transfer, TransferProgress
+from . import safe_files
 from .file_names import resolve_target
 from .partial_file import HEAD, PartialFile
 
@@ -114,7 +115,11 @@ def save(
     )
     if os.path.isdir(target):  # unlike Path's, it has no errors of its own
         raise source.error(f"{target} is a folder")
-    if not overwrite and os.path.lexists(target):
+    try:
+        safe_files.check_target(target)
+    except InvalidRequestError as error:
+        raise source.error(error.message.rstrip(".")) from None
+    if not overwrite and safe_files.is_foreign(target):
         raise source.error(f"{target} exists already")
     part = PartialFile(target, source.error)
     _redact_urllib3()

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from .. import identity, settings, submission
-from ..errors import GenerationFailedError, KlingWarning, LedgerError
+from ..errors import GenerationFailedError, KlingWarning, LedgerError, NextStep, Verb
 from ..generation import Generation, Saved
 from ..request import VideoRequest
 from ..submission import Action, Decision, Entry, Record, State
@@ -107,14 +107,18 @@ class Ledger:
 
     def lock(self, request: VideoRequest) -> RequestLock:
         """The lock under which this request is decided and posted."""
-        folder = self.path.parent / "locks"
+        home = self.path.parent
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(home)
+            (home / "locks").mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise LedgerError(f"The ledger's folder cannot be written: {error}.") from error
+            raise LedgerError(
+                f"The ledger's folder cannot be written: {error}.",
+                next_steps=[NextStep(Verb.SET_HOME)],
+            ) from error
         # A file per request, so that unrelated ones never wait for each other. They are kept:
         # removing one races with a process that opens it at that moment.
-        return RequestLock(folder / f"{request.fingerprint[:16]}.lock")
+        return RequestLock(home / "locks" / f"{request.fingerprint[:16]}.lock")
 
     def claim(
         self, request: VideoRequest, base_url: str, *, new: bool = False, take: int = 1
@@ -198,6 +202,13 @@ class Ledger:
                     "WHERE base_url IN (?, ?) AND generation_id = ?",
                     (State.FAILED.value, error.message, *_accounts(base_url), error.generation_id),
                 )
+
+    def forget(self, entry: Entry) -> None:
+        """Gives a record up, at the user's word: it is neither waited for nor looked up again.
+
+        The row stays, for the history. The next submit of the same request pays.
+        """
+        self.advance(entry.record.ended(State.FORGOTTEN))
 
     def saved(self, base_url: str, generation_id: str, saved: Saved) -> None:
         with self._transaction() as db:
@@ -294,6 +305,7 @@ class Ledger:
                 f"The ledger {self.path} cannot be used: {error}.",
                 hint="It is what keeps you from paying twice, so nothing is submitted without it. "
                 "Repair it, or move it away knowing that what it held is forgotten.",
+                next_steps=[NextStep(Verb.SET_HOME)] if isinstance(error, OSError) else (),
             ) from error
         finally:
             if db is not None:
@@ -303,7 +315,7 @@ class Ledger:
         path = self.path
         ready = self._ready is not None and self._ready == (path, _inode(path))
         if not ready:  # the first time, or after the file was moved away or replaced
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(path.parent)
             # Made here, because SQLite would make it readable to all; its -wal and -shm inherit.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         db = sqlite3.connect(path, timeout=30, isolation_level=None)
@@ -327,6 +339,12 @@ class Ledger:
         return db
 
 
+def _make_private(folder: Path) -> None:
+    """Makes the folder of ledger and locks, for its user alone (parents as the umask says)."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def _inode(path: Path) -> int:
     try:
         return path.stat().st_ino
@@ -340,7 +358,7 @@ def _decide(
     # The newest record decides; one that was refused says nothing about those before it.
     row = db.execute(
         "SELECT * FROM submissions WHERE base_url IN (?, ?) AND fingerprint IN (?, ?) AND take = ? "
-        "AND state NOT IN ('refused', 'abandoned') ORDER BY rowid DESC",
+        "AND state NOT IN ('refused', 'abandoned', 'forgotten') ORDER BY rowid DESC",
         (*_accounts(base_url), *request.fingerprints, take),
     ).fetchone()
     entry = _entry(row) if row else None

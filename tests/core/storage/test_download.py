@@ -1091,6 +1091,36 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         assert "client.download('1', " in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_target_that_is_no_regular_file_is_refused_and_stays(
+    tmp_path: Path, cdn: Callable[..., Cdn], get: Callable[..., Saved], mp4: bytes, kind: str
+) -> None:
+    target = tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(target)
+    else:
+        os.mknod(target, 0o600 | stat.S_IFSOCK)
+    store = cdn(reply(mp4))
+    with pytest.raises(DownloadError, match="no regular file"):
+        get(store.url, target)
+    assert not stat.S_ISREG(target.lstat().st_mode)
+    assert not store.heard
+
+
+def test_a_video_that_drips_for_an_hour_is_given_up(
+    tmp_path: Path,
+    cdn: Callable[..., Cdn],
+    get: Callable[..., Saved],
+    mp4: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fast enough to be no hung connection, and yet without an end."""
+    monkeypatch.setattr(download, "_LONGEST", 0.0)
+    with pytest.raises(DownloadError, match="not whole after"):
+        get(cdn(reply(mp4)).url, tmp_path / "a.mp4")
+    assert_nothing(tmp_path)
+
+
 # A generation's video
 
 
