@@ -22,14 +22,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .commands import Console, exit_code, failure, parser, run
-from .commands.console import clean, cut, size
-from .commands.outcome import BROKEN_PIPE, DONE
+from .commands._console import clean, cut, size
+from .commands._exit_codes import BROKEN_PIPE, DONE
 from .core.errors import KlingError, KlingWarning, StoppedWaiting
 from .core.http.client import INTERRUPT_GRACE
 from .core.progress import Progress, clock_time
 
 if TYPE_CHECKING:
-    from .commands.console import OnUpdate
+    from .commands._console import OnUpdate
     from .core.settings import Clock
 
 _BAR = 20  # columns

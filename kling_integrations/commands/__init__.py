@@ -8,9 +8,9 @@ KlingError, and an interrupt is StoppedWaiting. ``exit_code`` says what a shell 
 from __future__ import annotations
 
 from ._hints import hint
-from .console import Console
-from .grammar import Parser, UsageError, generation_arguments, parser, request_from, run
-from .outcome import exit_code, failure
+from ._console import Console
+from ._arguments import Parser, UsageError, generation_arguments, parser, request_from, run
+from ._exit_codes import exit_code, failure
 
 __all__ = [
     "Console",

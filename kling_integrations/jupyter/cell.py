@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import commands
-from ..commands import access
-from ..commands.grammar import dollars, flag, seconds
+from .. import commands as access
+from ..commands import dollars, flag, seconds
 from ..core.errors import InvalidRequestError, KlingError
 from .display import GridView, View, out
 from .errors import in_notebook

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import commands
-from ..commands import access
-from ..commands.console import columns, one_line
-from ..commands.grammar import command as subcommand
-from ..commands.grammar import flag, request_from
+from .. import commands as access
+from ..commands import columns, one_line
+from ..commands import add_command as subcommand
+from ..commands import flag, request_from
 from ..core import settings
 from ..core.errors import InvalidRequestError
 from ..core.submission import Entry

@@ -14,7 +14,7 @@ import pytest
 from commands.conftest import Shell
 
 from kling_integrations.commands import advanced
-from kling_integrations.commands.console import clean, columns, cut, display_width
+from kling_integrations.commands._console import clean, columns, cut, display_width
 from kling_integrations.core.generation import Generation, Status
 from kling_integrations.core.progress import Progress
 from kling_integrations.core.schedule import Schedule

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from ..core import catalog, cost, settings
 from ..core.catalog import Model, Parameter
 from ..core.progress import clock_time
-from . import access, outcome
-from .console import money
-from .grammar import UsageError, generation_arguments, request_from
-from .grammar import command as subcommand
+from . import _context, _exit_codes
+from ._console import money
+from ._arguments import UsageError, generation_arguments, request_from
+from ._arguments import command as subcommand
 
 if TYPE_CHECKING:
-    from .console import Console
+    from ._console import Console
 
 
 def add(commands: Any) -> None:
@@ -67,7 +67,7 @@ def models_(args: argparse.Namespace, console: Console) -> int:
         if console.width:
             console.note("\nMODEL goes after -m. All about one: kling models MODEL")
     console.result({"models": [_as_json(model) for model in found]})
-    return outcome.DONE
+    return _exit_codes.DONE
 
 
 def _matching(words: str) -> list[Model]:
@@ -114,7 +114,7 @@ def _describe(model: Model, console: Console) -> None:
 
 
 def _parameters(model: Model) -> list[str]:
-    from .console import columns
+    from ._console import columns
 
     rows = [
         (
@@ -165,7 +165,7 @@ def cost_(args: argparse.Namespace, console: Console) -> int:
         image=picture if args.image or _needs_image(args) else None,
         tail_image=picture if args.tail_image else None,
     )
-    with access.connect(args) as client:
+    with _context.connect(args) as client:
         expected = cost.explain(request, client.prices(request.model))
     length = f" for {request.duration} s" if request.duration else ""
     sandbox = " (play money of the sandbox)" if client.is_sandbox and expected.usd else ""
@@ -179,7 +179,7 @@ def cost_(args: argparse.Namespace, console: Console) -> int:
             "sandbox": client.is_sandbox,
         }
     )
-    return outcome.DONE
+    return _exit_codes.DONE
 
 
 def _sum(expected: cost.Estimate) -> str:
@@ -193,7 +193,7 @@ def _needs_image(args: argparse.Namespace) -> bool:
 
 
 def balance(args: argparse.Namespace, console: Console) -> int:
-    with access.connect(args) as client:
+    with _context.connect(args) as client:
         answer = client.balance()
         sandbox = settings.is_sandbox(client.endpoint.base_url)
     amount, currency = answer.get("current_balance"), answer.get("currency") or "USD"
@@ -203,4 +203,4 @@ def balance(args: argparse.Namespace, console: Console) -> int:
         shown = "unknown: the gateway does not say"
     console.say(shown + (" (play money of the sandbox)" if sandbox else ""))
     console.result({"current_balance": amount, "currency": currency, "sandbox": sandbox})
-    return outcome.DONE
+    return _exit_codes.DONE

@@ -13,7 +13,7 @@ from ..core.errors import KlingError
 
 if TYPE_CHECKING:
     from ..core.request import VideoRequest
-    from .console import Console
+    from ._console import Console
 
 # How a parameter's flag is called where that is not the gateway's own name.
 _FLAG_NAMES = {"image_url": "image", "tail_image_url": "tail_image", "generate_audio": "audio"}
@@ -149,7 +149,7 @@ def request_from(
 
 def parser(prog: str = "kling") -> argparse.ArgumentParser:
     """The whole grammar. ``prog`` is how the user calls it, for help and messages."""
-    from . import accounts, filing, generating, listing, upkeep
+    from . import export, generate, history, models, sandbox
 
     root = Parser(
         prog=prog,
@@ -160,11 +160,11 @@ def parser(prog: str = "kling") -> argparse.ArgumentParser:
     commands = root.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", parser_class=Parser
     )
-    for module in (generating, listing, filing, accounts, upkeep):
+    for module in (generate, history, export, models, sandbox):
         module.add(commands)
     for each in dict.fromkeys((root, *commands.choices.values())):
         everywhere(each)
-    root.set_defaults(run=listing.status)
+    root.set_defaults(run=history.status)
     return root
 
 
@@ -217,9 +217,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
     Raises KlingError, and StoppedWaiting on an interrupt, for the front door to show.
     """
     if getattr(args, "version", False):
-        from . import upkeep
+        from . import sandbox
 
-        return upkeep.version(args, console)
+        return sandbox.version(args, console)
     code: int = args.run(args, console)
     return code
 

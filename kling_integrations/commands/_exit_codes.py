@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..core import errors
-from .grammar import UsageError
+from ._arguments import UsageError
 
 DONE = 0
 FAILED = 1  # the generation ended with an error

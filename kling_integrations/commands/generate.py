@@ -19,17 +19,17 @@ from ..core.progress import Progress, clock_time
 from ..core.storage.ledger import Ledger
 from ..core.submission import Entry
 from ..core.waiting import DEFAULT_TIMEOUT
-from . import access, outcome
-from .console import ago, columns, money, one_line
-from .delivering import check_out, deliver, out_argument
-from .grammar import UsageError, dollars, generation_arguments, request_from, seconds
-from .grammar import command as subcommand
+from . import _context, _exit_codes
+from ._console import ago, columns, money, one_line
+from ._save import check_out, deliver, out_argument
+from ._arguments import UsageError, dollars, generation_arguments, request_from, seconds
+from ._arguments import command as subcommand
 
 if TYPE_CHECKING:
     from ..core.http.client import KlingClient
     from ..core.request import VideoRequest
     from ..core.submission import Decision
-    from .console import Console
+    from ._console import Console
 
 _SOON = 24 * 3600.0  # seconds: a link that ends within them is worth a word
 _DOING = {
@@ -115,10 +115,10 @@ def extend_(args: argparse.Namespace, console: Console) -> int:
     from ..core import media
 
     ledger = Ledger()
-    generation_id, entry = access.find(args.id, ledger, settings.base_url())
+    generation_id, entry = _context.find(args.id, ledger, settings.base_url())
     path = entry.saved_path if entry else None
     if path is None:
-        with access.connect(args, ledger) as client:
+        with _context.connect(args, ledger) as client:
             prompt = entry.prompt if entry else None
             found = client.get(generation_id)
             path = deliver(client, ledger, found, None, prompt, console, answer=False).path
@@ -144,7 +144,7 @@ def _generate(args: argparse.Namespace, console: Console, request: VideoRequest)
         return _dry_run(args, console, request)
     check_out(args.out)
     ledger = _TellingLedger()
-    with access.connect(args, ledger) as client:
+    with _context.connect(args, ledger) as client:
         base_url = client.endpoint.base_url
         console.note(_headline(request, client.is_sandbox))
         earlier = None if args.new else ledger.standing(request, base_url)
@@ -163,14 +163,14 @@ def _generate(args: argparse.Namespace, console: Console, request: VideoRequest)
                     console.note(f"It goes on without you. Come back with: {again}")
                     console.say(generation.id)
                     console.result(manifest(generation, base_url=base_url, model=request.model))
-                    return outcome.RUNNING
+                    return _exit_codes.RUNNING
                 made = _finish(client, ledger, generation, args, console, args.timeout)
             except KeyboardInterrupt as interrupt:
                 if isinstance(interrupt, StoppedWaiting):
                     raise
                 raise StoppedWaiting(generation.id) from None
         console.result(made)
-    return outcome.DONE
+    return _exit_codes.DONE
 
 
 def _headline(request: VideoRequest, sandbox: bool) -> str:
@@ -225,7 +225,7 @@ def _dry_run(args: argparse.Namespace, console: Console, request: VideoRequest) 
     from ..core import cost, submission
 
     base_url = settings.base_url()
-    ledger = access.readable_ledger(console)
+    ledger = _context.readable_ledger(console)
     entry = ledger.standing(request, base_url) if ledger else None
     decision = submission.decide(
         entry.record if entry else None,
@@ -234,7 +234,7 @@ def _dry_run(args: argparse.Namespace, console: Console, request: VideoRequest) 
         saved=bool(entry and entry.saved_path),
     )
     try:
-        with access.connect(args) as client:
+        with _context.connect(args) as client:
             expected = cost.explain(request, client.prices(request.model))
     except KlingError as error:
         expected = cost.Estimate(None, one_line(error.message.rstrip(".")))
@@ -255,7 +255,7 @@ def _dry_run(args: argparse.Namespace, console: Console, request: VideoRequest) 
             "sandbox": settings.is_sandbox(base_url),
         }
     )
-    return outcome.DONE
+    return _exit_codes.DONE
 
 
 # --- waiting ---------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ def _completed(generation: Generation, last: Progress | None, sandbox: bool) -> 
 
 
 def wait_(args: argparse.Namespace, console: Console) -> int:
-    ledger = access.readable_ledger(console)
+    ledger = _context.readable_ledger(console)
     words = args.id or ["all"]
     base_url = settings.base_url()
     targets: dict[str, None] = {}
@@ -338,22 +338,22 @@ def wait_(args: argparse.Namespace, console: Console) -> int:
             running = reversed(ledger.running(base_url))
             targets.update(dict.fromkeys(entry.generation_id or "" for entry in running))
         else:
-            targets[access.find(word, ledger, base_url)[0]] = None
+            targets[_context.find(word, ledger, base_url)[0]] = None
     several = len(words) > 1 or words == ["all"]
     if several and args.out is not None and len(targets) > 1:
         _check_folder(args.out)
     if not targets:
         console.say("Nothing is running.")
         console.result({"generations": []})
-        return outcome.DONE
+        return _exit_codes.DONE
     check_out(args.out)
-    with access.connect(args, ledger) as client, _way_back(args):
+    with _context.connect(args, ledger) as client, _way_back(args):
         if not several:
             made = _finish(
                 client, ledger, _unknown(next(iter(targets))), args, console, args.timeout
             )
             console.result(made)
-            return outcome.DONE
+            return _exit_codes.DONE
         return _wait_for_several(client, ledger, list(targets), args, console)
 
 
@@ -388,7 +388,7 @@ def _wait_for_several(
     """One after another: they all run at the gateway, so the last one is the end of it anyway."""
     deadline = client.clock.now() + args.timeout
     made: list[dict[str, Any]] = []
-    code = outcome.DONE
+    code = _exit_codes.DONE
     for number, generation_id in enumerate(targets, 1):
         if len(targets) > 1:
             console.note(f"{number} of {len(targets)}: {generation_id}")
@@ -397,8 +397,8 @@ def _wait_for_several(
             made.append(_finish(client, ledger, _unknown(generation_id), args, console, left))
         except KlingError as error:  # one that fails must not keep the others
             console.note(str(error))
-            made.append(outcome.failure(error))
-            code = code or outcome.exit_code(error)
+            made.append(_exit_codes.failure(error))
+            code = code or _exit_codes.exit_code(error)
         except StoppedWaiting:
             if number < len(targets):
                 console.note("The others go on as well. All of them: kling wait all")
@@ -409,9 +409,9 @@ def _wait_for_several(
 
 def download_(args: argparse.Namespace, console: Console) -> int:
     check_out(args.out)
-    ledger = access.readable_ledger(console)
-    generation_id, entry = access.find(args.id, ledger, settings.base_url())
-    with access.connect(args, ledger) as client:
+    ledger = _context.readable_ledger(console)
+    generation_id, entry = _context.find(args.id, ledger, settings.base_url())
+    with _context.connect(args, ledger) as client:
         known = entry is not None and entry.saved_path is not None
         generation = from_record(entry) if entry and known else client.get(generation_id)
         prompt = entry.prompt if entry else None
@@ -424,4 +424,4 @@ def download_(args: argparse.Namespace, console: Console) -> int:
                 saved=saved,
             )
         )
-    return outcome.DONE
+    return _exit_codes.DONE

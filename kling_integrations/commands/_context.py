@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from ..core import settings
 from ..core.errors import AuthenticationError, LedgerError
 from ..core.storage.ledger import Ledger
-from .grammar import UsageError, flag
+from ._arguments import UsageError, flag
 
 if TYPE_CHECKING:
     from ..core.http.client import KlingClient
     from ..core.submission import Entry
-    from .console import Console
+    from ._console import Console
 
 _SHORTEST_PREFIX = 6  # characters of an id that may stand for the whole
 

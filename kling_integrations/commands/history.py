@@ -14,13 +14,13 @@ from ..core.progress import clock_time
 from ..core.storage.ledger import Ledger
 from ..core.submission import Entry
 from ..core.waiting import ended
-from . import access, outcome
-from .console import ago, money, one_line, size
-from .grammar import command as subcommand
+from . import _context, _exit_codes
+from ._console import ago, money, one_line, size
+from ._arguments import command as subcommand
 
 if TYPE_CHECKING:
     from ..core.http.client import KlingClient
-    from .console import Console
+    from ._console import Console
 
 _SHORT_MODEL = 24
 
@@ -54,8 +54,8 @@ def status(args: argparse.Namespace, console: Console) -> int:
 
     base_url = settings.base_url()
     sandbox = settings.is_sandbox(base_url)
-    key = access.key_variable()
-    ledger = access.readable_ledger(console)
+    key = _context.key_variable()
+    ledger = _context.readable_ledger(console)
     running = ledger.running(base_url) if ledger else []
     uncertain = _open(ledger, base_url)
     console.say(f"kling-integrations {__version__}")
@@ -91,7 +91,7 @@ def status(args: argparse.Namespace, console: Console) -> int:
             "uncertain": len(uncertain),
         }
     )
-    return outcome.DONE
+    return _exit_codes.DONE
 
 
 def _open(ledger: Ledger | None, base_url: str) -> list[Entry]:
@@ -111,7 +111,7 @@ def jobs(args: argparse.Namespace, console: Console) -> int:
     states: dict[str, str] = {}
     if running:
         try:
-            with access.connect(args, ledger) as client:
+            with _context.connect(args, ledger) as client:
                 states = _ask(client, ledger, running, console)
         except AuthenticationError as error:
             console.note(str(error))
@@ -144,7 +144,7 @@ def jobs(args: argparse.Namespace, console: Console) -> int:
     if uncertain:
         console.note("Look them up with: kling recover")
     console.result({"generations": said, "uncertain": [_as_json(entry) for entry in uncertain]})
-    return outcome.DONE
+    return _exit_codes.DONE
 
 
 def _finished_ones(done: int) -> str:
@@ -191,12 +191,12 @@ def note(ledger: Ledger, base_url: str, generation: Generation) -> None:
 
 
 def show_(args: argparse.Namespace, console: Console) -> int:
-    ledger = access.readable_ledger(console)
+    ledger = _context.readable_ledger(console)
     base_url = settings.base_url()
-    generation_id, entry = access.find(args.id, ledger, base_url)
+    generation_id, entry = _context.find(args.id, ledger, base_url)
     generation = None
     if entry is None or entry.record.state == "submitted":
-        with access.connect(args, ledger) as client:
+        with _context.connect(args, ledger) as client:
             generation = client.get(generation_id)
         if ledger and entry:
             note(ledger, base_url, generation)
@@ -243,7 +243,7 @@ def show_(args: argparse.Namespace, console: Console) -> int:
             "sandbox": settings.is_sandbox(base_url),
         }
     )
-    return outcome.DONE
+    return _exit_codes.DONE
 
 
 def _state(entry: Entry | None, generation: Generation | None) -> str:
@@ -284,7 +284,7 @@ def history_(args: argparse.Namespace, console: Console) -> int:
     else:
         console.say("Nothing was submitted from here yet.")
     console.result({"generations": [_as_json(entry) for entry in entries]})
-    return outcome.DONE
+    return _exit_codes.DONE
 
 
 def _usage(entry: Entry | None) -> Usage | None:

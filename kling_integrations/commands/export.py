@@ -12,15 +12,15 @@ from ..core import settings
 from ..core.errors import InvalidRequestError
 from ..core.generation import Saved
 from ..core.manifest import manifest
-from . import access, outcome
-from .delivering import check_out, deliver, out_argument
-from .generating import ID_HELP, from_record
-from .grammar import command as subcommand
-from .listing import submitted_at
+from . import _context, _exit_codes
+from ._save import check_out, deliver, out_argument
+from .generate import ID_HELP, from_record
+from ._arguments import command as subcommand
+from .history import submitted_at
 
 if TYPE_CHECKING:
     from ..core.submission import Entry
-    from .console import Console
+    from ._console import Console
 
 
 def add(commands: Any) -> None:
@@ -62,7 +62,7 @@ def frames_(args: argparse.Namespace, console: Console) -> int:
         ) from None
     console.say(str(target))
     console.result({"path": str(target), "width": picture.width, "height": picture.height})
-    return outcome.DONE
+    return _exit_codes.DONE
 
 
 def export_(args: argparse.Namespace, console: Console) -> int:
@@ -81,17 +81,17 @@ def export_(args: argparse.Namespace, console: Console) -> int:
     os.replace(part, sidecar)
     console.say(str(sidecar))
     console.result(told | {"sidecar": str(sidecar)})
-    return outcome.DONE
+    return _exit_codes.DONE
 
 
 def _local(
     args: argparse.Namespace, out: str | None, console: Console, *, answer: bool
 ) -> tuple[dict[str, Any], Saved, Entry | None]:
     """The manifest, the file (fetched where it is not here yet) and the record of ``args.id``."""
-    ledger = access.readable_ledger(console)
+    ledger = _context.readable_ledger(console)
     base_url = settings.base_url()
-    generation_id, entry = access.find(args.id, ledger, base_url)
-    with access.connect(args, ledger) as client:
+    generation_id, entry = _context.find(args.id, ledger, base_url)
+    with _context.connect(args, ledger) as client:
         known = entry is not None and entry.saved_path is not None
         generation = from_record(entry) if entry and known else client.get(generation_id)
         prompt = entry.prompt if entry else None

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from ..core.errors import InvalidRequestError, StoppedWaiting, command
 from ..core.generation import Generation, Saved
 from ..core.storage import file_names
-from .console import size
+from ._console import size
 
 if TYPE_CHECKING:
     from ..core.http.client import KlingClient
     from ..core.storage.ledger import Ledger
     from ..core.submission import Entry
-    from .console import Console
+    from ._console import Console
 
 
 def out_argument(parser: argparse._ActionsContainer) -> None:

@@ -11,13 +11,13 @@ from ..core import catalog, settings
 from ..core.errors import InvalidRequestError, LedgerError, command
 from ..core.storage.ledger import Ledger
 from ..version import __version__
-from . import access, outcome
-from .console import money, one_line
-from .grammar import UsageError
-from .grammar import command as subcommand
+from . import _context, _exit_codes
+from ._console import money, one_line
+from ._arguments import UsageError
+from ._arguments import command as subcommand
 
 if TYPE_CHECKING:
-    from .console import Console
+    from ._console import Console
 
 DEMO_PROMPT = "A cheerful white raccoon running through a sequoia forest"
 
@@ -67,11 +67,11 @@ def recover_(args: argparse.Namespace, console: Console) -> int:
 
     ledger = Ledger()
     if not ledger.uncertain(settings.base_url()):
-        console.say("Every submission from here has a known outcome.")
+        console.say("Every submission from here has a known _exit_codes.")
         console.result({"recovered": []})
-        return outcome.DONE
+        return _exit_codes.DONE
     console.note("Looking through the gateway's log …")
-    with access.connect(args, ledger) as client:
+    with _context.connect(args, ledger) as client:
         results = recover(client, ledger)
     blocked = 0
     for result in results:
@@ -98,7 +98,7 @@ def recover_(args: argparse.Namespace, console: Console) -> int:
             ]
         }
     )
-    return outcome.UNCERTAIN if blocked else outcome.DONE
+    return _exit_codes.UNCERTAIN if blocked else _exit_codes.DONE
 
 
 # --- config and version ----------------------------------------------------------------------
@@ -106,7 +106,7 @@ def recover_(args: argparse.Namespace, console: Console) -> int:
 
 def config(args: argparse.Namespace, console: Console) -> int:
     base_url = settings.base_url()
-    key = access.key_variable()
+    key = _context.key_variable()
     said: dict[str, Any] = {
         "base_url": base_url,
         "sandbox": settings.is_sandbox(base_url),
@@ -120,7 +120,7 @@ def config(args: argparse.Namespace, console: Console) -> int:
         console.say(f"{name.replace('_', ' '):<16}{shown}")
     console.note("Set by AIML_BASE_URL, AIML_API_KEY and KLING_HOME.")
     console.result(said)
-    return outcome.DONE
+    return _exit_codes.DONE
 
 
 def _folders() -> dict[str, str]:
@@ -133,7 +133,7 @@ def _folders() -> dict[str, str]:
 def version(args: argparse.Namespace, console: Console) -> int:
     console.say(f"kling-integrations {__version__}")
     console.result({"version": __version__})
-    return outcome.DONE
+    return _exit_codes.DONE
 
 
 # --- sandbox and demo ------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def sandbox_(args: argparse.Namespace, console: Console) -> int:
         raise _needs_sandbox(error) from None
     if "help" in args.fault:
         console.say(fault_help())
-        return outcome.DONE
+        return _exit_codes.DONE
     options = {name: getattr(args, name) for name in ("fail", "seconds", "balance", "seed")}
     options = {name: value for name, value in options.items() if value is not None}
     try:
@@ -166,7 +166,7 @@ def sandbox_(args: argparse.Namespace, console: Console) -> int:
             f"Port {args.port} cannot be had: {error.strerror}.",
             hint="Take another one with --port, or a free one with --port 0.",
         ) from None
-    return outcome.DONE
+    return _exit_codes.DONE
 
 
 def _needs_sandbox(error: ImportError) -> InvalidRequestError:
@@ -184,7 +184,7 @@ def demo_(args: argparse.Namespace, console: Console) -> int:
     from ..core import cost
     from ..core.http.client import KlingClient
     from ..core.request import VideoRequest
-    from .delivering import check_out, deliver
+    from ._save import check_out, deliver
 
     out = args.out
     try:
@@ -238,4 +238,4 @@ def demo_(args: argparse.Namespace, console: Console) -> int:
             "sandbox": True,
         }
     )
-    return outcome.DONE
+    return _exit_codes.DONE
