@@ -1,197 +1,119 @@
-"""What a command needs of the place it runs in: a terminal, a pipe, a notebook."""
+"""What a command needs of the surface it runs on: a terminal, a pipe, a notebook."""
 
 from __future__ import annotations
 
 import json
-import re
 import time
-import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..core.progress import Progress, clock_time
+from ..core.errors import NextStep
+from ..core.progress import Progress
+from ._hints import hint
+from ._text import clean, columns, one_line
 
 if TYPE_CHECKING:
     from ..core.settings import Clock
 
-_SHORT_ID = 8  # characters
 OnUpdate = Callable[[Progress], object]
 
-_LINE_EVERY = 30.0  # seconds between two progress lines in which nothing changed
+_SHORT_ID = 8  # characters
+_REPEAT_AFTER = 30.0  # seconds after which an unchanged progress line is printed again
 
 
 class Console:
-    """Plain lines: ``say`` and ``table`` answer, on ``out``; everything else is told on ``err``.
+    """Plain lines: the answer goes to ``out``, everything else to ``err``.
 
-    With ``as_json`` only ``result`` reaches ``out``. The terminal and the notebook override what
-    they can show better.
+    With ``as_json`` only ``result`` writes to ``out``. Terminal and notebook override what they
+    can show better.
     """
 
-    width: int | None = None  # columns of a table; None: as wide as it gets
+    program = "kling"
+    """How the user calls the command; a notebook has ``%kling``."""
+
+    width: int | None = None
+    """Columns of a table; None: as wide as it gets."""
 
     def __init__(self, out: TextIO, err: TextIO, *, as_json: bool = False) -> None:
         self.out = out
         self.err = err
         self.as_json = as_json
-        self._shown: tuple[object, ...] = ()
-        self._shown_at = 0.0
+        self._printed: tuple[object, ...] = ()
+        self._printed_at = 0.0
+
+    # --- words -----------------------------------------------------------------------------
+
+    def command(self, words: str) -> str:
+        """``kling jobs``: a command as the user types it."""
+        return f"{self.program} {words}"
+
+    def hint(self, step: NextStep) -> str:
+        """A next step as a sentence, with the command as the user types it."""
+        return hint(step, self.program)
+
+    def short_id(self, generation_id: str | None) -> str:
+        """An id for a table: where width is scarce, its beginning, which all commands take."""
+        return (generation_id or "")[: None if self.width is None else _SHORT_ID]
+
+    # --- output ----------------------------------------------------------------------------
 
     def note(self, text: str) -> None:
-        """Something that the user should know while or beside the answer."""
-        with suppress(BrokenPipeError):  # a wait must not end because nobody listens
+        """What the user should know while or beside the answer."""
+        with suppress(BrokenPipeError):  # a wait must not end because its reader is gone
             _write(self.err, text)
 
     def say(self, text: str) -> None:
         """The answer, or a part of it: a path, an id, a sentence."""
         _write(self.err if self.as_json else self.out, text)
 
-    def table(self, rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:
-        """An answer in rows, without columns in which nothing stands.
+    def facts(self, pairs: Iterable[tuple[str, object]]) -> None:
+        """An answer as names and values, a line each, without the values that are empty."""
+        known = [(name, one_line(str(value))) for name, value in pairs if value not in (None, "")]
+        widest = max((len(name) for name, _ in known), default=0)
+        for name, value in known:
+            self.say(f"{name:<{widest}}  {value}")
 
-        What does not fit on the screen is cut at the end of the line.
-        """
-        kept = [place for place in range(len(headers)) if any(row[place] for row in rows)]
-        rows = [[row[place] for place in kept] for row in rows]
-        for line in columns(rows, [headers[place] for place in kept], self.width):
+    def table(self, rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:
+        """An answer in rows, without the columns that are empty."""
+        used = [number for number in range(len(headers)) if any(row[number] for row in rows)]
+        for line in columns(
+            [[row[number] for number in used] for row in rows],
+            [headers[number] for number in used],
+            self.width,
+        ):
             self.say(line)
 
-    def short_id(self, generation_id: str | None) -> str:
-        """An id for a table: its beginning will do for all commands, where there is little room."""
-        return (generation_id or "")[: None if self.width is None else _SHORT_ID]
-
-    def result(self, outcome: dict[str, Any]) -> None:
+    def result(self, answer: dict[str, Any]) -> None:
         """The answer for a program: once per command, plain JSON values."""
         if self.as_json:
-            _write(self.out, json.dumps(outcome))
+            _write(self.out, json.dumps(answer))
+
+    # --- what takes time -------------------------------------------------------------------
 
     def progress(self, progress: Progress) -> None:
         """How a wait stands, at each change."""
         if progress.status.is_terminal:
-            return  # what comes next tells more
+            return  # the result follows
         now = time.monotonic()
-        note = progress.note or (self._shown[-1] if progress.id in self._shown else "")
-        shown = (progress.id, progress.status, note)
-        if shown != self._shown or now - self._shown_at >= _LINE_EVERY:
-            self._shown, self._shown_at = shown, now
+        note = progress.note or (self._printed[-1] if progress.id in self._printed else "")
+        state = (progress.id, progress.status, note)
+        if state != self._printed or now - self._printed_at >= _REPEAT_AFTER:
+            self._printed, self._printed_at = state, now
             self.note(str(progress))
 
     def submitting(self) -> AbstractContextManager[None]:
         """Surrounds a submit, which may take a minute and must not be cut short lightly."""
-        return _nothing()
+        return nullcontext()
 
     def watching(self, clock: Clock) -> AbstractContextManager[OnUpdate]:
-        """Surrounds a wait; gives what takes its Progress."""
-        return self._watching()
-
-    @contextmanager
-    def _watching(self) -> Iterator[OnUpdate]:
-        yield self.progress
+        """Surrounds a wait; gives the function that takes its Progress."""
+        return nullcontext(self.progress)
 
     def transfer(self, received: int, total: int | None) -> None:
-        """Bytes of a download so far."""
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+        """Bytes of a download so far; ``total`` is None where it is unknown."""
 
 
 def _write(stream: TextIO, text: str) -> None:
     stream.write(clean(text) + "\n")
     stream.flush()
-
-
-# --- text ------------------------------------------------------------------------------------
-
-
-# They turn the direction of everything that follows on the line.
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def clean(text: str) -> str:
-    """Without control characters: words of others must not steer the terminal.
-
-    What joins emoji or marks the direction of a word stays.
-    """
-    return "".join(
-        "\N{REPLACEMENT CHARACTER}"
-        if char in _TURNING or (char not in "\n\t" and unicodedata.category(char) in ("Cc", "Cs"))
-        else char
-        for char in text
-    )
-
-
-def one_line(text: str | None, most: int | None = None) -> str:
-    """Any text in one line, of at most ``most`` columns."""
-    return cut(" ".join(clean(text or "").split()), most)
-
-
-def cut(line: str, most: int | None) -> str:
-    """A line that fits into ``most`` columns, with an ellipsis where it did not."""
-    if most is None or display_width(line) <= most:
-        return line
-    kept, used = [], 0
-    for char in line:
-        used += display_width(char)
-        if used > most - 1:
-            break
-        kept.append(char)
-    return "".join(kept).rstrip() + "…"
-
-
-def display_width(text: str) -> int:
-    """Columns of a terminal: East Asian characters and emoji take two, combining marks none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0
-        if unicodedata.combining(char) or char in "\u200d\ufe0f"
-        else 2
-        if unicodedata.east_asian_width(char) in "WF"
-        else 1
-        for char in text
-    )
-
-
-def columns(
-    rows: Sequence[Sequence[object]], headers: Sequence[str], width: int | None = None
-) -> list[str]:
-    """Rows as aligned lines, headers first."""
-    cells = [[one_line("" if cell is None else str(cell)) for cell in row] for row in rows]
-    table = [list(headers), *cells]
-    widths = [max(display_width(row[place]) for row in table) for place in range(len(headers))]
-    right = [
-        bool(cells) and all(re.fullmatch(r"[$\d.,:]*", row[place]) for row in cells)
-        for place in range(len(headers))
-    ]
-    lines = []
-    for row in table:
-        parts = []
-        for cell, column, to_right in zip(row, widths, right, strict=True):
-            room = " " * (column - display_width(cell))
-            parts.append(room + cell if to_right else cell + room)
-        line = "  ".join(parts).rstrip()
-        lines.append(cut(line, width))
-    return lines
-
-
-def money(usd: float | None) -> str:
-    """``$0.50``, or ``$0.0294`` below ten cents; empty when unknown."""
-    if usd is None:
-        return ""
-    return f"${usd:.4f}" if 0 < usd < 0.1 else f"${usd:,.2f}"
-
-
-def size(count: int | None) -> str:
-    """``343 kB`` or ``12.3 MB``; empty when unknown."""
-    if count is None:
-        return ""
-    return f"{count / 1000:.0f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
-
-
-def ago(seconds: float) -> str:
-    """``0:42``, ``3 h`` or ``12 d``: how long ago, shortly."""
-    if seconds < 3600:
-        return clock_time(seconds)
-    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} d"

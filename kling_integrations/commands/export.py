@@ -1,4 +1,4 @@
-"""Commands on saved videos: frames, export."""
+"""``kling frames`` and ``kling export``: what can be made of a saved video."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import settings
 from ..core.errors import InvalidRequestError
-from ..core.generation import Saved
 from ..core.manifest import manifest
-from . import _context, _exit_codes
-from ._save import check_out, deliver, out_argument
-from .generate import ID_HELP, from_record
-from ._arguments import command as subcommand
-from .history import submitted_at
+from ._arguments import ID_HELP, add_command, output_argument
+from ._exit_codes import DONE
+from ._save import check_output, local_video
+from ._text import iso_time
 
 if TYPE_CHECKING:
-    from ..core.submission import Entry
     from ._console import Console
 
 
 def add(commands: Any) -> None:
-    frames = subcommand(commands, "frames", frames_, "a picture out of a video")
+    """Adds both commands to the grammar."""
+    frames = add_command(commands, "frames", _run_frames, "a picture out of a video")
     frames.add_argument("id", metavar="ID", help=f"{ID_HELP}; or a video file")
     which = frames.add_mutually_exclusive_group()
     which.add_argument("--last", action="store_true", help="the last picture (default)")
@@ -33,23 +31,23 @@ def add(commands: Any) -> None:
         "-o", "--out", metavar="IMG", required=True, help="PNG, JPEG or WebP, by its ending"
     )
 
-    export = subcommand(
+    export = add_command(
         commands,
         "export",
-        export_,
-        "the video, and beside it a JSON file that tells how it was made",
+        _run_export,
+        "the video, and beside it a JSON file that describes how it was made",
     )
     export.add_argument("id", metavar="ID", help=ID_HELP)
-    out_argument(export)
+    output_argument(export)
 
 
-def frames_(args: argparse.Namespace, console: Console) -> int:
+def _run_frames(args: argparse.Namespace, console: Console) -> int:
     from ..core import media
 
-    check_out(args.out)
+    check_output(args.out)
     source = Path(args.id).expanduser()
     if not source.is_file():
-        _, saved, _ = _local(args, None, console, answer=False)
+        _, saved, _ = local_video(args.id, console, answer=False)
         source = saved.path
     picture = media.last_frame(source) if args.at is None else media.frame(source, args.at)
     target = Path(args.out).expanduser()
@@ -58,43 +56,28 @@ def frames_(args: argparse.Namespace, console: Console) -> int:
         picture.save(target)
     except (ValueError, KeyError):  # an ending that Pillow does not know
         raise InvalidRequestError(
-            f"{target.name} is no image name: it ends in .png, .jpg or .webp."
+            f"{target.name} does not name an image: it ends in .png, .jpg or .webp."
         ) from None
     console.say(str(target))
     console.result({"path": str(target), "width": picture.width, "height": picture.height})
-    return _exit_codes.DONE
+    return DONE
 
 
-def export_(args: argparse.Namespace, console: Console) -> int:
-    check_out(args.out)
-    made, saved, entry = _local(args, args.out, console, answer=True)
-    sidecar = saved.path.with_suffix(".json")
-    told = dict(made)
+def _run_export(args: argparse.Namespace, console: Console) -> int:
+    check_output(args.out)
+    generation, saved, entry = local_video(args.id, console, output=args.out, answer=True)
+    model = entry.record.model if entry else None
+    story = manifest(generation, base_url=settings.base_url(), model=model, saved=saved)
     if entry:
-        told |= {
+        story |= {
             "prompt": entry.prompt,
             "request": entry.request,
-            "created_at": submitted_at(entry),
+            "created_at": iso_time(entry.since),
         }
+    sidecar = saved.path.with_suffix(".json")
     part = sidecar.with_name(f".{sidecar.name}.part")
-    part.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(story, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(part, sidecar)
     console.say(str(sidecar))
-    console.result(told | {"sidecar": str(sidecar)})
-    return _exit_codes.DONE
-
-
-def _local(
-    args: argparse.Namespace, out: str | None, console: Console, *, answer: bool
-) -> tuple[dict[str, Any], Saved, Entry | None]:
-    """The manifest, the file (fetched where it is not here yet) and the record of ``args.id``."""
-    ledger = _context.readable_ledger(console)
-    base_url = settings.base_url()
-    generation_id, entry = _context.find(args.id, ledger, base_url)
-    with _context.connect(args, ledger) as client:
-        known = entry is not None and entry.saved_path is not None
-        generation = from_record(entry) if entry and known else client.get(generation_id)
-        prompt = entry.prompt if entry else None
-        saved = deliver(client, ledger, generation, out, prompt, console, answer=answer)
-        model = entry.record.model if entry else None
-        return manifest(generation, base_url=base_url, model=model, saved=saved), saved, entry
+    console.result(story | {"sidecar": str(sidecar)})
+    return DONE

@@ -1,4 +1,4 @@
-"""Commands around it: recover, config, version, sandbox, demo."""
+"""``kling sandbox`` and ``kling demo``: everything without a key or money."""
 
 from __future__ import annotations
 
@@ -7,147 +7,64 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core import catalog, settings
-from ..core.errors import InvalidRequestError, LedgerError, command
+from ..core.errors import InvalidRequestError, NextStep, Verb
 from ..core.storage.ledger import Ledger
-from ..version import __version__
-from . import _context, _exit_codes
-from ._console import money, one_line
-from ._arguments import UsageError
-from ._arguments import command as subcommand
+from ..core.waiting import DEFAULT_TIMEOUT
+from ._arguments import UsageError, add_command
+from ._exit_codes import DONE
+from ._finish import watch
+from ._save import check_output, save_video
+from ._text import money, one_line
 
 if TYPE_CHECKING:
+    from ..core.generation import Generation, Saved
+    from ..core.http.client import KlingClient
+    from ..sandbox import Sandbox
     from ._console import Console
 
-DEMO_PROMPT = "A cheerful white raccoon running through a sequoia forest"
+_DEMO_PROMPT = "A cheerful white raccoon running through a sequoia forest"
+_DEMO_SPEED = 30
 
 
 def add(commands: Any) -> None:
-    subcommand(
-        commands,
-        "recover",
-        recover_,
-        "look up submissions without a known outcome in the gateway's log, and attach them",
-    )
-    subcommand(commands, "config", config, "what the environment says: gateway, key, folders")
-    subcommand(commands, "version", version, "print the version")
-
-    sandbox = subcommand(
+    """Adds both commands to the grammar."""
+    sandbox = add_command(
         commands,
         "sandbox",
-        sandbox_,
+        _run_sandbox,
         "the gateway on this machine: no key, no money, made-up videos; until Ctrl-C",
-        more="Faults: --fault moment:kind[:times][:name=value,…], for example poll:503:3 or "
+        epilog="Faults: --fault moment:kind[:times][:name=value,…], for example poll:503:3 or "
         "submit:drop-after;\n--fault help lists them.",
     )
-    number = sandbox.add_argument
-    number("--port", metavar="N", type=int, default=8765, help="default: 8765; 0 takes a free one")
-    number("--speed", metavar="X", type=float, default=60.0, help="default: 60-fold")
-    number("--fault", metavar="F", action="append", default=[], help="something that goes wrong")
-    number("--fail", metavar="KIND", help="all generations end badly, for example moderation")
-    number(
-        "--seconds", metavar="S", type=float, help="each generation takes so many of its seconds"
-    )
-    number("--balance", metavar="USD", type=float, help="play money at the start")
-    number("--seed", metavar="N", type=int, help="the same ids and durations each time")
-    number("--logs-show-running", action="store_true", help="its log lists what still runs")
+    add_argument = sandbox.add_argument
+    add_argument("--port", metavar="N", type=int, default=8765, help="default: 8765; 0: a free one")
+    add_argument("--speed", metavar="X", type=float, default=60.0, help="default: 60-fold")
+    add_argument("--fault", metavar="F", action="append", default=[], help="what goes wrong")
+    add_argument("--fail", metavar="KIND", help="all generations fail, for example moderation")
+    add_argument("--seconds", metavar="S", type=float, help="sandbox time that a generation takes")
+    add_argument("--balance", metavar="USD", type=float, help="play money at the start")
+    add_argument("--seed", metavar="N", type=int, help="the same ids and durations each time")
+    add_argument("--logs-show-running", action="store_true", help="the log lists what still runs")
 
-    demo = subcommand(
-        commands, "demo", demo_, "the whole story in ten seconds, on a sandbox of its own, for free"
+    demo = add_command(
+        commands,
+        "demo",
+        _run_demo,
+        "the whole story in ten seconds, on a sandbox of its own, for free",
     )
-    demo.add_argument("prompt", metavar="PROMPT", nargs="?", default=DEMO_PROMPT)
+    demo.add_argument("prompt", metavar="PROMPT", nargs="?", default=_DEMO_PROMPT)
     demo.add_argument("-o", "--out", metavar="FOLDER", default=".", help="default: here")
 
 
-# --- recover ---------------------------------------------------------------------------------
-
-
-def recover_(args: argparse.Namespace, console: Console) -> int:
-    from ..core.recovery import recover
-
-    ledger = Ledger()
-    if not ledger.uncertain(settings.base_url()):
-        console.say("Every submission from here has a known _exit_codes.")
-        console.result({"recovered": []})
-        return _exit_codes.DONE
-    console.note("Looking through the gateway's log …")
-    with _context.connect(args, ledger) as client:
-        results = recover(client, ledger)
-    blocked = 0
-    for result in results:
-        console.say(f"“{one_line(result.entry.prompt, 60)}” ({result.entry.record.model})")
-        if result.generation_id:
-            console.say(f"  found: {result.generation_id}")
-            console.say(f"  go on with: {command('wait', result.generation_id)}")
-            continue
-        console.say(f"  {result.reason}")
-        if result.entry.record.state == "intent":
-            blocked += 1
-            console.say("  try again in some minutes, or pay for another one: --new")
-    console.result(
-        {
-            "recovered": [
-                {
-                    "client_request_id": result.entry.record.client_request_id,
-                    "generation_id": result.generation_id,
-                    "reason": result.reason,
-                    "prompt": result.entry.prompt,
-                    "model": result.entry.record.model,
-                }
-                for result in results
-            ]
-        }
-    )
-    return _exit_codes.UNCERTAIN if blocked else _exit_codes.DONE
-
-
-# --- config and version ----------------------------------------------------------------------
-
-
-def config(args: argparse.Namespace, console: Console) -> int:
-    base_url = settings.base_url()
-    key = _context.key_variable()
-    said: dict[str, Any] = {
-        "base_url": base_url,
-        "sandbox": settings.is_sandbox(base_url),
-        "key": f"from {key}" if key else None,
-        **_folders(),
-        "default_model": catalog.DEFAULT_MODEL,
-        "version": __version__,
-    }
-    for name, value in said.items():
-        shown = {True: "yes", False: "no", None: "none"}.get(value, value)
-        console.say(f"{name.replace('_', ' '):<16}{shown}")
-    console.note("Set by AIML_BASE_URL, AIML_API_KEY and KLING_HOME.")
-    console.result(said)
-    return _exit_codes.DONE
-
-
-def _folders() -> dict[str, str]:
-    try:
-        return {"home": str(settings.home()), "ledger": str(Ledger().path)}
-    except LedgerError as error:  # what is wrong is what one wants to see here
-        return {"home": error.message}
-
-
-def version(args: argparse.Namespace, console: Console) -> int:
-    console.say(f"kling-integrations {__version__}")
-    console.result({"version": __version__})
-    return _exit_codes.DONE
-
-
-# --- sandbox and demo ------------------------------------------------------------------------
-
-
-def sandbox_(args: argparse.Namespace, console: Console) -> int:
+def _run_sandbox(args: argparse.Namespace, console: Console) -> int:
     try:
         from ..sandbox import serve
         from ..sandbox.serve import fault_help
     except ImportError as error:
-        raise _needs_sandbox(error) from None
+        raise _missing_package(error) from None
     if "help" in args.fault:
         console.say(fault_help())
-        return _exit_codes.DONE
+        return DONE
     options = {name: getattr(args, name) for name in ("fail", "seconds", "balance", "seed")}
     options = {name: value for name, value in options.items() if value is not None}
     try:
@@ -163,79 +80,97 @@ def sandbox_(args: argparse.Namespace, console: Console) -> int:
         raise UsageError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
     except OSError as error:
         raise InvalidRequestError(
-            f"Port {args.port} cannot be had: {error.strerror}.",
+            f"Port {args.port} is not available: {error.strerror}.",
             hint="Take another one with --port, or a free one with --port 0.",
         ) from None
-    return _exit_codes.DONE
+    return DONE
 
 
-def _needs_sandbox(error: ImportError) -> InvalidRequestError:
+def _missing_package(error: ImportError) -> InvalidRequestError:
     return InvalidRequestError(
-        f"The sandbox needs a package that is not here: {error.name}.",
-        hint="Install it with: pip install 'kling-integrations[sandbox]'",
+        f"The sandbox needs a package that is not installed: {error.name}.",
+        next_steps=[NextStep(Verb.INSTALL, detail="sandbox")],
     )
 
 
-def demo_(args: argparse.Namespace, console: Console) -> int:
+# --- demo ------------------------------------------------------------------------------------
+
+
+def _run_demo(args: argparse.Namespace, console: Console) -> int:
     try:
         from ..sandbox import Sandbox
     except ImportError as error:
-        raise _needs_sandbox(error) from None
-    from ..core import cost
+        raise _missing_package(error) from None
     from ..core.http.client import KlingClient
-    from ..core.request import VideoRequest
-    from ._save import check_out, deliver
 
-    out = args.out
-    try:
-        check_out(out)
-    except InvalidRequestError:
-        out = tempfile.mkdtemp(prefix="kling-demo-")
-    request = VideoRequest(prompt=args.prompt)
+    console.note(
+        "A sandbox on this machine plays the gateway: no key, no money, and time runs "
+        f"{_DEMO_SPEED}-fold.\nThis is what happens:\n"
+    )
+    console.note(f"$ {console.command('generate')} '{one_line(args.prompt, 60)}'")
     with (
         tempfile.TemporaryDirectory(prefix="kling-demo-", ignore_cleanup_errors=True) as home,
-        Sandbox(speed=30) as sandbox,
+        Sandbox(speed=_DEMO_SPEED) as sandbox,
     ):
-        ledger = Ledger(Path(home) / "ledger.sqlite3")
-        console.note("A sandbox on this machine plays the gateway: no key, no money, and time runs")
-        console.note("30-fold. This is what happens:\n")
-        console.note(f"$ kling generate '{one_line(args.prompt, 60)}'")
+        ledger = Ledger(Path(home) / "ledger.sqlite3")  # not the user's
         with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
-            with console.submitting():
-                generation = client.submit(request)
-            console.note(f"Submitted: {generation.id}")
-            console.note("Its id is written down: Ctrl-C, a crash or a reboot cannot lose it.")
-            polls = 0
-            with console.watching(client.clock) as show:
+            result = _demonstrate(args.prompt, args.out, sandbox, client, ledger, console)
+    console.note("")
+    console.note(console.hint(NextStep(Verb.TRY_SANDBOX)))
+    console.note(f"For real: {console.hint(NextStep(Verb.SET_KEY))}")
+    console.result(result)
+    return DONE
 
-                def update(progress: Any) -> None:
-                    nonlocal polls
-                    polls = progress.polls
-                    show(progress)
 
-                done = client.wait(generation.id, on_update=update)
-            late = sandbox.jobs[generation.id].lateness or 0.0
-            console.note(
-                f"Completed: noticed {late:.0f} s of its time after it was, with {polls} polls."
-            )
-            saved = deliver(client, ledger, done, out, args.prompt, console)
-            console.note("\nThe same command once more:")
-            again = client.submit(request)
-            price = money(cost.spent(done.usage) or sandbox.jobs[done.id].usd)
-            same = "The same generation is picked up" if again.id == done.id else again.id
-            console.note(f"{same}: {sandbox.paid} paid in all ({price} of play money).")
-    console.note(
-        "\nNext: kling sandbox, to try everything else; or export AIML_API_KEY=… for real."
-    )
-    console.result(
-        {
-            "generation_id": done.id,
-            "status": done.status.value,
-            "model": request.model,
-            "path": str(saved.path),
-            "polls": polls,
-            "paid": sandbox.paid,
-            "sandbox": True,
-        }
-    )
-    return _exit_codes.DONE
+def _demonstrate(
+    prompt: str,
+    output: str,
+    sandbox: Sandbox,
+    client: KlingClient,
+    ledger: Ledger,
+    console: Console,
+) -> dict[str, Any]:
+    """One request twice: the first is paid and watched, the second is picked up."""
+    from ..core import cost
+    from ..core.request import VideoRequest
+
+    request = VideoRequest(prompt=prompt)
+    with console.submitting():
+        generation = client.submit(request)
+    console.note(f"Submitted: {generation.id}")
+    console.note("Its id is written down: Ctrl-C, a crash or a reboot cannot lose it.")
+    done, last = watch(client, generation.id, console, DEFAULT_TIMEOUT)
+    polls = last.polls if last else 0
+    late = sandbox.jobs[done.id].lateness or 0.0
+    console.note(f"Completed: noticed {late:.0f} s of its time after it was, with {polls} polls.")
+    saved = _save(client, ledger, done, output, prompt, console)
+    console.note("\nThe same command once more:")
+    again = client.submit(request)
+    price = money(cost.spent(done.usage) or sandbox.jobs[done.id].usd)
+    same = "The same generation is picked up" if again.id == done.id else again.id
+    console.note(f"{same}: {sandbox.paid} paid in all ({price} of play money).")
+    return {
+        "generation_id": done.id,
+        "status": done.status.value,
+        "model": request.model,
+        "path": str(saved.path),
+        "polls": polls,
+        "paid": sandbox.paid,
+        "sandbox": True,
+    }
+
+
+def _save(
+    client: KlingClient,
+    ledger: Ledger,
+    generation: Generation,
+    output: str,
+    prompt: str,
+    console: Console,
+) -> Saved:
+    """In the folder that was asked for, else in a temporary one: the demo always succeeds."""
+    try:
+        check_output(output)
+    except InvalidRequestError:
+        output = tempfile.mkdtemp(prefix="kling-demo-")
+    return save_video(client, ledger, generation, console, output=output, prompt=prompt)

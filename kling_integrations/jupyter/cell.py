@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import commands
-from .. import commands as access
 from ..commands import dollars, flag, seconds
 from ..core.errors import InvalidRequestError, KlingError
 from .display import GridView, View, out
@@ -182,7 +181,7 @@ def _cost(magics: KlingMagics, args: argparse.Namespace, variants: Sequence[Vari
 
     def prices(model: str) -> Any:
         try:
-            with access.connect(args) as client:
+            with commands.connect() as client:
                 return client.prices(model)
         except KlingError:
             return None

@@ -13,8 +13,7 @@ from fcntl import ioctl
 import pytest
 from commands.conftest import Shell
 
-from kling_integrations.commands import advanced
-from kling_integrations.commands._console import clean, columns, cut, display_width
+from kling_integrations.commands._text import clean, columns, cut, display_width
 from kling_integrations.core.generation import Generation, Status
 from kling_integrations.core.progress import Progress
 from kling_integrations.core.schedule import Schedule
@@ -140,7 +139,7 @@ def progress(elapsed, expected=100.0, status=Status.GENERATING):
 @pytest.mark.parametrize("elapsed", [0.0, 30.0, 79.0, 100.0, 140.0, 900.0])
 def test_between_two_polls_the_bar_goes_on_as_the_schedule_would(elapsed):
     for seconds in (0.0, 1.0, 25.0, 60.0, 3600.0):
-        moved = advanced(progress(elapsed), seconds)
+        moved = progress(elapsed).after(seconds)
         assert moved.fraction == pytest.approx(progress(elapsed + seconds).fraction, abs=1e-6)
         assert moved.fraction <= 0.95
         assert moved.elapsed == elapsed + seconds
@@ -148,9 +147,9 @@ def test_between_two_polls_the_bar_goes_on_as_the_schedule_would(elapsed):
 
 def test_the_bar_stands_still_in_a_queue_and_at_the_end():
     queued = progress(10.0, status=Status.QUEUED)
-    assert advanced(queued, 50.0).fraction == queued.fraction
+    assert queued.after(50.0).fraction == queued.fraction
     done = progress(100.0, status=Status.COMPLETED)
-    assert advanced(done, 50.0) is done
+    assert done.after(50.0) is done
 
 
 def test_wide_characters_count_twice():
