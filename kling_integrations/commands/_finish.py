@@ -45,7 +45,7 @@ def finish(
         if entry and finished and (not download or saved_file(entry)):
             generation = entry.generation()
         else:
-            generation, last = watch(client, generation_id, console, timeout)
+            generation, last = watch(client, generation_id, console, timeout, quiet=finished)
             console.note(_completed(generation, last, client.is_sandbox))
         if download:
             prompt = entry.prompt if entry else None
@@ -61,16 +61,25 @@ def finish(
 
 
 def watch(
-    client: KlingClient, generation_id: str, console: Console, timeout: float
+    client: KlingClient,
+    generation_id: str,
+    console: Console,
+    timeout: float,
+    *,
+    quiet: bool = False,
 ) -> tuple[Generation, Progress | None]:
-    """Waits while the console shows how it stands; the generation, and the last Progress."""
+    """Waits while the console shows how it stands; the generation, and the last Progress.
+
+    ``quiet``: only what the user should know is shown, such as an outage.
+    """
     last: Progress | None = None
     with console.watching(client.clock) as show:
 
         def update(progress: Progress) -> None:
             nonlocal last
             last = progress
-            show(progress)
+            if progress.note or not quiet:
+                show(progress)
 
         generation = client.wait(generation_id, timeout=timeout, on_update=update)
     return generation, last

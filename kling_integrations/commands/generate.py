@@ -11,6 +11,7 @@ from ..core.errors import KlingError, NextStep, StoppedWaiting, Verb
 from ..core.generation import Generation, Status
 from ..core.manifest import manifest
 from ..core.storage.ledger import Ledger
+from ..core.submission import Action
 from ._arguments import (
     ID_HELP,
     add_command,
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     from ..core.submission import Decision
     from ._console import Console
 
-_DOING = {
-    "submit": "be submitted",
-    "attach": "be picked up",
-    "reuse": "be picked up",
-    "refuse": "be refused",
+_OUTCOME = {
+    Action.SUBMIT: "be submitted",
+    Action.ATTACH: "be picked up",
+    Action.REUSE: "be picked up",
+    Action.REFUSE: "be refused",
 }
 
 
@@ -117,7 +118,7 @@ def _generate(args: argparse.Namespace, console: Console, request: VideoRequest)
             console.note(_submitted(generation, decision, console))
             if args.detach and not generation.is_terminal:
                 way_back = NextStep(Verb.WAIT, generation.id, output=args.out)
-                console.note(f"It goes on at the gateway. {console.hint(way_back)}")
+                console.note(f"It runs at the gateway. {console.hint(way_back)}")
                 console.say(generation.id)
                 console.result(manifest(generation, base_url=base_url, model=request.model))
                 return RUNNING
@@ -170,8 +171,11 @@ def _dry_run(args: argparse.Namespace, console: Console, request: VideoRequest) 
     expected = _estimate(request)
     console.facts(request.summary().items())
     console.say("")
-    console.say(f"It would {_DOING[decision.action]}: {decision.reason}.")
+    console.say(f"It would {_OUTCOME[decision.action]}: {decision.reason}.")
     console.say(f"Expected cost: {expected if decision.pays else 'none'}.")
+    if decision.action is Action.REFUSE:
+        for verb in (Verb.RECOVER, Verb.SUBMIT_NEW):
+            console.note(console.hint(NextStep(verb)))
     console.note("Nothing was sent.")
     console.result(
         {

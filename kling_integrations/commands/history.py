@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import catalog, cost, settings
@@ -72,8 +72,8 @@ def _run_jobs(args: argparse.Namespace, console: Console) -> int:
     if rows:
         console.table(rows, ("ID", "STATE", "ELAPSED", "MODEL", "PROMPT"))
         done = sum(1 for job in jobs if job["status"] == Status.COMPLETED)
-        ready = f"; {done} {'is' if done == 1 else 'are'} finished" if done else ""
-        console.note(f"\nTo wait for all and save them: {console.command('wait')}{ready}.")
+        finished = f"{done} {'is' if done == 1 else 'are'} finished. " if done else ""
+        console.note(f"\n{finished}Wait for all and save them: {console.command('wait')}")
     else:
         console.say("Nothing is running.")
     for entry in unclear:
@@ -90,6 +90,8 @@ def _poll_all(
     """One poll each, side by side; None for a generation without a usable answer."""
     if not running:
         return {}
+
+    from concurrent.futures import ThreadPoolExecutor
 
     def ask(entry: Entry) -> Generation | KlingError:
         try:
@@ -214,7 +216,7 @@ def _run_history(args: argparse.Namespace, console: Console) -> int:
                 money(cost.spent(entry.generation().usage)),
                 console.short_id(entry.generation_id),
                 one_line(entry.prompt, 60 if console.width is None else 30),
-                str(saved.path) if saved else "",
+                _shown_path(saved.path, console) if saved else "",
             )
         )
     headers = ("SUBMITTED", "STATE", "MODEL", "LENGTH", "COST", "ID", "PROMPT", "FILE")
@@ -226,6 +228,12 @@ def _run_history(args: argparse.Namespace, console: Console) -> int:
         console.say("Nothing was submitted from here yet.")
     console.result({"generations": [_as_json(entry) for entry in entries]})
     return DONE
+
+
+def _shown_path(path: Path, console: Console) -> str:
+    """Where width is scarce, without the current folder."""
+    short = console.width is not None and path.is_relative_to(Path.cwd())
+    return str(path.relative_to(Path.cwd()) if short else path)
 
 
 def _when(entry: Entry) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,8 +116,7 @@ def _run_demo(args: argparse.Namespace, console: Console) -> int:
         ledger = Ledger(Path(home) / "ledger.sqlite3")  # not the user's
         with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
             result = _demonstrate(args.prompt, args.out, sandbox, client, ledger, console)
-    console.note("")
-    console.note(console.hint(NextStep(Verb.TRY_SANDBOX)))
+    console.note(f"\nNext, still without a key or money: {console.command('sandbox')}")
     console.note(f"For real: {console.hint(NextStep(Verb.SET_KEY))}")
     console.result(result)
     return DONE
@@ -169,8 +169,9 @@ def _save(
     console: Console,
 ) -> Saved:
     """In the folder that was asked for, else in a temporary one: the demo always succeeds."""
+    folder = os.path.join(output, "")  # with a slash at its end, it may not exist yet
     try:
-        check_output(output)
+        check_output(folder)
     except InvalidRequestError:
-        output = tempfile.mkdtemp(prefix="kling-demo-")
-    return save_video(client, ledger, generation, console, output=output, prompt=prompt)
+        folder = os.path.join(tempfile.mkdtemp(prefix="kling-demo-"), "")
+    return save_video(client, ledger, generation, console, output=folder, prompt=prompt)
