@@ -27,6 +27,7 @@ from .core.http.client import INTERRUPT_GRACE
 from .core.progress import Progress, clock_time
 
 if TYPE_CHECKING:
+    from .core.http.base import OnUpdate
     from .core.settings import Clock
 
 _BAR = 20  # columns
@@ -66,7 +67,7 @@ class Terminal(Console):
             yield
 
     @contextmanager
-    def watching(self, clock: Clock) -> Iterator[Callable[[Progress], object]]:
+    def watching(self, clock: Clock) -> Iterator[OnUpdate]:
         last: tuple[Progress, float] | None = None
         furthest = 0.0
 

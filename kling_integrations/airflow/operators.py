@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from ..core import recovery, submission
+from ..core import submission
 from ..core.catalog import DEFAULT_MODEL
 from ..core.errors import (
     GenerationFailedError,
@@ -605,8 +605,4 @@ def _picture(value: Any) -> Any:
 
 
 def _in_logs(client: KlingClient, record: Record) -> str | None:
-    start, end = record.created_at - 900.0, record.created_at + 1800.0
-    for asked, made in recovery.log_rows(client, start, end, time.sleep):
-        if asked == record.client_request_id:
-            return made
-    return None
+    return client.find_submission(record.client_request_id, record.created_at)

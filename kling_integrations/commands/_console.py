@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -14,9 +14,8 @@ from ._hints import hint
 from ._text import clean, columns, one_line
 
 if TYPE_CHECKING:
+    from ..core.http.base import OnUpdate
     from ..core.settings import Clock
-
-OnUpdate = Callable[[Progress], object]
 
 _SHORT_ID = 8  # characters
 _REPEAT_AFTER = 30.0  # seconds after which an unchanged progress line is printed again

@@ -30,8 +30,6 @@ def add(commands: Any) -> None:
 
 
 def _run_recover(args: argparse.Namespace, console: Console) -> int:
-    from ..core.recovery import recover
-
     ledger = Ledger()
     if not ledger.uncertain(settings.base_url()):
         console.say("Every submission from here has a known outcome.")
@@ -39,7 +37,7 @@ def _run_recover(args: argparse.Namespace, console: Console) -> int:
         return DONE
     console.note("Looking through the gateway's log …")
     with connect(ledger) as client:
-        results = recover(client, ledger)
+        results = client.recover()
     blocked = [each for each in results if _blocks(each)]
     for each in results:
         _report(each, console)

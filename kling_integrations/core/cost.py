@@ -7,8 +7,8 @@ Of a price block ``kind`` tells how to read it:
 
 - ``fixed``: one rate, in ``units[]``;
 - ``variants``: ``variants[]`` with a rate for each combination of the request parameters that
-  ``dimensions`` names, told in ``when``;
-- ``variable``: nobody knows ahead of the request.
+  ``dimensions`` names, given in ``when``;
+- ``variable``: not known ahead of the request.
 
 A rate is ``price`` USD for ``per`` units (1 where it does not say, as the documented rates per
 second). The documentation shows ``unit`` in variants; units of other models were seen with
@@ -58,7 +58,7 @@ def check_cost(request: VideoRequest, prices: object, max_usd: float) -> Estimat
     """The estimate, when it is within ``max_usd``.
 
     Raises InvalidRequestError when it says more, and when it says nothing: a limit that cannot
-    be held against a price protects nobody.
+    be held against a price does not protect.
     """
     expected = explain(request, prices)
     if expected.usd is None:

@@ -111,22 +111,19 @@ def clock_for(url: str) -> Clock:
 
 
 def home() -> Path:
-    """The folder of ledger and cache (``KLING_HOME``), made private to the user.
+    """The folder of ledger and cache: ``KLING_HOME``, else the platform's for user data.
 
-    Raises LedgerError when it cannot be made.
+    Raises LedgerError for a name that cannot be a folder. Nothing is made here.
     """
     named = os.environ.get("KLING_HOME")
     if named:
-        folder = Path(named).expanduser()
-    else:
-        from platformdirs import user_data_path
+        try:
+            return Path(named).expanduser()
+        except RuntimeError as error:  # no such user
+            raise LedgerError(
+                f"KLING_HOME={named!r} is not a folder: {error}.",
+                next_steps=[NextStep(Verb.SET_HOME)],
+            ) from None
+    from platformdirs import user_data_path
 
-        folder = user_data_path("kling-integrations", appauthor=False)
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise LedgerError(
-            f"The folder {folder} for the ledger cannot be made: {error.strerror}.",
-            next_steps=[NextStep(Verb.SET_HOME)],
-        ) from None
-    return folder
+    return user_data_path("kling-integrations", appauthor=False)

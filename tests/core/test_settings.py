@@ -2,7 +2,13 @@
 
 import pytest
 
-from kling_integrations import AuthenticationError, InvalidRequestError
+from kling_integrations import (
+    AuthenticationError,
+    InvalidRequestError,
+    Ledger,
+    LedgerError,
+    Verb,
+)
 from kling_integrations.core import settings
 
 
@@ -76,4 +82,12 @@ def test_only_loopback_can_be_a_sandbox():
 def test_home_is_where_the_environment_says_and_private(tmp_path, monkeypatch):
     monkeypatch.setenv("KLING_HOME", str(tmp_path / "a" / "b"))
     assert settings.home() == tmp_path / "a" / "b"
+    assert Ledger().history() == []
     assert settings.home().stat().st_mode & 0o077 == 0
+
+
+def test_a_home_of_nobody_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setenv("KLING_HOME", "~nobody-of-that-name/kling")
+    with pytest.raises(LedgerError, match=r"KLING_HOME.*nobody-of-that-name") as caught:
+        Ledger().history()
+    assert caught.value.next_steps[0].verb is Verb.SET_HOME

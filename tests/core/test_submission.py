@@ -10,6 +10,7 @@ from kling_integrations import (
     SubmissionUncertainError,
     VideoRequest,
 )
+from kling_integrations.core.errors import Verb
 from kling_integrations.core.submission import Action, Record, State, decide, refusal
 
 REQUEST = VideoRequest(prompt="a")
@@ -63,7 +64,9 @@ def test_the_refusal_says_when_and_under_which_id_to_look():
     assert error.client_request_id == intent.client_request_id
     assert intent.client_request_id in str(error)
     assert "UTC" in str(error)
-    assert "kling recover" in str(error)
+    assert "client.recover()" in str(error)
+    assert [step.verb for step in error.next_steps] == [Verb.RECOVER, Verb.SUBMIT_NEW]
+    assert error.next_steps[0].client_request_id == intent.client_request_id
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +20,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from .. import settings, submission
-from ..errors import GenerationFailedError, LedgerError, NextStep, StoppedWaiting, Verb
-from ..generation import Generation, Saved, Status
+from ..errors import GenerationFailedError, LedgerError
+from ..generation import Generation, Saved
 from ..request import VideoRequest
 from ..submission import Action, Decision, Entry, Record, State
 from . import saved_files
@@ -55,54 +55,31 @@ CREATE UNIQUE INDEX IF NOT EXISTS one_intent
 _VERSION = 1
 
 
-class Claim:
-    """The right to submit one request, or the generation that it already has.
+class RequestLock:
+    """Held by one process while it decides about a request and posts it.
 
-    ``generation`` is set when there is one: nothing is to be posted then. Otherwise the intent
-    is written, and ``submitted`` or ``failed`` must follow.
+    The lock is the operating system's, so it falls with its holder.
     """
 
-    def __init__(self, ledger: Ledger, decision: Decision, entry: Entry | None, record: Record):
-        self._ledger = ledger
-        self._record = record
-        self.decision = decision
-        self.generation: Generation | None = None
-        if entry and entry.generation_id and decision.action is not Action.SUBMIT:
-            finished = entry.record.state is State.COMPLETED
-            self.generation = Generation(
-                id=entry.generation_id,
-                status=Status.COMPLETED if finished else Status.UNKNOWN,
-                model=entry.record.model,
-            )
+    def __init__(self, file: Path) -> None:
+        self._lock = FileLock(file, thread_local=False, mode=0o600)
 
-    @property
-    def client_request_id(self) -> str:
-        return self._record.client_request_id
-
-    def submitted(self, generation: Generation) -> None:
-        """Writes the id down. Raises LedgerError that names it when that cannot be done."""
+    def try_acquire(self) -> bool:
         try:
-            self._ledger._advance(self._record.submitted(generation.id))
-        except LedgerError as error:
-            raise LedgerError(
-                f"Generation {generation.id} was submitted, but its id could not be written down "
-                f"({error.message})",
-                generation_id=generation.id,
-                hint="Note the id.",
-                next_steps=[NextStep(Verb.WAIT, generation.id)],
-            ) from error
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        return True
 
-    def failed(self, error: BaseException) -> None:
-        after = self._record.after(error)
-        if after.generation_id or after.state is not State.INTENT:
-            self._ledger._advance(after)
+    def release(self) -> None:
+        self._lock.release()
 
 
 class Ledger:
     """The records of one user, in ``KLING_HOME`` unless a path is given.
 
-    Raises LedgerError when the file is corrupt, read-only or unreadable: without it nobody knows
-    what was paid for, so nothing may be submitted in silence.
+    Raises LedgerError when the file is corrupt, read-only or unreadable: without it, what was
+    paid for is unknown, so nothing may be submitted in silence.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -115,56 +92,36 @@ class Ledger:
 
     # --- claiming --------------------------------------------------------------------------
 
-    @contextmanager
-    def claim(
-        self,
-        request: VideoRequest,
-        base_url: str,
-        *,
-        new: bool = False,
-        take: int = 1,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> Iterator[Claim]:
-        """Decides about a request while no other process can; see Claim.
-
-        Waits for another process that is submitting the same thing. Raises
-        SubmissionUncertainError when an earlier POST of it has no known outcome (unless ``new``),
-        StoppedWaiting when ``cancelled()`` turns true before the lock is had.
-        """
-        lock = self.lock(request)
-        try:
-            lock.acquire(cancel_check=cancelled)
-        except Timeout:
-            raise StoppedWaiting() from None
-        try:
-            yield self.decide(request, base_url, new=new, take=take)
-        finally:
-            lock.release()
-
     def preview(
         self, request: VideoRequest, base_url: str, *, new: bool = False, take: int = 1
     ) -> Decision:
         """What a submit of this request would do now; writes nothing.
 
-        The answer for everybody who asks before paying: ``decision.pays`` says whether a POST
+        For every question before a payment: ``decision.pays`` says whether a POST
         would leave, ``decision.entry`` is the record that decides. ``new`` and ``take`` as for
         ``KlingClient.submit``. Another process may be quicker in between.
         """
         with self._transaction() as db:
             return _decide(db, request, base_url, new=new, take=take)
 
-    def lock(self, request: VideoRequest) -> FileLock:
+    def lock(self, request: VideoRequest) -> RequestLock:
         """The lock under which this request is decided and posted."""
         folder = self.path.parent / "locks"
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise LedgerError(f"The ledger's folder cannot be written: {error}.") from error
-        # 256 files, kept: removing a lock file races with whoever opens it at that moment.
-        return FileLock(folder / f"{request.fingerprint[:2]}.lock", thread_local=False, mode=0o600)
+        # 256 files, kept: removing a lock file races with a process that opens it at that moment.
+        return RequestLock(folder / f"{request.fingerprint[:2]}.lock")
 
-    def decide(self, request: VideoRequest, base_url: str, *, new: bool, take: int) -> Claim:
-        """What the records say; writes the intent when that is to submit. Hold the lock."""
+    def claim(
+        self, request: VideoRequest, base_url: str, *, new: bool = False, take: int = 1
+    ) -> tuple[Decision, Record]:
+        """What the records say, and the intent that is written when that is to submit.
+
+        Hold the request's lock from before this call until the POST has an outcome. Raises
+        SubmissionUncertainError when an earlier POST has no known outcome (unless ``new``).
+        """
         record = Record.intent(request)
         with self._transaction() as db:
             decision = _decide(db, request, base_url, new=new, take=take)
@@ -195,11 +152,12 @@ class Ledger:
                         record.created_at,
                     ),
                 )
-        return Claim(self, decision, entry, record)
+        return decision, record
 
     # --- writing what became of it ---------------------------------------------------------
 
-    def _advance(self, record: Record) -> None:
+    def advance(self, record: Record) -> None:
+        """Writes what became of a submission: its id, or its end."""
         submitted_at = record.created_at if record.state is State.SUBMITTED else None
         with self._transaction() as db:
             db.execute(
@@ -207,10 +165,6 @@ class Ledger:
                 "submitted_at = coalesce(?, submitted_at) WHERE client_request_id = ?",
                 (record.state.value, record.generation_id, submitted_at, record.client_request_id),
             )
-
-    def found(self, record: Record, generation_id: str) -> None:
-        """The id of an uncertain submission turned up in the gateway's logs."""
-        self._advance(record.submitted(generation_id))
 
     def completed(self, base_url: str, generation: Generation, elapsed: float | None) -> None:
         """The generation is finished; ``elapsed`` seconds after its submit, where watched."""

@@ -19,6 +19,7 @@ from kling_integrations import (
     SubmissionUncertainError,
     VideoRequest,
 )
+from kling_integrations.core.storage.saved_files import saved_file
 from kling_integrations.core.submission import State
 from kling_integrations.sandbox import Sandbox
 
@@ -164,7 +165,7 @@ def test_a_process_killed_during_its_post_leaves_an_open_question_and_no_second_
     killed.kill()
     killed.communicate(timeout=30)
     with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
-        with pytest.raises(SubmissionUncertainError, match="kling recover"):
+        with pytest.raises(SubmissionUncertainError, match=r"client\.recover\(\)"):
             client.submit(raccoon)
     assert len(sandbox.posts) == 1
 
@@ -210,7 +211,7 @@ def test_an_interrupt_during_the_wait_names_the_way_back(ledger, raccoon):
                 signal.pthread_kill(main, signal.SIGINT)
 
             threading.Thread(target=interrupt).start()
-            with pytest.raises(StoppedWaiting, match="kling wait") as caught:
+            with pytest.raises(StoppedWaiting, match=r"client\.wait\(") as caught:
                 client.generate(raccoon)
         assert caught.value.generation_id in sandbox.jobs
 
@@ -238,7 +239,7 @@ def test_a_ledger_that_cannot_be_written_after_the_post_still_tells_the_id(
     def full(self, record):
         raise LedgerError("The disk is full.")
 
-    monkeypatch.setattr(Ledger, "_advance", full)
+    monkeypatch.setattr(Ledger, "advance", full)
     with pytest.raises(LedgerError, match="disk is full") as caught:
         generate(front, sandbox, ledger, raccoon)
     assert caught.value.generation_id in sandbox.jobs
@@ -263,9 +264,9 @@ def test_a_saved_file_is_known_until_it_is_gone(sandbox, ledger, raccoon, tmp_pa
     with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
         done = client.generate(raccoon)
         path = client.download(done, tmp_path / "clip.mp4")
-        assert ledger.entry(sandbox.base_url, done.id).saved_path == path
+        assert saved_file(ledger.entry(sandbox.base_url, done.id)).path == path
         path.unlink()
-        assert ledger.entry(sandbox.base_url, done.id).saved_path is None
+        assert saved_file(ledger.entry(sandbox.base_url, done.id)) is None
         assert client.generate(raccoon).id == done.id  # finished: fetched again, not paid again
     assert len(sandbox.posts) == 1
 
