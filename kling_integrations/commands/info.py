@@ -117,10 +117,16 @@ def _run_config(args: argparse.Namespace, console: Console) -> int:
 
 
 def _folders() -> dict[str, str]:
+    """Home and ledger; what is wrong with one of them in its place: the user looks for it here."""
     try:
-        return {"home": str(settings.home()), "ledger": str(Ledger().path)}
-    except LedgerError as error:  # what is wrong is what the user looks for here
+        home, ledger = str(settings.home()), Ledger()
+    except LedgerError as error:
         return {"home": error.message}
+    try:
+        ledger.history(1)
+    except LedgerError as error:
+        return {"home": home, "ledger": error.message}
+    return {"home": home, "ledger": str(ledger.path)}
 
 
 def run_version(args: argparse.Namespace, console: Console) -> int:
