@@ -28,15 +28,15 @@ class UsageError(KlingError):
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that raises UsageError, with a did-you-mean, instead of exiting.
 
-    ``-h`` prints the help and raises SystemExit(0), as usual. ``stray_advice`` follows the error
+    ``-h`` prints the help and raises SystemExit(0), as usual. ``stray`` follows the error
     about words that no argument takes.
     """
 
-    def __init__(self, *args: Any, stray_advice: str = "", **options: Any) -> None:
+    def __init__(self, *args: Any, stray: str = "", **options: Any) -> None:
         options.setdefault("allow_abbrev", False)
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*args, **options)
-        self.stray_advice = stray_advice
+        self.stray = stray
 
     def error(self, message: str) -> NoReturn:
         text = f"{message[:1].upper()}{message[1:]}"
@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         wrong = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
         if wrong is None:
             words = " ".join(unknown)
-            raise UsageError(f"Unexpected: {words}. {self.stray_advice}".strip(), hint=self._see())
+            raise UsageError(f"Unexpected: {words}. {self.stray}".strip(), hint=self._see())
         advice = _did_you_mean(wrong, self._option_string_actions)
         if not advice and re.match(r"-[^-]..", wrong):
             advice = f" If this is a value that starts with a dash, put -- before it: -- {wrong}"
@@ -178,7 +178,7 @@ def add_command(
     *,
     aliases: Sequence[str] = (),
     epilog: str | None = None,
-    stray_advice: str = "",
+    stray: str = "",
 ) -> Parser:
     """One more subcommand, run by ``run(args, console) -> exit code``.
 
@@ -190,7 +190,7 @@ def add_command(
         help=help,
         description=f"{help[:1].upper()}{help[1:]}.",
         epilog=epilog,
-        stray_advice=stray_advice,
+        stray=stray,
     )
     added.set_defaults(run=run)
     return added

@@ -52,7 +52,7 @@ def add(commands: Any) -> None:
         epilog="The same request again picks up what is running or finished, and costs nothing; "
         "--new pays\nfor another video. The path of the video goes to stdout, all else to "
         "stderr.",
-        stray_advice="Put the prompt in quotes.",
+        stray="Put the prompt in quotes.",
     )
     generate.add_argument("prompt", metavar="PROMPT", nargs="?", help="- reads it from stdin")
     generation_arguments(generate)
@@ -63,7 +63,7 @@ def add(commands: Any) -> None:
         "extend",
         _run_extend,
         "go on where a video ends: its last frame becomes the first of a new one",
-        stray_advice="Put the prompt in quotes.",
+        stray="Put the prompt in quotes.",
     )
     extend.add_argument("id", metavar="ID", help=ID_HELP)
     extend.add_argument("prompt", metavar="PROMPT", help="what happens next")

@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
         "models",
         _run_models,
         "the documented models, or all about one of them",
-        stray_advice="Put words with spaces in quotes.",
+        stray="Put words with spaces in quotes.",
     )
     models.add_argument("filter", metavar="FILTER", nargs="?", default="", help="part of a name")
 
