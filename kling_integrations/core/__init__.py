@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from .request import use_image_encoder
 
+def encode_image(value: Any, *, name: str, model_id: str | None) -> Any:
+    """A picture of any kind as the gateway takes it; the one thing that a request needs of a disk.
 
-def _encode_image(value: Any, name: str, model_id: str | None) -> Any:
-    """A picture of any kind as text, held against the model's limits."""
+    It stands here so that ``request`` itself does no I/O and is light to import. Raises
+    InvalidRequestError, naming the parameter.
+    """
     from .media import images
 
     return images.encode(value, name=name, model_id=model_id)
-
-
-use_image_encoder(_encode_image)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from . import catalog
+from . import catalog, encode_image, identity
 from .catalog import Model
 from .errors import InvalidRequestError
 from .generation import without_query
@@ -29,23 +30,24 @@ _IMAGE_NAMES = frozenset(
 )
 
 
-ImageEncoder = Callable[[Any, str, str | None], Any]
-"""``(value, parameter name, model id)`` to what the gateway takes; raises InvalidRequestError."""
-
-
-def _only_text(value: Any, name: str, model_id: str | None) -> Any:
-    if isinstance(value, str):
-        return value
-    raise InvalidRequestError(f"{name}: only text is understood without kling_integrations.core.")
-
-
-_encode: ImageEncoder = _only_text
-
-
-def use_image_encoder(encoder: ImageEncoder) -> None:
-    """Sets what turns pictures into text. This module itself reads no file."""
-    global _encode  # noqa: PLW0603 (set once, when the package is imported)
-    _encode = encoder
+RESERVED = frozenset(
+    {
+        "elapsed",
+        "file",
+        "ledger",
+        "max_cost",
+        "max_cost_usd",
+        "new",
+        "on_update",
+        "out",
+        "overwrite",
+        "poll_interval",
+        "schedule",
+        "take",
+        "timeout",
+    }
+)
+"""Words of the verbs: as parameters of a request they would be sent, and paid for."""
 
 
 class VideoRequest:
@@ -88,6 +90,10 @@ class VideoRequest:
             "generate_audio": audio,
             **parameters,
         }
+        if reserved := sorted(RESERVED & parameters.keys()):
+            raise InvalidRequestError(
+                f"{reserved[0]} is no parameter of a video: it belongs to the call that submits."
+            )
         given = {name: value for name, value in named.items() if value is not None}
         if not isinstance(model, str) or not model.strip():
             raise InvalidRequestError("The model is missing: name one, for example v2.5-turbo-pro.")
@@ -119,16 +125,13 @@ class VideoRequest:
         elif "prompt" in given:
             check_prompt(given["prompt"])
         exact = self._known is None or model in (self._known.id, *self._known.spellings)
-        self._payload: dict[str, Any] = {
+        payload = {
             "model": model if exact or self._known is None else self._known.id,
             **given,
             **(extra or {}),
         }
-        try:
-            canonical = json.dumps(self._payload, sort_keys=True, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise InvalidRequestError(f"The request cannot be written as JSON: {error}.") from None
-        self._fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
+        self._payload = _frozen(payload)
+        self._fingerprint = identity.fingerprint(self._payload, self._known)
 
     @property
     def model(self) -> str:
@@ -150,12 +153,20 @@ class VideoRequest:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over model, parameters, prompt and the images' content: the same paid thing."""
+        """SHA-256 over model, parameters, prompt and the images' content, in one normal form.
+
+        Requests with the same fingerprint are the same payment; see ``core.identity``.
+        """
         return self._fingerprint
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """All under which a record of this request may stand, the newest form first."""
+        return (self._fingerprint, identity.first_fingerprint(self._payload))
 
     def payload(self) -> dict[str, Any]:
         """The JSON body of the POST."""
-        return dict(self._payload)
+        return copy.deepcopy(self._payload)
 
     def summary(self) -> dict[str, Any]:
         """The payload fit for records and screens: pictures shrink to their hash and size."""
@@ -170,6 +181,21 @@ class VideoRequest:
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={value!r}" for name, value in self.summary().items())
         return f"VideoRequest({inside})"
+
+
+def _frozen(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload as JSON has it, with nothing in it that the caller could change later."""
+    try:
+        text = json.dumps(payload, ensure_ascii=False, allow_nan=False)
+        text.encode()
+        frozen: dict[str, Any] = json.loads(text)
+    except UnicodeError:
+        raise InvalidRequestError(
+            "The request holds text that is not Unicode (a lone surrogate)."
+        ) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"The request cannot be written as JSON: {error}.") from None
+    return frozen
 
 
 def _tail_name(model: Model | None) -> str:
@@ -199,4 +225,6 @@ def _with_images(name: str, value: Any, model_id: str | None) -> Any:
         return {key: _with_images(key, inner, model_id) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_with_images(name, inner, model_id) for inner in value]
-    return _encode(value, name, model_id) if name in _IMAGE_NAMES else value
+    if name in _IMAGE_NAMES:
+        return encode_image(value, name=name, model_id=model_id)
+    return value

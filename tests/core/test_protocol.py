@@ -18,7 +18,7 @@ from kling_integrations import (
     SubmissionUncertainError,
     VideoRequest,
 )
-from kling_integrations.core import protocol
+from kling_integrations.core import payloads, protocol
 from kling_integrations.core.errors import GenerationNotFoundError
 from kling_integrations.core.generation import Generation
 from kling_integrations.core.payloads import Reply
@@ -317,7 +317,7 @@ def test_the_reply_for_an_id_that_was_not_understood_is_the_callers_error():
 
 
 def test_an_oversized_body_is_not_parsed():
-    huge = b'{"status": "completed", "x": "' + b"x" * protocol.MAX_BODY_BYTES + b'"}'
+    huge = b'{"status": "completed", "x": "' + b"x" * payloads.MAX_BODY_BYTES + b'"}'
     assert isinstance(polled(huge), Trouble)
 
 

@@ -46,16 +46,16 @@ def record(state, fingerprint=SAME):
     ],
 )
 def test_each_state_has_one_thing_to_do(state, asked, action):
-    assert decide(state and record(state), SAME, **asked).action is action
+    assert decide(state and record(state), [SAME], **asked).action is action
 
 
 @pytest.mark.parametrize("state", [State.SUBMITTED, State.COMPLETED])
 def test_changed_input_is_another_video(state):
-    assert decide(record(state, "other"), SAME, saved=True).action is Action.SUBMIT
+    assert decide(record(state, "other"), [SAME], saved=True).action is Action.SUBMIT
 
 
 def test_changed_input_does_not_excuse_an_open_payment():
-    assert decide(record(State.INTENT, "other"), SAME).action is Action.REFUSE
+    assert decide(record(State.INTENT, "other"), [SAME]).action is Action.REFUSE
 
 
 def test_the_refusal_says_when_and_under_which_id_to_look():
