@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ..core import settings
+from ..core import identity, settings
 from ..core.errors import GenerationFailedError, LedgerError
 from ..core.storage.ledger import Ledger
 from ..core.submission import State
@@ -65,7 +65,7 @@ def find(word: str, ledger: Ledger | None, base_url: str) -> tuple[str, Entry | 
     fits = [
         entry
         for entry in ledger.history(1000, search="" if last else word)
-        if entry.base_url == base_url
+        if identity.account(entry.base_url) == identity.account(base_url)
         and entry.generation_id
         and (last or entry.generation_id.startswith(word))
     ]

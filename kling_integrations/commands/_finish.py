@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..core import cost
 from ..core.generation import Generation
 from ..core.manifest import manifest
 from ..core.progress import Progress, clock_time
@@ -86,8 +87,6 @@ def watch(
 
 
 def _completed(generation: Generation, last: Progress | None, sandbox: bool) -> str:
-    from ..core import cost
-
     text = "Completed"
     if last is not None and last.polls > 1:  # else it had ended before the first poll
         text += f" after {clock_time(last.elapsed)}{' of sandbox time' if sandbox else ''}"

@@ -7,6 +7,7 @@ import time
 import unicodedata
 from collections.abc import Sequence
 
+from ..core import cost
 from ..core.progress import clock_time
 
 # They reverse the direction of everything that follows on the line.
@@ -87,9 +88,7 @@ def columns(
 
 def money(usd: float | None) -> str:
     """``$0.50``, or ``$0.0294`` below ten cents; empty when unknown."""
-    if usd is None:
-        return ""
-    return f"${usd:.4f}" if 0 < usd < 0.1 else f"${usd:,.2f}"
+    return "" if usd is None else cost.dollars(usd)
 
 
 def size(count: int | None) -> str:

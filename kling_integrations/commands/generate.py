@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ..core import catalog, settings
+from ..core import catalog, cost, settings
 from ..core.errors import KlingError, NextStep, StoppedWaiting, Verb
 from ..core.generation import Generation, Status
 from ..core.manifest import manifest
@@ -28,7 +28,6 @@ from ._save import check_output, local_video, naming_output
 from ._text import ago, one_line
 
 if TYPE_CHECKING:
-    from ..core.cost import Estimate
     from ..core.request import VideoRequest
     from ..core.submission import Decision
     from ._console import Console
@@ -108,8 +107,6 @@ def _generate(args: argparse.Namespace, console: Console, request: VideoRequest)
         console.note(_headline(request, client.is_sandbox))
         decision = ledger.preview(request, base_url, new=args.new)
         if args.max_cost is not None and decision.pays:
-            from ..core import cost
-
             expected = cost.check_cost(request, client.prices(request.model), args.max_cost)
             console.note(f"Expected cost: {expected}")
         with console.submitting():
@@ -191,10 +188,8 @@ def _dry_run(args: argparse.Namespace, console: Console, request: VideoRequest) 
     return DONE
 
 
-def _estimate(request: VideoRequest) -> Estimate:
+def _estimate(request: VideoRequest) -> cost.Estimate:
     """The expected cost; unknown, with the reason, without a key or a gateway."""
-    from ..core import cost
-
     try:
         with connect() as client:
             return cost.explain(request, client.prices(request.model))

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core import cost
 from ..core.errors import InvalidRequestError, NextStep, Verb
 from ..core.storage.ledger import Ledger
 from ..core.waiting import DEFAULT_TIMEOUT
@@ -131,7 +132,6 @@ def _demonstrate(
     console: Console,
 ) -> dict[str, Any]:
     """One request twice: the first is paid and watched, the second is picked up."""
-    from ..core import cost
     from ..core.request import VideoRequest
 
     request = VideoRequest(prompt=prompt)

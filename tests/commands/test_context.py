@@ -33,6 +33,16 @@ def test_the_beginning_of_several_ids_is_refused_with_the_ids(shell, sandbox):
     assert shell("show", "abcd").code == 4  # too short to stand for an id
 
 
+def test_another_name_of_the_same_gateway_has_the_same_last_generation(shell, sandbox):
+    generation_id = shell("generate", CAT, "--json").json["generation_id"]
+    renamed = sandbox.base_url.replace("127.0.0.1", "localhost")
+    assert shell("show", "last", "--json", AIML_BASE_URL=renamed).json["generation_id"] == (
+        generation_id
+    )
+    beginning = shell("show", generation_id[:8], "--json", AIML_BASE_URL=renamed)
+    assert beginning.json["generation_id"] == generation_id
+
+
 def test_the_sandbox_needs_no_key(shell_on, sandbox):
     assert shell_on(sandbox, key=None)("generate", CAT).code == 0
 
