@@ -1,26 +1,55 @@
 """The one grammar behind ``kling …`` in a shell and ``%kling …`` in a notebook.
 
-A front door parses a line with ``parser()``, hands the result to ``run`` together with the
-``Console`` it offers, and shows what is raised: every mistake of a user or of the gateway is a
-KlingError, and an interrupt is StoppedWaiting. ``exit_code`` says what a shell should be told.
+An integration parses a line with ``parser()``, hands the result to ``run`` together with its
+``Console``, and shows what is raised: every mistake of the user or the gateway is a KlingError,
+and an interrupt is StoppedWaiting. ``exit_code`` is the shell's code for it. The modules without
+an underscore hold the commands, a group each; the others are their helpers.
 """
 
 from __future__ import annotations
 
+from ._arguments import (
+    Parser,
+    UsageError,
+    add_command,
+    dollars,
+    flag,
+    generation_arguments,
+    request_from,
+    seconds,
+)
+from ._console import Console
+from ._context import connect, find, key_variable
+from ._exit_codes import exit_code, failure
 from ._hints import hint
-from .console import Console
-from .grammar import Parser, UsageError, generation_arguments, parser, request_from, run
-from .outcome import exit_code, failure
+from ._parser import parser, run
+from ._text import ago, clean, columns, cut, money, one_line, size
+from .info import print_status
 
 __all__ = [
     "Console",
     "Parser",
     "UsageError",
+    "add_command",
+    "ago",
+    "clean",
+    "columns",
+    "connect",
+    "cut",
+    "dollars",
     "exit_code",
     "failure",
+    "find",
+    "flag",
     "generation_arguments",
     "hint",
+    "key_variable",
+    "money",
+    "one_line",
     "parser",
+    "print_status",
     "request_from",
     "run",
+    "seconds",
+    "size",
 ]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ..commands.console import money, one_line
+from ..commands import money, one_line
 from ..core import catalog
 from ..core.progress import clock_time
 from . import loaded

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import commands
-from ..commands import access
-from ..commands.grammar import dollars, flag, seconds
+from ..commands import dollars, flag, seconds
 from ..core.errors import InvalidRequestError, KlingError
 from .display import GridView, View, out
 from .errors import in_notebook
@@ -182,7 +181,7 @@ def _cost(magics: KlingMagics, args: argparse.Namespace, variants: Sequence[Vari
 
     def prices(model: str) -> Any:
         try:
-            with access.connect(args) as client:
+            with commands.connect() as client:
                 return client.prices(model)
         except KlingError:
             return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from ..commands.console import money, one_line
+from ..commands import money, one_line
 from . import cards
 from .job import Phase
 

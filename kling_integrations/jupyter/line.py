@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import commands
-from ..commands import access
-from ..commands.console import columns, one_line
-from ..commands.grammar import command as subcommand
-from ..commands.grammar import flag, request_from
+from ..commands import add_command as subcommand
+from ..commands import columns, flag, one_line, request_from
 from ..core import settings
 from ..core.errors import InvalidRequestError
 from ..core.submission import Entry
@@ -194,7 +192,7 @@ def _wait(args: argparse.Namespace, magics: KlingMagics, console: NotebookConsol
         ]
     for word in words:
         if word != "all":
-            generation_id, _ = access.find(word, session.ledger, base_url)
+            generation_id, _ = commands.find(word, session.ledger, base_url)
             jobs.append(session.resume(generation_id, file=args.out, timeout=args.timeout))
     if not jobs:
         console.say("Nothing is running.")
@@ -214,9 +212,9 @@ def _wait(args: argparse.Namespace, magics: KlingMagics, console: NotebookConsol
 
 
 def _show(args: argparse.Namespace, magics: KlingMagics, console: NotebookConsole) -> Any:
-    generation_id, entry = access.find(args.id, magics.session.ledger, settings.base_url())
+    generation_id, entry = commands.find(args.id, magics.session.ledger, settings.base_url())
     if entry is None or entry.saved_path is None:
-        with access.connect(args, magics.session.ledger) as client:
+        with commands.connect(magics.session.ledger) as client:
             if (entry and entry.record.state == "failed") or not client.get(generation_id).video:
                 commands.run(args, console)
                 return None
@@ -230,7 +228,7 @@ def _show(args: argparse.Namespace, magics: KlingMagics, console: NotebookConsol
 
 def _video(args: argparse.Namespace, word: str, magics: KlingMagics) -> KlingVideo:
     """The finished video that an id means, fetched where it is not here yet."""
-    generation_id, entry = access.find(word, magics.session.ledger, settings.base_url())
+    generation_id, entry = commands.find(word, magics.session.ledger, settings.base_url())
     if entry and entry.saved_path:
         return from_entry(entry)
     job = magics.session.resume(generation_id)
@@ -357,7 +355,7 @@ def _status(args: argparse.Namespace, magics: KlingMagics, console: NotebookCons
 
     base_url = settings.base_url()
     sandbox = settings.is_sandbox(base_url)
-    key = access.key_variable()
+    key = commands.key_variable()
     session = magics.session
     running = {entry.generation_id for entry in session.ledger.running(base_url)}
     running |= {job.id for job in session.watcher.jobs if not job.done()}

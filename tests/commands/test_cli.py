@@ -1,25 +1,22 @@
-"""The live line, on a terminal of the operating system's own making."""
+"""The command as a process: the live line on a terminal of the system's own, pipes, streams."""
 
+import json
 import os
 import pty
 import re
 import select
 import struct
 import subprocess
+import sys
 import termios
 import time
 from fcntl import ioctl
 
 import pytest
-from commands.conftest import Shell
+from commands.conftest import CAT, Shell
 
-from kling_integrations.commands import advanced
-from kling_integrations.commands.console import clean, columns, cut, display_width
-from kling_integrations.core.generation import Generation, Status
-from kling_integrations.core.progress import Progress
-from kling_integrations.core.schedule import Schedule
+from kling_integrations.commands._text import display_width
 
-CAT = "A cat on a roof"
 ERASE = "\r\x1b[K"
 
 
@@ -116,7 +113,7 @@ def test_json_on_a_terminal_is_still_one_object(shell, sandbox):
     assert len(re.findall(r'^\{"generation_id".*\}\r$', screen.seen, re.MULTILINE)) == 1
 
 
-def test_outages_are_told_above_the_line_once(shell, sandbox):
+def test_an_outage_is_noted_above_the_line_once(shell, sandbox):
     sandbox.fault("poll", "503", times=3)
     screen = Screen(shell, "generate", CAT)
     assert screen.end() == 0
@@ -129,39 +126,55 @@ def test_a_pipe_gets_plain_lines(shell, sandbox):
     assert re.search(r"(queued|running|generating) · \d:\d\d", done.err)
 
 
-# --- the pieces --------------------------------------------------------------------------------
+def test_words_of_others_do_not_steer_the_terminal(shell, sandbox):
+    shell("generate", "red \x1b[31m and \x1b]0;title\x07 and \u202eturned", "--detach")
+    for words in (["history"], ["show"], ["jobs"]):
+        assert not set("\x1b\x07\u202e") & set(shell(*words).out)
 
 
-def progress(elapsed, expected=100.0, status=Status.GENERATING):
-    schedule = Schedule(expected=expected, spread=0.3, doubt=0.1)
-    return Progress(Generation("x", status), elapsed, expected, schedule.progress(elapsed), 3, 20.0)
+def test_a_pipe_that_closes_early_is_no_trouble(shell):
+    line = " ".join(f"'{word}'" for word in shell.line("models"))
+    done = subprocess.run(
+        f"({line}; echo code $? >&2) | head -n 1", shell=True, env=shell.env, cwd=shell.folder,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.count("\n") == 1
+    assert "Broken pipe" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("elapsed", [0.0, 30.0, 79.0, 100.0, 140.0, 900.0])
-def test_between_two_polls_the_bar_goes_on_as_the_schedule_would(elapsed):
-    for seconds in (0.0, 1.0, 25.0, 60.0, 3600.0):
-        moved = advanced(progress(elapsed), seconds)
-        assert moved.fraction == pytest.approx(progress(elapsed + seconds).fraction, abs=1e-6)
-        assert moved.fraction <= 0.95
-        assert moved.elapsed == elapsed + seconds
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_no_trouble(shell, sandbox, closed):
+    line = " ".join(f"'{word}'" for word in shell.line("generate", CAT))
+    done = subprocess.run(f"{line} {closed}", shell=True, env=shell.env, cwd=shell.folder)
+    assert done.returncode == 0
+    assert len(list(shell.folder.glob("*.mp4"))) == 1
 
 
-def test_the_bar_stands_still_in_a_queue_and_at_the_end():
-    queued = progress(10.0, status=Status.QUEUED)
-    assert advanced(queued, 50.0).fraction == queued.fraction
-    done = progress(100.0, status=Status.COMPLETED)
-    assert advanced(done, 50.0) is done
+def test_the_command_starts_quickly_because_it_loads_what_it_needs():
+    code = (
+        "import sys; from kling_integrations.cli import main; main(['models', 'v2.5-turbo-pro']);"
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    heavy = {"requests", "aiohttp", "PIL", "av", "numpy", "IPython"}
+    assert not heavy & set(loaded.stderr.split())
 
 
-def test_wide_characters_count_twice():
-    assert display_width("日本") == 4
-    assert display_width("e\u0301") == 1
-    assert cut("日本語", 4) == "日…"
-    lines = columns([("日本", 1), ("ab", 22)], ("A", "B"))
-    assert [display_width(line) for line in lines] == [8, 8, 8]
+def test_a_traceback_is_shown_with_the_debug_flag_only(shell):
+    quiet = shell("generate", CAT, "-d", "7")
+    assert quiet.err.count("\n") == 1
+    process = shell.start("--debug", "generate", CAT, "-d", "7")
+    assert "Traceback" in process.communicate(timeout=60)[1]
 
 
-def test_control_characters_become_visible_and_emoji_stay_whole():
-    assert clean("a\x1b[2Jb") == "a\N{REPLACEMENT CHARACTER}[2Jb"
-    family = "👩\u200d👩\u200d👧"
-    assert clean(family) == family
+def test_the_key_is_in_no_output(shell, sandbox):
+    key = "sandbox-3141592653589793"
+    outputs = [
+        shell("generate", CAT, "--json", AIML_API_KEY=key),
+        shell("config", AIML_API_KEY=key),
+        shell("show", AIML_API_KEY=key),
+        shell("generate", CAT, "--new", AIML_API_KEY=f"bad-{key}"),
+    ]
+    assert not [done for done in outputs if key in done.out + done.err]
+    assert key not in json.dumps([entry.request for entry in shell.ledger.history()])

@@ -1,48 +1,51 @@
-"""Commands about models and money: models, cost, balance."""
+"""``kling models``, ``cost`` and ``balance``: what there is, and what it costs."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ..core import catalog, cost, settings
+from ..core import catalog, cost
 from ..core.catalog import Model, Parameter
 from ..core.progress import clock_time
-from . import access, outcome
-from .console import money
-from .grammar import UsageError, generation_arguments, request_from
-from .grammar import command as subcommand
+from ._arguments import UsageError, add_command, generation_arguments, request_from
+from ._context import connect
+from ._exit_codes import DONE
+from ._text import columns, money
 
 if TYPE_CHECKING:
-    from .console import Console
+    from ._console import Console
+
+_PICTURE = "https://example.com/image.png"  # a price depends on whether there is one, not on which
 
 
 def add(commands: Any) -> None:
-    models = subcommand(
+    """Adds the three commands to the grammar."""
+    models = add_command(
         commands,
         "models",
-        models_,
+        _run_models,
         "the documented models, or all about one of them",
         stray="Put words with spaces in quotes.",
     )
     models.add_argument("filter", metavar="FILTER", nargs="?", default="", help="part of a name")
 
-    price = subcommand(
+    price = add_command(
         commands,
         "cost",
-        cost_,
+        _run_cost,
         "what a generation is expected to cost, by the gateway's price list",
     )
     price.add_argument("prompt", metavar="PROMPT", nargs="?", help="does not matter for the price")
     generation_arguments(price)
 
-    subcommand(commands, "balance", balance, "what is left on the account")
+    add_command(commands, "balance", _run_balance, "what is left on the account")
 
 
 # --- models ----------------------------------------------------------------------------------
 
 
-def models_(args: argparse.Namespace, console: Console) -> int:
+def _run_models(args: argparse.Namespace, console: Console) -> int:
     found = _matching(args.filter)
     if not found:
         advice = catalog.did_you_mean(args.filter)
@@ -65,13 +68,14 @@ def models_(args: argparse.Namespace, console: Console) -> int:
         ]
         console.table(rows, ("MODEL", "TASK", "LENGTH", "AUDIO", "USUALLY", "ASPECT", "ID"))
         if console.width:
-            console.note("\nMODEL goes after -m. All about one: kling models MODEL")
+            about = console.command("models MODEL")
+            console.note(f"\nMODEL goes after -m. All about one: {about}")
     console.result({"models": [_as_json(model) for model in found]})
-    return outcome.DONE
+    return DONE
 
 
 def _matching(words: str) -> list[Model]:
-    """What a word means, exactly, else what contains it; the newest models last."""
+    """The models that have this very name, else those whose name contains the words."""
     named = catalog.candidates(words) if words else ()
     exact = [model for model in named if words.lower() in (model.id, model.alias, *model.spellings)]
     parts = words.lower().split()
@@ -114,8 +118,6 @@ def _describe(model: Model, console: Console) -> None:
 
 
 def _parameters(model: Model) -> list[str]:
-    from .console import columns
-
     rows = [
         (
             name,
@@ -125,7 +127,7 @@ def _parameters(model: Model) -> list[str]:
         )
         for name, parameter in model.parameters.items()
     ]
-    return columns(rows, ("", "", "", ""))[1:] if rows else []
+    return columns(rows)
 
 
 def _takes(parameter: Parameter) -> str:
@@ -157,19 +159,18 @@ def _as_json(model: Model) -> dict[str, Any]:
 # --- money -----------------------------------------------------------------------------------
 
 
-def cost_(args: argparse.Namespace, console: Console) -> int:
-    picture = "https://example.com/image.png"  # a price needs to know that there is one, not which
+def _run_cost(args: argparse.Namespace, console: Console) -> int:
     request = request_from(
         args,
         args.prompt or "a price",
-        image=picture if args.image or _needs_image(args) else None,
-        tail_image=picture if args.tail_image else None,
+        image=_PICTURE if args.image or _needs_image(args) else None,
+        tail_image=_PICTURE if args.tail_image else None,
     )
-    with access.connect(args) as client:
+    with connect() as client:
         expected = cost.explain(request, client.prices(request.model))
     length = f" for {request.duration} s" if request.duration else ""
     sandbox = " (play money of the sandbox)" if client.is_sandbox and expected.usd else ""
-    console.say(f"{request.model}{length}: {_sum(expected)}{sandbox}")
+    console.say(f"{request.model}{length}: {_price(expected)}{sandbox}")
     console.result(
         {
             "model": request.model,
@@ -179,10 +180,10 @@ def cost_(args: argparse.Namespace, console: Console) -> int:
             "sandbox": client.is_sandbox,
         }
     )
-    return outcome.DONE
+    return DONE
 
 
-def _sum(expected: cost.Estimate) -> str:
+def _price(expected: cost.Estimate) -> str:
     return str(expected) if expected.usd is None else money(expected.usd)
 
 
@@ -192,10 +193,10 @@ def _needs_image(args: argparse.Namespace) -> bool:
     return image is not None and image.required
 
 
-def balance(args: argparse.Namespace, console: Console) -> int:
-    with access.connect(args) as client:
+def _run_balance(args: argparse.Namespace, console: Console) -> int:
+    with connect() as client:
         answer = client.balance()
-        sandbox = settings.is_sandbox(client.endpoint.base_url)
+        sandbox = client.is_sandbox
     amount, currency = answer.get("current_balance"), answer.get("currency") or "USD"
     if isinstance(amount, int | float) and not isinstance(amount, bool):
         shown = f"${amount:,.2f}" if currency == "USD" else f"{amount:,.2f} {currency}"
@@ -203,4 +204,4 @@ def balance(args: argparse.Namespace, console: Console) -> int:
         shown = "unknown: the gateway does not say"
     console.say(shown + (" (play money of the sandbox)" if sandbox else ""))
     console.result({"current_balance": amount, "currency": currency, "sandbox": sandbox})
-    return outcome.DONE
+    return DONE

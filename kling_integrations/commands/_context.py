@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from typing import TYPE_CHECKING
 
-from ..core import settings
-from ..core.errors import AuthenticationError, LedgerError
+from ..core import identity, settings
+from ..core.errors import GenerationFailedError, LedgerError
 from ..core.storage.ledger import Ledger
-from .grammar import UsageError, flag
+from ..core.submission import State
+from ..core.waiting import ended
+from ._arguments import UsageError
 
 if TYPE_CHECKING:
+    from ..core.generation import Generation
     from ..core.http.client import KlingClient
     from ..core.submission import Entry
-    from .console import Console
+    from ._console import Console
 
 _SHORTEST_PREFIX = 6  # characters of an id that may stand for the whole
 
@@ -24,24 +26,16 @@ def key_variable() -> str | None:
     return next((name for name in settings.KEY_VARIABLES if os.environ.get(name, "").strip()), None)
 
 
-def connect(args: argparse.Namespace, ledger: Ledger | None = None) -> KlingClient:
-    """The client for the gateway of the environment.
+def connect(ledger: Ledger | None = None) -> KlingClient:
+    """The client for the gateway of the environment; the sandbox needs no key.
 
-    Raises AuthenticationError, with the ways on, where there is no key. The sandbox takes any.
+    Raises AuthenticationError without a key, InvalidRequestError for an unsafe address.
     """
     from ..core.http.client import KlingClient
 
     base_url = settings.base_url()
-    key = None
-    if key_variable() is None:
-        if not settings.is_sandbox(base_url):
-            raise AuthenticationError(
-                f"No API key: set {settings.KEY_VARIABLES[0]}, from the AI/ML API dashboard.",
-                hint="Without a key or money: kling demo shows it in ten seconds, kling sandbox "
-                "starts a stand-in to try everything.",
-            )
-        key = "sandbox"
-    return KlingClient(key, base_url, legacy_endpoint=flag(args, "legacy_endpoint"), ledger=ledger)
+    any_key = "sandbox" if settings.is_sandbox(base_url) and key_variable() is None else None
+    return KlingClient(any_key, base_url, ledger=ledger)
 
 
 def readable_ledger(console: Console) -> Ledger | None:
@@ -63,7 +57,7 @@ def find(word: str, ledger: Ledger | None, base_url: str) -> tuple[str, Entry | 
     """
     if ledger is None:
         if word == "last":
-            raise UsageError("Without the ledger nobody knows which was the last: give an id.")
+            raise UsageError("Which generation was the last is unknown without the ledger.")
         return word, None
     if entry := ledger.entry(base_url, word):
         return word, entry
@@ -71,13 +65,13 @@ def find(word: str, ledger: Ledger | None, base_url: str) -> tuple[str, Entry | 
     fits = [
         entry
         for entry in ledger.history(1000, search="" if last else word)
-        if entry.base_url == base_url
+        if identity.account(entry.base_url) == identity.account(base_url)
         and entry.generation_id
         and (last or entry.generation_id.startswith(word))
     ]
     if last:
         if not fits:
-            raise UsageError("There is no last generation: nothing was submitted here yet.")
+            raise UsageError("There is no last generation: nothing was submitted from here yet.")
         fits = fits[:1]
     elif len(word) < _SHORTEST_PREFIX:
         fits = []
@@ -89,3 +83,22 @@ def find(word: str, ledger: Ledger | None, base_url: str) -> tuple[str, Entry | 
     if not fits:
         return word, None
     return fits[0].generation_id or word, fits[0]
+
+
+def uncertain(ledger: Ledger | None, base_url: str) -> list[Entry]:
+    """Submissions that block a repetition; those that the user paid past no longer matter."""
+    if ledger is None:
+        return []
+    return [entry for entry in ledger.uncertain(base_url) if entry.state is State.INTENT]
+
+
+def poll(client: KlingClient, ledger: Ledger | None, generation_id: str) -> Generation:
+    """One poll; a generation that has ended is marked so in the ledger. Raises KlingError."""
+    generation = client.get(generation_id)
+    if ledger and generation.is_terminal:
+        base_url = client.endpoint.base_url
+        try:
+            ledger.completed(base_url, ended(generation), None)
+        except GenerationFailedError as error:
+            ledger.wait_failed(base_url, error)
+    return generation

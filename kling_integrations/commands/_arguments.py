@@ -1,4 +1,4 @@
-"""What can be said: flags, subcommands, and what to answer to a slip of the fingers."""
+"""The arguments of the commands: flags, their values, and a did-you-mean for a typing error."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core import catalog
 from ..core.errors import KlingError
+from ..core.waiting import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
     from ..core.request import VideoRequest
-    from .console import Console
 
-# How a parameter's flag is called where that is not the gateway's own name.
+ID_HELP = "an id, the beginning of one, or last; after -- when it starts with a dash"
+
+# The names of flags that differ from the gateway's own name of the parameter.
 _FLAG_NAMES = {"image_url": "image", "tail_image_url": "tail_image", "generate_audio": "audio"}
 
 
@@ -24,10 +26,10 @@ class UsageError(KlingError):
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that raises UsageError, with a did-you-mean, where others exit.
+    """An ArgumentParser that raises UsageError, with a did-you-mean, instead of exiting.
 
-    ``-h`` prints the help and raises SystemExit(0), as usual. ``stray`` is the advice for words
-    that no argument takes.
+    ``-h`` prints the help and raises SystemExit(0), as usual. ``stray`` follows the error
+    about words that no argument takes.
     """
 
     def __init__(self, *args: Any, stray: str = "", **options: Any) -> None:
@@ -38,33 +40,33 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         text = f"{message[:1].upper()}{message[1:]}"
-        raise UsageError(f"{text.rstrip('.')}.", hint=f"See: {self.prog} -h")
+        raise UsageError(f"{text.rstrip('.')}.", hint=self._see())
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Knows all arguments or raises: a subcommand's parser is asked through this method."""
+        """Raises for unknown arguments: argparse parses a subcommand's through this method."""
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self._reject(unknown)
         return parsed, unknown
 
     def _reject(self, unknown: list[str]) -> NoReturn:
-        flag = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
-        if flag is None:
+        wrong = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
+        if wrong is None:
             words = " ".join(unknown)
             raise UsageError(f"Unexpected: {words}. {self.stray}".strip(), hint=self._see())
-        advice = _advice(flag, self._option_string_actions)
-        if not advice and re.match(r"-[^-]..", flag):
-            advice = f" If this is a value that starts with a dash, put -- before it: -- {flag}"
-        raise UsageError(f"{self.prog} has no flag {flag}.{advice}", hint=self._see())
+        advice = _did_you_mean(wrong, self._option_string_actions)
+        if not advice and re.match(r"-[^-]..", wrong):
+            advice = f" If this is a value that starts with a dash, put -- before it: -- {wrong}"
+        raise UsageError(f"{self.prog} has no flag {wrong}.{advice}", hint=self._see())
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Called by argparse for a value that must be one of several."""
         if action.choices is None or value in action.choices:
             return
         choices = [str(choice) for choice in action.choices]
-        advice = _advice(str(value), choices)
+        advice = _did_you_mean(str(value), choices)
         if isinstance(action, argparse._SubParsersAction):
             if not advice and " " in str(value):
                 advice = f" To make a video of it: {self.prog} generate '…'"
@@ -79,13 +81,13 @@ class Parser(argparse.ArgumentParser):
         return f"See: {self.prog} -h"
 
 
-def _advice(word: str, known: Iterable[str]) -> str:
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
     close = catalog.suggestions(word, known, most=1)
     return f" Did you mean {close[0]}?" if close else ""
 
 
 def generation_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that describe a generation: for the command and for the cell."""
+    """The flags that describe a generation: of the commands, and of the notebook's cell."""
     add = parser.add_argument_group("what to generate").add_argument
     add("-m", "--model", metavar="MODEL", help=f"id or alias (default: {catalog.DEFAULT_MODEL})")
     add("-d", "--duration", metavar="S", type=_number, help="seconds of video, mostly 5 or 10")
@@ -119,13 +121,13 @@ def request_from(
 ) -> VideoRequest:
     """The request that flags and prompt describe.
 
-    ``image`` and ``tail_image`` replace what the flags say, for a caller that knows the objects
-    they name; so do ``changes``, by the names of VideoRequest. Raises UsageError for a parameter
-    that is given twice, and InvalidRequestError as VideoRequest does.
+    ``image`` and ``tail_image`` replace the values of the flags, for a caller that knows the
+    objects they name; so do ``changes``, by the names of VideoRequest. Raises UsageError for a
+    parameter that is given twice, and InvalidRequestError as VideoRequest does.
     """
     from ..core.request import VideoRequest
 
-    said = {
+    flags = {
         "model": args.model or catalog.DEFAULT_MODEL,
         "prompt": prompt,
         "duration": args.duration,
@@ -136,7 +138,7 @@ def request_from(
         "image": args.image if image is None else image,
         "tail_image": args.tail_image if tail_image is None else tail_image,
     }
-    given = {name: value for name, value in said.items() if value is not None}
+    given = {name: value for name, value in flags.items() if value is not None}
     for key, value in args.param:
         name = _FLAG_NAMES.get(key, key)
         if name in given:
@@ -147,81 +149,51 @@ def request_from(
     return VideoRequest(**{**given, **changes})
 
 
-def parser(prog: str = "kling") -> argparse.ArgumentParser:
-    """The whole grammar. ``prog`` is how the user calls it, for help and messages."""
-    from . import accounts, filing, generating, listing, upkeep
-
-    root = Parser(
-        prog=prog,
-        description="Kling AI video generation: never pay twice, never lose what was paid for.",
-        epilog=_EXIT_CODES,
-    )
-    root.add_argument("--version", action="store_true", help="print the version")
-    commands = root.add_subparsers(
-        title="commands", metavar="COMMAND", dest="command", parser_class=Parser
-    )
-    for module in (generating, listing, filing, accounts, upkeep):
-        module.add(commands)
-    for each in dict.fromkeys((root, *commands.choices.values())):
-        everywhere(each)
-    root.set_defaults(run=listing.status)
-    return root
-
-
-_EXIT_CODES = """\
-exit codes: 0 done · 1 the generation failed · 2 usage, or a request, key or balance that is
-refused · 3 still running (timeout, Ctrl-C, --detach) · 4 gateway, network or disk trouble ·
-5 it is not certain whether the submission was taken (see: kling recover)"""
-
-
-def everywhere(parser: argparse.ArgumentParser) -> None:
-    """Flags that stand before or after the subcommand's name."""
-    add = parser.add_argument_group("everywhere").add_argument
-    quiet = argparse.SUPPRESS  # else a subcommand's default would undo what stands before it
-    add("--json", action="store_true", default=quiet, help="one JSON object on stdout")
-    add("--debug", action="store_true", default=quiet, help="show tracebacks")
-    add(
-        "--legacy-endpoint",
-        action="store_true",
-        default=quiet,
-        help="take the gateway's older URL, which has the vendor's name in it",
+def output_argument(parser: argparse._ActionsContainer) -> None:
+    """``--out``: where the video goes."""
+    parser.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="file or folder of the video (default: here, named after the prompt)",
     )
 
 
-def command(
+def timeout_argument(parser: argparse._ActionsContainer) -> None:
+    """``--timeout``, in seconds once it is parsed."""
+    parser.add_argument(
+        "--timeout",
+        metavar="T",
+        type=seconds,
+        default=DEFAULT_TIMEOUT,
+        help="stop waiting after 90, 15m or 1h (default: 1h); the generation goes on",
+    )
+
+
+def add_command(
     commands: Any,
     name: str,
     run: Any,
     help: str,
     *,
     aliases: Sequence[str] = (),
-    more: str = "",
+    epilog: str | None = None,
     stray: str = "",
 ) -> Parser:
-    """One more subcommand, run by ``run(args, console)``."""
-    made: Parser = commands.add_parser(
+    """One more subcommand, run by ``run(args, console) -> exit code``.
+
+    ``commands`` is what ``add_subparsers`` returned.
+    """
+    added: Parser = commands.add_parser(
         name,
         aliases=list(aliases),
         help=help,
         description=f"{help[:1].upper()}{help[1:]}.",
-        epilog=more or None,
+        epilog=epilog,
         stray=stray,
     )
-    made.set_defaults(run=run)
-    return made
-
-
-def run(args: argparse.Namespace, console: Console) -> int:
-    """Runs what the line says; returns the exit code.
-
-    Raises KlingError, and StoppedWaiting on an interrupt, for the front door to show.
-    """
-    if getattr(args, "version", False):
-        from . import upkeep
-
-        return upkeep.version(args, console)
-    code: int = args.run(args, console)
-    return code
+    added.set_defaults(run=run)
+    return added
 
 
 def flag(args: argparse.Namespace, name: str) -> bool:
@@ -233,7 +205,7 @@ def seconds(text: str) -> float:
     """``90``, ``90s``, ``15m`` or ``1h`` as seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: say 90, 15m or 1h")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90, 15m or 1h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
@@ -244,12 +216,19 @@ def dollars(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no sum in USD: say 1.50")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a sum in USD such as 1.50")
     return value
 
 
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count")
+    return int(text)
+
+
 def _number(text: str) -> Any:
-    """A number as one; any other text goes on, so that one place says what is allowed."""
+    """Text as a number where it is one; the request says which values are possible."""
     for kind in (int, float):
         try:
             return kind(text)
