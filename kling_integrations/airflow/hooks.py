@@ -14,8 +14,8 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHo
 from ..core import settings
 from ..core.errors import AuthenticationError, InvalidRequestError, KlingError
 from ..core.http.client import KlingClient
+from .exceptions import KlingFailed, verdict
 from .get_provider_info import CONNECTION_TYPE, EXTRAS, FORM, HOOK_NAME
-from .verdicts import KlingFailed, verdict
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -35,13 +35,13 @@ from ..core.request import VideoRequest
 from ..core.schedule import Schedule
 from ..core.submission import Action, Record, State
 from ..core.waiting import DEFAULT_TIMEOUT, ended
-from .discreet import Discreet
 from .durable import Shelf
+from .exceptions import from_event, sensor_call, timed_out, verdict
 from .hooks import DEFAULT_CONNECTION, KlingHook
-from .landing import land, read, uri
 from .links import KlingVideoLink
+from .masked_fields import Discreet
+from .object_storage import land, read, uri
 from .triggers import KlingVideoTrigger
-from .verdicts import from_event, sensor_call, timed_out, verdict
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

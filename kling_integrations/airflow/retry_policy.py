@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import DownloadError, GenerationFailedError, KlingError, RateLimitedError
-from .verdicts import KlingFailed, KlingTaskError, KlingWaitTimeout
+from .exceptions import KlingFailed, KlingTaskError, KlingWaitTimeout
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy

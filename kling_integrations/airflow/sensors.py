@@ -23,12 +23,7 @@ from ..core.progress import clock_time
 from ..core.protocol import Trouble
 from ..core.schedule import Schedule
 from ..core.waiting import DEFAULT_TIMEOUT, Patience, ended
-from .hooks import DEFAULT_CONNECTION, KlingHook
-from .landing import land
-from .links import KlingVideoLink
-from .operators import LAST_LOOK, announce_assets, backstop, end_time, supported
-from .triggers import KlingVideoTrigger
-from .verdicts import (
+from .exceptions import (
     Ended,
     KlingSensorTimeout,
     KlingTaskError,
@@ -37,6 +32,11 @@ from .verdicts import (
     timed_out,
     verdict,
 )
+from .hooks import DEFAULT_CONNECTION, KlingHook
+from .links import KlingVideoLink
+from .object_storage import land
+from .operators import LAST_LOOK, announce_assets, backstop, end_time, supported
+from .triggers import KlingVideoTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -19,9 +19,9 @@ from ..core.errors import KlingError, WaitTimeoutError
 from ..core.generation import Status
 from ..core.progress import Progress, clock_time
 from ..core.schedule import Schedule
+from .exceptions import Ended, KlingTaskError, sensor_call, timed_out, to_event
 from .hooks import DEFAULT_CONNECTION
 from .shared_client import shared_client
-from .verdicts import Ended, KlingTaskError, sensor_call, timed_out, to_event
 
 _ANY = Schedule.expecting(None)
 

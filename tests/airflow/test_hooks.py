@@ -10,9 +10,9 @@ import pytest
 from airflow.sdk import Connection
 
 from kling_integrations.airflow import KlingHook
+from kling_integrations.airflow.exceptions import KlingFailed
 from kling_integrations.airflow.get_provider_info import EXTRAS, FORM, get_provider_info
 from kling_integrations.airflow.hooks import Access
-from kling_integrations.airflow.verdicts import KlingFailed
 from kling_integrations.core.errors import AuthenticationError, InvalidRequestError
 
 

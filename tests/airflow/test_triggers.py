@@ -13,8 +13,8 @@ from airflow.triggers.base import BaseTrigger
 
 from kling_integrations import KlingClient, VideoRequest
 from kling_integrations.airflow import KlingVideoTrigger
+from kling_integrations.airflow.exceptions import from_event
 from kling_integrations.airflow.shared_client import _of_loop, shared_client
-from kling_integrations.airflow.verdicts import from_event
 from kling_integrations.core.errors import (
     AuthenticationError,
     GenerationFailedError,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kling_integrations import KlingClient, VideoRequest
-from kling_integrations.airflow.landing import land, uri
+from kling_integrations.airflow.object_storage import land, uri
 from kling_integrations.core.errors import DownloadError
 
 

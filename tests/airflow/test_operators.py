@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from kling_integrations.airflow import KlingVideoOperator
-from kling_integrations.airflow.verdicts import KlingTaskError, KlingWaitTimeout
+from kling_integrations.airflow.exceptions import KlingTaskError, KlingWaitTimeout
 from kling_integrations.core.errors import LedgerError
 
 RACCOON = "A cheerful white raccoon"
@@ -509,7 +509,7 @@ def test_rendered_fields_show_neither_signatures_nor_pictures(sandbox, tmp_path)
     operator.render_template_fields({"image": signed})  # rendering twice changes nothing
     shown = [str(getattr(operator, field)) for field in operator.template_fields]
     assert not any("secret" in text or "QUJD" in text for text in shown)
-    from kling_integrations.airflow.discreet import Discreet
+    from kling_integrations.airflow.masked_fields import Discreet
 
     assert Discreet.value(operator, "image") == signed
     assert Discreet.value(operator, "tail_image") == data

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from kling_integrations.airflow import KlingRetryPolicy, KlingVideoLink, KlingVideoOperator
-from kling_integrations.airflow.verdicts import verdict
+from kling_integrations.airflow.exceptions import verdict
 from kling_integrations.core.errors import (
     DownloadError,
     GenerationFailedError,
