@@ -13,19 +13,16 @@ from airflow.triggers.base import BaseTrigger
 
 from kling_integrations import KlingClient, VideoRequest
 from kling_integrations.airflow import KlingVideoTrigger
-from kling_integrations.airflow.exceptions import from_event
+from kling_integrations.airflow.events import from_event
+from kling_integrations.airflow.exceptions import task_error
 from kling_integrations.airflow.shared_client import _of_loop, shared_client
 from kling_integrations.core.errors import (
     AuthenticationError,
     GenerationFailedError,
+    NextStep,
+    Verb,
     WaitTimeoutError,
 )
-
-
-@pytest.fixture
-def submitted(sandbox) -> str:
-    with KlingClient(api_key="sandbox", base_url=sandbox.base_url) as client:
-        return client.submit(VideoRequest(prompt="A fox")).id
 
 
 def trigger_of(generation_id: str, **kwargs: Any) -> KlingVideoTrigger:
@@ -102,7 +99,10 @@ async def test_the_deadline_is_wall_clock_so_a_restart_does_not_extend_it(sandbo
     (event,) = await events_of(trigger_of(submitted, end_time=time.time() - 5))
     error = from_event(event).error
     assert isinstance(error, WaitTimeoutError)
-    assert "KlingVideoSensor" in str(error)
+    assert error.next_steps == (NextStep(Verb.WAIT, submitted),)
+    assert str(task_error(error)).endswith(
+        f"so does KlingVideoSensor(task_id=\"pick_up\", generation_id='{submitted}')"
+    )
     assert sandbox.requests["poll"] == 1  # one last look
 
 
