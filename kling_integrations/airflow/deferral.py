@@ -1,4 +1,7 @@
-"""Around a deferral, for operator and sensor alike: the look before it, it, the look after it."""
+"""The wait in the triggerer, for operator and sensor alike.
+
+There is a poll before it, for what has finished already, and one after it on the worker.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,10 @@ if TYPE_CHECKING:
 _CONFIRM_TIMEOUT = 120.0
 
 
-def look_once(task: Any, client: KlingClient, generation: Generation) -> Generation:
+def poll_once(task: Any, client: KlingClient, generation: Generation) -> Generation:
     """The generation as one poll finds it, and unchanged where there is no usable answer.
 
-    Trouble is for the wait to outlive, not for a retry of the task.
+    The wait that follows tolerates trouble for minutes; a failure here would use up a retry.
     """
     try:
         return client.get(generation.id)

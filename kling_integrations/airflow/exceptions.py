@@ -58,7 +58,7 @@ class KlingFailed(KlingTaskError, AirflowFailException):  # noqa: N818
 
 
 class KlingWaitTimeout(KlingTaskError):  # noqa: N818
-    """The wait is over, the generation goes on. A retry looks at the same generation."""
+    """The wait is over, the generation goes on. A retry waits for the same generation."""
 
 
 class KlingSensorTimeout(KlingTaskError, AirflowSensorTimeout):  # noqa: N818

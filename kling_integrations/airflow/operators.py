@@ -35,7 +35,7 @@ from ..core.submission import State
 from ..core.waiting import DEFAULT_TIMEOUT
 from . import version_compat
 from .deadlines import end_time, timed_out
-from .deferral import check_serializable, confirm, defer, look_once, trigger_for
+from .deferral import check_serializable, confirm, defer, poll_once, trigger_for
 from .delivery import announce, deliver
 from .durable import StoredSubmission, SubmissionStore
 from .events import from_event
@@ -74,7 +74,7 @@ class KlingVideoOperator(BaseOperator):
         ``[operators] default_deferrable``.
     :param durable: keep the record of the payment over retries and clears (Airflow 3.3 and up).
     :param timeout: seconds from the submit (default: an hour); a clear starts them anew. The
-        generation goes on when they are over: a retry looks at it again.
+        generation goes on when they are over: a retry waits for it again.
     :param poll_interval: seconds between two polls; None: when a finish is likely.
     :param max_cost_usd: refuse, before submitting, what the gateway's price list says costs
         more. A price that is not listed is refused as well: a limit that lets the unknown pass
@@ -180,9 +180,9 @@ class KlingVideoOperator(BaseOperator):
             if not self.wait_for_completion:
                 return manifest(generation, base_url=client.endpoint.base_url, model=request.model)
             if submitter.picked_up:
-                generation = look_once(self, client, generation)
+                generation = poll_once(self, client, generation)
             if generation.is_terminal and (generation.video or generation.error):
-                return self._deliver(context, client, request, generation)
+                return self._deliver(context, client, generation, request.model)
             stored = submitter.store.current
             assert stored is not None
             end = end_time(self, context, stored.waiting_since, client)
@@ -199,8 +199,8 @@ class KlingVideoOperator(BaseOperator):
             return self._deliver(
                 context,
                 client,
-                request,
                 generation,
+                request.model,
                 elapsed=progress.elapsed,
                 polls=progress.polls,
             )
@@ -210,7 +210,7 @@ class KlingVideoOperator(BaseOperator):
         result = from_event(event)
         self._generation_id = result.generation_id
         with self._task_errors():
-            self._open_store(context).load()
+            stored = self._open_store(context).load()
             if result.error is not None:
                 raise result.error
             with KlingHook(self.kling_conn_id).client as client:
@@ -218,8 +218,9 @@ class KlingVideoOperator(BaseOperator):
                 return self._deliver(
                     context,
                     client,
-                    self._request(),
                     confirm(client, result.generation_id),
+                    # Not from the request if possible: its images may be gone by now.
+                    stored.record.model if stored else self._request().model,
                     elapsed=result.elapsed,
                     polls=result.polls,
                 )
@@ -251,7 +252,7 @@ class KlingVideoOperator(BaseOperator):
             if isinstance(error, GenerationFailedError) and self._submissions:
                 self._submissions.update(state=State.FAILED)
             if isinstance(error, GenerationNotFoundError):
-                # The record would make every later attempt look for it again.
+                # The record makes every later attempt wait for the same generation.
                 error.next_steps += (NextStep(Verb.SUBMIT_NEW, error.generation_id),)
             raise task_error(error, self.kling_conn_id, durable=self._is_durable) from None
 
@@ -342,8 +343,8 @@ class KlingVideoOperator(BaseOperator):
         self,
         context: Context,
         client: KlingClient,
-        request: VideoRequest,
         generation: Generation,
+        model: str,
         *,
         elapsed: float | None = None,
         polls: int | None = None,
@@ -353,8 +354,8 @@ class KlingVideoOperator(BaseOperator):
             context,
             client,
             generation,
-            model=request.model,
-            prompt=request.prompt,
+            model=model,
+            prompt=self.prompt,
             elapsed=elapsed,
             polls=polls,
         )

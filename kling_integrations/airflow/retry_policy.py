@@ -17,7 +17,7 @@ class KlingRetryPolicy(RetryPolicy):
     (Airflow does not even ask then); rate limits wait ``rate_limit`` longer with each try, a
     generation that the provider failed is submitted anew after ``provider`` (failed ones are not
     billed), a finished video that could not be saved is downloaded again after ``download``, and
-    a generation that outlasted its timeout is polled again after ``still_running``. Before
+    a generation that outlasted its timeout is waited for again after ``still_running``. Before
     Airflow 3.3 there are no retry policies: the operator then leaves it out, with a warning.
     """
 
@@ -45,7 +45,7 @@ class KlingRetryPolicy(RetryPolicy):
             return RetryDecision.fail(reason=exception.error.message)
         if isinstance(exception, KlingWaitTimeout):
             return RetryDecision.retry(
-                self.still_running, "the generation goes on: the retry looks at it again"
+                self.still_running, "the generation goes on: the retry waits for it again"
             )
         if isinstance(exception, KlingTaskError):
             delay, reason = self._delay(exception.error, try_number)

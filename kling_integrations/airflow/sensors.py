@@ -26,7 +26,7 @@ from ..core.schedule import Schedule
 from ..core.waiting import DEFAULT_TIMEOUT, Ask, Report, Sleep, Steps, waiting
 from . import version_compat
 from .deadlines import end_time, timed_out
-from .deferral import confirm, defer, look_once
+from .deferral import confirm, defer, poll_once
 from .delivery import announce, deliver
 from .events import from_event
 from .exceptions import KlingSensorTimeout, KlingTaskError, KlingWaitTimeout, task_error
@@ -125,7 +125,7 @@ class KlingVideoSensor(BaseSensorOperator):
     def _defer(self, context: Context, client: KlingClient) -> dict[str, Any]:  # noqa: RET503 (defer raises)
         generation_id, model = self._awaited()
         announce(context, client, generation_id)
-        generation = look_once(self, client, Generation(generation_id, Status.UNKNOWN))
+        generation = poll_once(self, client, Generation(generation_id, Status.UNKNOWN))
         if generation.is_terminal:
             return deliver(self, context, client, generation, model=model)
         schedule = self._expectation(model)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Submitter:
-    """One attempt's way to the generation of ``request``.
+    """Finds or makes the generation of ``request``, for one attempt of a task.
 
     ``waits``: the task waits for the end and records it; without that, a clear has to ask the
     gateway whether there was one. ``resubmit_uncertain``: an earlier POST without a known outcome
@@ -47,7 +47,7 @@ class Submitter:
     """Whether the generation is one that an earlier attempt submitted."""
 
     def attach_or_submit(self) -> Generation:
-        """The generation that the record names, or a new one; the record is kept either way.
+        """The generation that the record names, or a new one; the record is written either way.
 
         A generation that is picked up is of unknown status. Raises SubmissionUncertainError for
         a record that may have been paid, LedgerError for an unreadable one, and what

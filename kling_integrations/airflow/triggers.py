@@ -1,4 +1,4 @@
-"""KlingVideoTrigger: waits for a generation in the triggerer, and only looks.
+"""KlingVideoTrigger: waits for a generation in the triggerer, and only polls.
 
 It makes no paid call and changes nothing, so it may be restarted, moved or run twice at any
 moment. All that it needs to go on is in its kwargs: ids and numbers, which Airflow 3 keeps in

@@ -48,14 +48,16 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+def logged(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> Callable[[], str]:
     """What was logged so far: newer Airflows log by structlog to the terminal, older ones not."""
     caplog.set_level(logging.DEBUG)
-    heard: list[str] = []
+    lines: list[str] = []
 
     def all_of_it() -> str:
-        heard.append("".join(capfd.readouterr()))
-        return "".join(heard) or caplog.text
+        lines.append("".join(capfd.readouterr()))
+        return "".join(lines) or caplog.text
 
     return all_of_it
 

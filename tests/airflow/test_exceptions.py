@@ -68,9 +68,9 @@ def test_they_say_what_happened_then_the_hint_then_the_next_steps_in_airflows_wo
     error = KlingError(
         "It broke.", hint="It happens.", next_steps=[NextStep(Verb.SET_KEY), NextStep(Verb.WAIT)]
     )
-    told = task_error(error, "other")
-    assert told.error is error
-    assert str(told) == (
+    raised = task_error(error, "other")
+    assert raised.error is error
+    assert str(raised) == (
         "It broke.\n"
         "  It happens.\n"
         "  Set the API key as the password of the connection 'other'.\n"

@@ -1,4 +1,4 @@
-"""Where videos land: files, folders, stores."""
+"""Where videos are saved: files, folders, stores."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_an_upload_that_breaks_leaves_nothing_behind(finished, store, monkeypatc
     assert not [name for name in store.store if "v.mp4" in name]
 
 
-def test_a_store_that_nobody_knows_is_a_download_error_that_keeps_the_id(finished):
+def test_an_unknown_store_is_a_download_error_that_keeps_the_id(finished):
     client, generation = finished
     with pytest.raises(DownloadError) as caught:
         save_video(client, generation, "nostore://bucket/v.mp4")

@@ -58,7 +58,7 @@ def test_a_cost_above_the_limit_is_refused_before_it_is_paid(sandbox, task, oper
     assert task(operator(max_cost_usd="1000")).run()["status"] == "completed"
 
 
-def test_an_unknown_price_is_said_and_not_taken_for_nothing(sandbox, task, operator):
+def test_an_unknown_price_is_named_and_not_taken_for_nothing(sandbox, task, operator):
     body = {"object": "list", "data": []}
     sandbox.fault("models", "reply", body=body)
     with pytest.raises(AirflowFailException, match="unknown"):
@@ -141,7 +141,7 @@ def test_it_maps_over_prompts(sandbox):
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_being_killed_says_what_goes_on(sandbox, task, said, durable):
+def test_being_killed_says_what_goes_on(sandbox, task, logged, durable):
     operator = KlingVideoOperator(
         task_id="v", prompt=RACCOON, wait_for_completion=False, durable=durable
     )
@@ -149,9 +149,9 @@ def test_being_killed_says_what_goes_on(sandbox, task, said, durable):
     attempt.run()
     operator.on_kill()
     (generation_id,) = sandbox.jobs
-    assert generation_id in said()
-    assert "billed" in said()
-    assert ("A retry or a clear of this task goes on" in said()) is durable
+    assert generation_id in logged()
+    assert "billed" in logged()
+    assert ("A retry or a clear of this task goes on" in logged()) is durable
 
 
 def test_a_wrong_word_for_an_ambiguous_submit_fails_at_parse_time():
@@ -159,11 +159,11 @@ def test_a_wrong_word_for_an_ambiguous_submit_fails_at_parse_time():
         KlingVideoOperator(task_id="v", prompt="x", on_ambiguous_submit="perhaps")
 
 
-def test_being_killed_after_the_delivery_alarms_nobody(sandbox, task, said):
+def test_being_killed_after_the_delivery_alarms_no_one(sandbox, task, logged):
     operator = KlingVideoOperator(task_id="v", prompt=RACCOON)
     task(lambda: operator).run()
     operator.on_kill()
-    assert "goes on at the gateway" not in said()
+    assert "goes on at the gateway" not in logged()
 
 
 def test_a_generation_that_was_lost_may_be_replaced_knowingly(sandbox, task, operator):

@@ -42,7 +42,7 @@ def test_each_trouble_waits_as_long_as_it_deserves(error, action, delay):
 
 
 @policies
-def test_an_error_of_somebody_else_is_left_to_the_task():
+def test_an_error_of_another_package_is_left_to_the_task():
     assert KlingRetryPolicy().evaluate(ValueError(), 1, 2).action.value == "default"
 
 
@@ -52,9 +52,9 @@ def test_the_policy_survives_serialisation():
     assert vars(KlingRetryPolicy.deserialize(policy.serialize())) == vars(policy)
 
 
-def test_a_task_takes_a_retry_policy_on_every_airflow(said):
+def test_a_task_takes_a_retry_policy_on_every_airflow(logged):
     operator = KlingVideoOperator(task_id="v", prompt="x", retry_policy=KlingRetryPolicy())
     if not hasattr(KlingVideoOperator, "retry_policy"):
-        assert "no retry policies" in said()
+        assert "no retry policies" in logged()
     else:
         assert isinstance(operator.retry_policy, KlingRetryPolicy)

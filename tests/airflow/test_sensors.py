@@ -124,7 +124,7 @@ def test_an_unknown_generation_ends_it(sandbox, task, mode):
 
 
 @pytest.mark.parametrize("nothing", [None, "", "None", {}, {"generation_id": None}])
-def test_no_id_is_said_at_once(sandbox, task, mode, nothing):
+def test_an_empty_id_fails_at_once(sandbox, task, mode, nothing):
     with pytest.raises(AirflowFailException, match="empty"):
         task(sensor(nothing, **mode)).run()
     assert sandbox.requests["poll"] == 0

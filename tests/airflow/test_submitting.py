@@ -174,7 +174,9 @@ def test_a_store_that_cannot_be_written_stops_the_attempt_before_it_pays(sandbox
     assert sandbox.posts == []
 
 
-def test_a_store_that_fails_after_the_post_leaves_the_id_in_the_log(sandbox, task, operator, said):
+def test_a_store_that_fails_after_the_post_leaves_the_id_in_the_log(
+    sandbox, task, operator, logged
+):
     class Full:
         def get(self, key: str) -> Any:
             return None
@@ -186,12 +188,12 @@ def test_a_store_that_fails_after_the_post_leaves_the_id_in_the_log(sandbox, tas
     with pytest.raises(RuntimeError, match="full"):
         task(operator(), store=Full()).run()
     (generation_id,) = sandbox.jobs
-    assert f"Submitted: generation {generation_id}" in said()
+    assert f"Submitted: generation {generation_id}" in logged()
 
 
-def test_an_older_airflow_without_the_store_says_so_and_works(sandbox, task, operator, said):
+def test_an_older_airflow_without_the_store_logs_so_and_works(sandbox, task, operator, logged):
     assert task(operator(), store=None).run()["status"] == "completed"
-    assert "no task state store" in said()
+    assert "no task state store" in logged()
 
 
 def test_a_worker_that_is_stopped_during_the_post_keeps_the_id(sandbox, task, monkeypatch):
