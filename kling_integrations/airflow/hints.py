@@ -38,8 +38,9 @@ def render(step: NextStep, kling_conn_id: str, *, durable: bool = True) -> str:
             )
         case Verb.RECOVER:
             return (
-                "The task keeps no record, so a retry or a clear pays again. Look for this id in "
-                f"the gateway's log first: KlingHook({kling_conn_id!r}).client.logs(start, end)"
+                "The task keeps no record, so a retry or a clear pays again. Ask the gateway's log "
+                f"first: KlingHook({kling_conn_id!r}).client.find_submission("
+                f"{step.client_request_id!r}, submitted_at)"
             )
         case Verb.SUBMIT_NEW if not durable:
             return "To pay for another one knowingly, clear the task."

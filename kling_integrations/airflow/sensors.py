@@ -23,7 +23,7 @@ from ..core.errors import InvalidRequestError, KlingError
 from ..core.generation import Generation, Status
 from ..core.protocol import Outcome
 from ..core.schedule import Schedule
-from ..core.waiting import DEFAULT_TIMEOUT, Ask, Report, Sleep, Steps, waiting
+from ..core.waiting import DEFAULT_TIMEOUT, Ask, Flow, Report, Sleep, waiting
 from . import version_compat
 from .deadlines import end_time, timed_out
 from .deferral import confirm, defer, poll_once
@@ -96,7 +96,7 @@ class KlingVideoSensor(BaseSensorOperator):
         self.duration = duration
         self._has_interval = poke_interval is not None
         self._announced = False
-        self._steps: Steps | None = None
+        self._steps: Flow[Generation] | None = None
 
     def execute(self, context: Context) -> Any:
         with self._task_errors(), KlingHook(self.kling_conn_id).client as client:
@@ -185,7 +185,7 @@ class KlingVideoSensor(BaseSensorOperator):
 
     def _waiting(
         self, context: Context, client: KlingClient, generation_id: str, model: str | None
-    ) -> Steps:
+    ) -> Flow[Generation]:
         """The wait that all pokes of this process drive; Airflow bounds it by the timeout.
 
         A rescheduled sensor begins it anew with each poke, so what it has waited before counts

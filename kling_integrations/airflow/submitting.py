@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..core import recovery, submission
+from ..core import submission
 from ..core.errors import KlingError
 from ..core.generation import Generation, Status
 from ..core.request import VideoRequest
@@ -60,7 +60,7 @@ class Submitter:
             record = self._with_outcome(record)
         decision = submission.decide(
             record,
-            self._fingerprint,
+            self._fingerprints,
             cleared=cleared,
             resubmit_uncertain=self.resubmit_uncertain,
         )
@@ -69,7 +69,7 @@ class Submitter:
             if found is None:
                 raise submission.refusal(record)
             record = self.store.save(record.submitted(found)).record
-            decision = submission.decide(record, self._fingerprint)
+            decision = submission.decide(record, self._fingerprints)
         self.log.info("%s: %s.", decision.action.capitalize(), decision.reason)
         if record is None or not decision.picks_up:
             return self._submit()
@@ -82,7 +82,8 @@ class Submitter:
 
     def _submit(self) -> Generation:
         self.before_paying()
-        record = replace(Record.intent(self.request, self.max_tries), fingerprint=self._fingerprint)
+        intent = Record.intent(self.request, self.max_tries)
+        record = replace(intent, fingerprint=self._fingerprints[0])
         self.store.save(record, record.created_at)
         try:
             generation = self.client.submit(
@@ -98,10 +99,13 @@ class Submitter:
         return generation
 
     @property
-    def _fingerprint(self) -> str:
-        """The sandbox's videos are no substitute for real ones: another gateway, another input."""
-        fingerprint = self.request.fingerprint
-        return f"sandbox:{fingerprint}" if self.client.is_sandbox else fingerprint
+    def _fingerprints(self) -> tuple[str, ...]:
+        """All under which a record of the request may stand, the newest form first.
+
+        The sandbox's videos are no substitute for real ones: another gateway, another input.
+        """
+        prefix = "sandbox:" if self.client.is_sandbox else ""
+        return tuple(f"{prefix}{fingerprint}" for fingerprint in self.request.fingerprints)
 
     def _with_outcome(self, record: Record) -> Record:
         assert record.generation_id is not None
@@ -111,7 +115,7 @@ class Submitter:
 
     def _look_up(self, record: Record) -> str | None:
         try:
-            return _find_submission(self.client, record)
+            return self.client.find_submission(record.client_request_id, record.created_at)
         except KlingError as error:
             self.log.info("The gateway's log cannot be read: %s", error.message)
             return None
@@ -121,12 +125,3 @@ def max_tries(context: Context) -> int | None:
     """Airflow raises it when a user clears a task, and leaves it alone when it retries."""
     tries = getattr(context.get("ti"), "max_tries", None)
     return tries if isinstance(tries, int) else None
-
-
-def _find_submission(client: KlingClient, record: Record) -> str | None:
-    """The generation id that the gateway's log gives for a POST; None mostly."""
-    start, end = record.created_at - 900.0, record.created_at + 1800.0
-    for client_request_id, generation_id in recovery.log_rows(client, start, end, time.sleep):
-        if client_request_id == record.client_request_id:
-            return generation_id
-    return None

@@ -96,8 +96,7 @@ def _deliver(
     if here and _copy(here, target):
         return replace(here, path=target), "Copied"
     try:
-        options = {"clock": client.clock, "progress": console.transfer}
-        return client.save(generation, target, **options), "Saved"
+        return client.save(generation, target, progress=console.transfer), "Saved"
     except KeyboardInterrupt:
         stopped = StoppedWaiting(generation.id)
         again = command("download", generation.id)

@@ -133,10 +133,9 @@ class _TellingLedger(Ledger):
 
     decision: Decision | None = None
 
-    def decide(self, *args: Any, **options: Any) -> Any:
-        claim = super().decide(*args, **options)
-        self.decision = claim.decision
-        return claim
+    def claim(self, *args: Any, **options: Any) -> Any:
+        self.decision, record = super().claim(*args, **options)
+        return self.decision, record
 
 
 def _generate(args: argparse.Namespace, console: Console, request: VideoRequest) -> int:

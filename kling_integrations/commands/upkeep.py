@@ -63,8 +63,6 @@ def add(commands: Any) -> None:
 
 
 def recover_(args: argparse.Namespace, console: Console) -> int:
-    from ..core.recovery import recover
-
     ledger = Ledger()
     if not ledger.uncertain(settings.base_url()):
         console.say("Every submission from here has a known outcome.")
@@ -72,7 +70,7 @@ def recover_(args: argparse.Namespace, console: Console) -> int:
         return outcome.DONE
     console.note("Looking through the gateway's log …")
     with access.connect(args, ledger) as client:
-        results = recover(client, ledger)
+        results = client.recover()
     blocked = 0
     for result in results:
         console.say(f"“{one_line(result.entry.prompt, 60)}” ({result.entry.record.model})")

@@ -4,23 +4,23 @@ There is no list of generations and no idempotency key. But ``GET /v2/logs`` has
 request, with the client request id that went out with the POST and the generation's id. It says
 only "succeeded" or "failed" of a request, so a generation that still runs is probably not in it
 (docs of the gateway; not verified): a missing row proves nothing, and nothing is guessed here.
+
+``search`` and ``look_up`` are flows: they yield actions and do no I/O themselves.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Any
 
 from . import protocol
 from .errors import RateLimitedError
-
-if TYPE_CHECKING:
-    from .http.client import KlingClient
-    from .storage.ledger import Ledger
-    from .submission import Entry
+from .protocol import Endpoint
+from .submission import Entry
+from .waiting import Ask, Flow, Sleep
 
 # The row's time is the gateway's, the record's is this machine's, whose clock may be wrong; and a
 # POST that was surely not taken is repeated for a while under the same id.
@@ -41,35 +41,68 @@ class Recovered:
     reason: str
 
 
-def recover(
-    client: KlingClient, ledger: Ledger, *, sleep: Callable[[float], None] = time.sleep
-) -> list[Recovered]:
-    """Looks up every uncertain submission of the ledger; what is found is attached.
+def look_up(endpoint: Endpoint, entries: list[Entry]) -> Flow[list[Recovered]]:
+    """What the gateway's log says about each of these uncertain submissions. Costs nothing.
 
-    From then on the same request re-attaches to it instead of being refused. Costs nothing.
     Raises what the gateway answers the log request with (AuthenticationError, ServerError,
-    RateLimitedError), and LedgerError.
+    RateLimitedError).
     """
-    open_rows = ledger.uncertain(client.endpoint.base_url)
-    wanted = {entry.record.client_request_id for entry in open_rows}
-    found: dict[str, str] = {}
-    complete = True
-    for start, end in _windows(open_rows):
-        try:
-            for asked, made in log_rows(client, start, end, sleep):
-                if asked in wanted:
-                    found[asked] = made
-                if wanted <= set(found):
-                    break
-        except _TooManyRowsError:
-            complete = False
+    if not entries:
+        return []
+    wanted = {entry.record.client_request_id for entry in entries}
+    found, complete = yield from search(
+        endpoint, wanted, [entry.record.created_at for entry in entries]
+    )
     results = []
-    for entry in open_rows:
+    for entry in entries:
         generation_id = found.get(entry.record.client_request_id)
-        if generation_id:
-            ledger.found(entry.record, generation_id)
         results.append(Recovered(entry, generation_id, _reason(entry, generation_id, complete)))
     return results
+
+
+def search(
+    endpoint: Endpoint, wanted: set[str], moments: Iterable[float]
+) -> Flow[tuple[dict[str, str], bool]]:
+    """Generation ids by client request id, as far as the log lists them.
+
+    ``moments``: when the POSTs left (Unix seconds); the log is read around each. The second value
+    says whether all of it was read.
+    """
+    found: dict[str, str] = {}
+    complete = True
+    for start, end in _windows(moments):
+        complete &= yield from _read_window(endpoint, start, end, wanted, found)
+        if wanted <= set(found):
+            break
+    return found, complete
+
+
+def _read_window(
+    endpoint: Endpoint, start: float, end: float, wanted: set[str], found: dict[str, str]
+) -> Flow[bool]:
+    """Reads the log between two Unix times into ``found``; False where it is too long."""
+    offset = pages = 0
+    limited = False
+    while pages < _MOST_PAGES:
+        outcome = yield Ask(endpoint.logs(_iso(start), _iso(end), offset))
+        try:
+            page: Any = protocol.read_service(outcome, "the logs")
+        except RateLimitedError:
+            if limited:
+                raise
+            limited = True
+            yield Sleep(_RATE_WINDOW)
+            continue
+        limited = False
+        pages += 1
+        rows = protocol.read_logs(page)
+        found |= {asked: made for asked, made in rows if asked in wanted}
+        count = protocol.count_log_rows(page)
+        offset += count
+        if wanted <= set(found) or not count or not _more(page, count):
+            return True
+        yield Sleep(_PACE)
+    return False
 
 
 def _reason(entry: Entry, generation_id: str | None, complete: bool) -> str:
@@ -83,14 +116,10 @@ def _reason(entry: Entry, generation_id: str | None, complete: bool) -> str:
     return "not listed, where a generation of that time would mostly be: probably not taken"
 
 
-class _TooManyRowsError(Exception):
-    pass
-
-
-def _windows(entries: list[Entry]) -> list[tuple[float, float]]:
+def _windows(moments: Iterable[float]) -> list[tuple[float, float]]:
     """Spans of time (Unix seconds) around the submissions, those that overlap made one."""
     spans: list[tuple[float, float]] = []
-    for moment in sorted(entry.record.created_at for entry in entries):
+    for moment in sorted(moments):
         start, end = moment - _BEFORE, moment + _AFTER
         if spans and start <= spans[-1][1]:
             start = spans.pop()[0]
@@ -98,42 +127,10 @@ def _windows(entries: list[Entry]) -> list[tuple[float, float]]:
     return spans
 
 
-def log_rows(
-    client: KlingClient, start: float, end: float, sleep: Callable[[float], None]
-) -> Iterator[tuple[str, str]]:
-    """``(client request id, generation id)`` of the log between two Unix times."""
-    offset = pages = 0
-    limited = False
-    while pages < _MOST_PAGES:
-        try:
-            page = client.logs(_iso(start), _iso(end), offset)
-        except RateLimitedError:
-            if limited:
-                raise
-            limited = True
-            sleep(client.clock.real(_RATE_WINDOW))
-            continue
-        limited = False
-        pages += 1
-        yield from protocol.read_logs(page)
-        count = _count(page)
-        offset += count
-        if not count or not _more(page, count):
-            return
-        sleep(client.clock.real(_PACE))
-    raise _TooManyRowsError
-
-
-def _count(page: object) -> int:
-    if isinstance(page, dict):  # the key is documented as "data"
-        page = page.get("data", page.get("logs", page.get("items")))
-    return len(page) if isinstance(page, list) else 0
-
-
-def _more(page: object, count: int) -> bool:
+def _more(page: Any, count: int) -> bool:
     pagination = page.get("pagination") if isinstance(page, dict) else None
-    says = pagination.get("has_more") if isinstance(pagination, dict) else None
-    return says if isinstance(says, bool) else count >= _PAGE
+    has_more = pagination.get("has_more") if isinstance(pagination, dict) else None
+    return has_more if isinstance(has_more, bool) else count >= _PAGE
 
 
 def _iso(moment: float) -> str:

@@ -7,7 +7,7 @@ end. The SQLite ledger and Airflow's task state store are two shelves for the sa
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -199,7 +199,7 @@ class Decision:
 
 def decide(
     record: Record | None,
-    fingerprint: str,
+    fingerprints: Collection[str],
     *,
     new: bool = False,
     cleared: bool = False,
@@ -207,6 +207,8 @@ def decide(
     resubmit_uncertain: bool = False,
 ) -> Decision:
     """What an earlier record says to do about a request.
+
+    ``fingerprints``: all under which a record of the same request may stand.
 
     ``new``: the user pays for another one, whatever there is. ``cleared``: the user wants another
     one once this one is finished (an Airflow clear). ``saved``: the finished file is where the
@@ -223,7 +225,7 @@ def decide(
         return Decision(Action.REFUSE, "an earlier POST has no known outcome")
     if record.state in (State.REFUSED, State.FAILED, State.ABANDONED):
         return Decision(Action.SUBMIT, f"the earlier submission was {record.state}")
-    if record.fingerprint != fingerprint:
+    if record.fingerprint not in fingerprints:
         return Decision(Action.SUBMIT, "the input changed since the earlier submission")
     if record.state is State.SUBMITTED:
         return Decision(Action.ATTACH, f"generation {record.generation_id} is running")

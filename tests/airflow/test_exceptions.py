@@ -19,7 +19,7 @@ from kling_integrations.airflow.exceptions import (
 from kling_integrations.core import errors
 from kling_integrations.core.errors import GenerationFailedError, KlingError, NextStep, Verb
 
-RETRIED = {"KlingError", "RateLimitedError", "ServerError", "DownloadError"}
+RETRIED = {"KlingError", "RateLimitedError", "ServerError", "DownloadError", "LinkExpiredError"}
 FINAL = {
     "AuthenticationError",
     "InsufficientCreditsError",

@@ -33,7 +33,7 @@ def connection(**parts: object) -> Connection:
             "http://127.0.0.1:8765/sandbox/x60",
         ),
         ({"host": "127.0.0.1:8765/sandbox/x60"}, "http://127.0.0.1:8765/sandbox/x60"),
-        ({"host": "localhost", "port": 80}, "http://localhost:80"),
+        ({"host": "localhost", "port": 80}, "http://localhost"),
         ({"host": "https://proxy.example/kling"}, "https://proxy.example/kling"),
     ],
 )

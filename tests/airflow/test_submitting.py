@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
+from kling_integrations import VideoRequest
 from kling_integrations.airflow import KlingVideoOperator
 from kling_integrations.airflow.exceptions import KlingTaskError
 from kling_integrations.core.errors import LedgerError
@@ -115,9 +116,11 @@ def test_a_task_without_a_record_does_not_promise_that_a_clear_is_free(sandbox, 
     sandbox.fault("submit", "drop-after")
     with pytest.raises(AirflowFailException, match="client request id kling-") as caught:
         task(operator(durable=False)).run()
+    (job,) = sandbox.jobs.values()
     assert str(caught.value).split("\n  ")[1:] == [
-        "The task keeps no record, so a retry or a clear pays again. Look for this id in the "
-        "gateway's log first: KlingHook('kling_default').client.logs(start, end)",
+        "The task keeps no record, so a retry or a clear pays again. Ask the gateway's log first: "
+        f"KlingHook('kling_default').client.find_submission('{job.client_request_id}', "
+        "submitted_at)",
         "To pay for another one knowingly, clear the task.",
     ]
 
@@ -275,3 +278,20 @@ def test_a_retry_during_an_outage_waits_instead_of_failing(sandbox, task):
     assert isinstance(attempt.start(), TaskDeferred)
     assert attempt.resume()["status"] == "completed"
     assert len(sandbox.posts) == 1
+
+
+@pytest.mark.parametrize("form", [0, 1])
+def test_a_record_under_an_earlier_form_of_the_fingerprint_is_gone_on_with(
+    sandbox, task, operator, form
+):
+    """An upgrade between two attempts must not take the same input for another one."""
+    attempt = task(operator(), retries=1)
+    first = attempt.run()
+    record = attempt.store.get("kling_submission")
+    fingerprint = VideoRequest(prompt=RACCOON).fingerprints[form]
+    attempt.store.set("kling_submission", {**record, "fingerprint": f"sandbox:{fingerprint}"})
+    assert attempt.run()["generation_id"] == first["generation_id"]
+    assert len(sandbox.posts) == 1
+    attempt.store.set("kling_submission", {**record, "fingerprint": fingerprint})  # of the gateway
+    assert attempt.run()["generation_id"] != first["generation_id"]
+    assert len(sandbox.posts) == 2

@@ -88,7 +88,7 @@ def test_the_documented_calls_give_the_documented_payload_with_an_integer_durati
         ),
         (
             dict(model="v3-omni-720p", image=PICTURE, tail_image=PICTURE),
-            "say audio=False",
+            "turn the audio off",
         ),
         (dict(model="klingai/image-o1", prompt="a cat"), "makes images, synchronously"),
         (dict(model="v2.1"), "several models: say v2.1-master"),

@@ -16,7 +16,8 @@ from kling_integrations import (
 )
 from kling_integrations.core.errors import GenerationNotFoundError
 from kling_integrations.core.generation import Generation
-from kling_integrations.core.protocol import Endpoint, Reply, Sent, Trouble
+from kling_integrations.core.payloads import Reply
+from kling_integrations.core.protocol import Endpoint, Sent, Trouble
 from kling_integrations.core.schedule import Schedule
 from kling_integrations.core.waiting import Ask, Patience, Report, Sleep, submitting, waiting
 
@@ -134,7 +135,7 @@ def test_at_the_deadline_there_is_one_last_poll_and_then_a_way_back():
         world.wait(timeout=100.0)
     assert world.asked[-1] == pytest.approx(100.0)
     assert "goes on" in str(caught.value)
-    assert f"kling wait -- {ID}" in str(caught.value)
+    assert f"client.wait({ID!r})" in str(caught.value)
 
 
 def test_the_deadline_of_a_wait_for_a_wrong_id_promises_nothing():
@@ -189,7 +190,7 @@ def test_an_outage_ends_the_wait_only_after_minutes_and_names_the_generation():
         world.wait()
     assert 900 <= world.asked[-1] < 1000
     assert caught.value.generation_id == ID
-    assert "kling wait" in str(caught.value)
+    assert f"client.wait({ID!r})" in str(caught.value)
 
 
 def test_a_lasting_404_ends_the_wait_after_two_minutes():

@@ -27,7 +27,8 @@ from kling_integrations import (
 from kling_integrations.core import protocol
 from kling_integrations.core.generation import Generation
 from kling_integrations.core.manifest import manifest
-from kling_integrations.core.protocol import MAX_BODY_BYTES, Reply, Trouble
+from kling_integrations.core.payloads import MAX_BODY_BYTES, Reply
+from kling_integrations.core.protocol import Trouble
 from kling_integrations.core.storage.file_names import default_file_name
 from kling_integrations.sandbox import Sandbox
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
 from .. import settings
-from ..protocol import MAX_BODY_BYTES, Call, Outcome, Reply, Sent, Trouble
+from ..payloads import MAX_BODY_BYTES, Reply
+from ..protocol import Call, Outcome, Sent, Trouble
 
 if TYPE_CHECKING:
     import aiohttp

@@ -22,7 +22,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from ..protocol import MAX_BODY_BYTES, Call, Outcome, Reply, Sent, Trouble
+from ..payloads import MAX_BODY_BYTES, Reply
+from ..protocol import Call, Outcome, Sent, Trouble
 from ..settings import is_loopback
 
 CONNECT_TIMEOUT = 10.0

@@ -11,16 +11,19 @@ from typing import Any
 
 from aiohttp import web
 
-from kling_integrations.sandbox import replies
-from kling_integrations.sandbox.misbehave import error
-from kling_integrations.sandbox.world import World, is_broke, key_of, mark_of
+from ..jobs import SandboxJob
+from ..keys import fingerprint, is_out_of_credits
+from ..payloads import CREDITS_PER_USD, iso
+from ..responses import error_response
+from ..state import SandboxState
+from ._shared import serve_free_call
 
 LOG_CALLS, LOG_WINDOW = 200, 60.0  # calls, gateway seconds
 
 
 class Account:
-    def __init__(self, world: World) -> None:
-        self.world = world
+    def __init__(self, state: SandboxState) -> None:
+        self.state = state
         self._log_calls: deque[float] = deque()
 
     def routes(self, prefix: str) -> list[web.RouteDef]:
@@ -31,44 +34,39 @@ class Account:
         ]
 
     async def billing(self, request: web.Request) -> web.StreamResponse:
-        left = round(self._left(request), 6)
-        return await self.world.serve(
-            request, "billing", lambda: {"current_balance": left, "currency": "USD"}
-        )
+        body = {"current_balance": round(self._left(request), 6), "currency": "USD"}
+        return await serve_free_call(self.state, request, "billing", body)
 
     async def balance(self, request: web.Request) -> web.StreamResponse:
-        credits = round(self._left(request) * replies.CREDITS_PER_USD)
-        return await self.world.serve(
-            request,
-            "billing",
-            lambda: {
-                "balance": credits,
-                "lowBalance": credits < 10_000,
-                "lowBalanceThreshold": 10_000,
-                "lastUpdated": replies.iso(),
-                "autoDebitStatus": "disabled",
-                "status": "current",
-                "statusExplanation": "Balance of the sandbox: not real money",
-            },
-        )
+        credits = round(self._left(request) * CREDITS_PER_USD)
+        body = {
+            "balance": credits,
+            "lowBalance": credits < 10_000,
+            "lowBalanceThreshold": 10_000,
+            "lastUpdated": iso(),
+            "autoDebitStatus": "disabled",
+            "status": "current",
+            "statusExplanation": "Balance of the sandbox: not real money",
+        }
+        return await serve_free_call(self.state, request, "billing", body)
 
     def _left(self, request: web.Request) -> float:
-        return 0.0 if is_broke(request) else self.world.available()
+        return 0.0 if is_out_of_credits(request) else self.state.available()
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
-        now = self.world.clock.now()
+        now = self.state.clock.now()
         while self._log_calls and self._log_calls[0] < now - LOG_WINDOW:
             self._log_calls.popleft()
         if len(self._log_calls) >= LOG_CALLS:
-            self.world.records.count("logs")
-            return error(request, 429)
+            self.state.records.count("logs")
+            return error_response(request, 429)
         self._log_calls.append(now)
         try:
             page = self._log_page(request)
         except ValueError as problem:
-            self.world.records.count("logs")
-            return error(request, 400, str(problem))
-        return await self.world.serve(request, "logs", lambda: page)
+            self.state.records.count("logs")
+            return error_response(request, 400, str(problem))
+        return await serve_free_call(self.state, request, "logs", page)
 
     def _log_page(self, request: web.Request) -> dict[str, Any]:
         """One page of requests, newest first. Raises ValueError for what the gateway refuses."""
@@ -80,32 +78,19 @@ class Account:
         for status in statuses:
             if status not in ("succeeded", "failed"):
                 raise ValueError(f"status: Expected succeeded | failed, received {status!r}")
-        mark, now = mark_of(key_of(request)), self.world.clock.now()
+        owner, now = fingerprint(request), self.state.clock.now()
         rows = []
-        for job in reversed(self.world.records.jobs.values()):
+        for job in reversed(self.state.records.jobs.values()):
             done = job.end <= now
             status = "failed" if done and job.fail else "succeeded"
             if (
-                job.key_mark == mark
-                and (done or self.world.habits.logs_show_running)
+                job.key_fingerprint == owner
+                and (done or self.state.options.logs_show_running)
                 and first <= job.created <= last
                 and (not statuses or status in statuses)
                 and (not models or {job.model, job.model.partition("/")[2]} & set(models))
             ):
-                usd = job.usd if done and not job.fail else 0.0
-                rows.append(
-                    {
-                        "created": replies.iso(job.created),
-                        "status": status,
-                        "origin": "api",
-                        "model": job.model,
-                        "cost": {"usd": usd, "credits": round(usd * replies.CREDITS_PER_USD)},
-                        "tokens": {"input": 0, "output": 0, "total": 0},
-                        "request_id": job.request_id,
-                        "inference_id": job.id,
-                        "client_request_id": job.client_request_id,
-                    }
-                )
+                rows.append(_row(job, status, job.usd if done and not job.fail else 0.0))
         return {
             "data": rows[offset : offset + limit],
             "pagination": {
@@ -115,6 +100,20 @@ class Account:
                 "has_more": offset + limit < len(rows),
             },
         }
+
+
+def _row(job: SandboxJob, status: str, usd: float) -> dict[str, Any]:
+    return {
+        "created": iso(job.created),
+        "status": status,
+        "origin": "api",
+        "model": job.model,
+        "cost": {"usd": usd, "credits": round(usd * CREDITS_PER_USD)},
+        "tokens": {"input": 0, "output": 0, "total": 0},
+        "request_id": job.request_id,
+        "inference_id": job.id,
+        "client_request_id": job.client_request_id,
+    }
 
 
 def _integer(query: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
@@ -139,7 +138,7 @@ def _window(query: Mapping[str, str]) -> tuple[float, float]:
         last = time.time() + 1
         first = last - span
     else:
-        first, last = _moment("start", start or ""), _moment("end", end or "")
+        first, last = _unix_time("start", start or ""), _unix_time("end", end or "")
         if last < first:
             raise ValueError("end: Expected a time not earlier than start")
     if last - first > 92 * 86_400 + 1:
@@ -147,10 +146,10 @@ def _window(query: Mapping[str, str]) -> tuple[float, float]:
     return first, last
 
 
-def _moment(name: str, text: str) -> float:
+def _unix_time(name: str, text: str) -> float:
     try:
-        moment = datetime.fromisoformat(text)
+        time_ = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{name}: Expected an ISO-8601 time, received {text!r}") from None
-    # Without an offset it is UTC, say the documents.
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    # Without an offset it is UTC, by the documents.
+    return (time_ if time_.tzinfo else time_.replace(tzinfo=UTC)).timestamp()

@@ -1,7 +1,7 @@
 """Prices of the sandbox: invented, and marked as such wherever they are shown.
 
 The gateway's documents quote no Kling prices; these only have the right order of magnitude, so
-that budgets, balances and cost reports have something to count.
+that budgets, balances and cost reports have figures to work with.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kling_integrations.core.catalog import Model
+from ..core.catalog import Model
 
 NOTE = "Invented by the sandbox: not a price of AI/ML API or Kling."
 _USD_PER_SECOND = {"standard": 0.05, "pro": 0.10, "master": 0.28}
@@ -32,10 +32,10 @@ def seconds_of(payload: Mapping[str, Any]) -> float:
 
 
 def has_audio(model: Model | None, payload: Mapping[str, Any]) -> bool:
-    wish = payload.get("generate_audio")
-    if wish is None and model is not None and "generate_audio" in model.parameters:
-        wish = model.parameters["generate_audio"].default
-    return wish is True
+    chosen = payload.get("generate_audio")
+    if chosen is None and model is not None and "generate_audio" in model.parameters:
+        chosen = model.parameters["generate_audio"].default
+    return chosen is True
 
 
 def usd_per_second(model: Model | None) -> float:

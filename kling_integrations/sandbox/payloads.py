@@ -1,12 +1,13 @@
 """The bodies that the gateway answers with: by era, for errors, for a generation's end.
 
 The reply to one and the same call has changed over time and differs by model; a client must read
-all of it. Each `Era` is one documented habit. Sources: the sample outputs and OpenAPI files of the
+all of it. Each `Era` is one documented format. Sources: the sample outputs and OpenAPI files of the
 gateway's documents from 2025 to August 2026, its pages on errors and on request tracing.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import string
 import uuid
@@ -21,7 +22,7 @@ NANOID = string.ascii_letters + string.digits + "_-"
 
 @dataclass(frozen=True)
 class Era:
-    """The habits of one time. Make a variant with `dataclasses.replace(ERAS[…], …)`."""
+    """The reply format of one time. Make a variant with `dataclasses.replace(ERAS[…], …)`."""
 
     name: str
     submit_code: int = 200
@@ -67,7 +68,7 @@ _FAMILY_ERAS = {
 
 
 def era_of(family: str | None) -> Era:
-    """The era of a model family; models that nobody knows yet answer in the newest way."""
+    """The era of a model family; models beyond the catalogue answer in the newest format."""
     return ERAS[_FAMILY_ERAS.get(family or "", "2026-08")]
 
 
@@ -91,6 +92,15 @@ def could_be_id(text: str) -> bool:
             return False
         return True
     return text.isdigit() or (len(text) == 21 and all(letter in NANOID for letter in text))
+
+
+def parse_object(raw: bytes) -> dict[str, Any] | None:
+    """The JSON object in a request's body; None when it is something else."""
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None
 
 
 # --- a generation ------------------------------------------------------------------------------
@@ -151,7 +161,7 @@ def usage(era: Era, usd: float) -> dict[str, float]:
     return {name: figures[name] for name in era.usage}
 
 
-# How a generation can end badly: the status word and the `error` of the body.
+# How a generation can fail: the status word and the `error` of the body.
 FAILURES: Mapping[str, tuple[str, Any]] = {
     "moderation": (
         "error",
@@ -195,7 +205,7 @@ FAILURES: Mapping[str, tuple[str, Any]] = {
 
 
 def failure(kind: str, payload: Mapping[str, Any]) -> tuple[str, Any]:
-    """Status word and error of that failure; the faulty input is named where it is in reality."""
+    """Status word and error of that failure; it quotes the input where the gateway does."""
     word, error = FAILURES[kind]
     if kind == "face_detection":
         error = {"detail": [{**error["detail"][0], "input": payload.get("image_url", "")}]}
@@ -227,24 +237,24 @@ OUT_OF_CREDITS = "err_insufficent_credits"  # the gateway's own spelling
 
 
 def error_body(
-    style: str,
+    envelope: str,
     code: int,
     path: str,
     request_id: str,
     message: str | list[str] | None = None,
     kind: str | None = None,
 ) -> tuple[Any, str]:
-    """An error in one of its four clothes (problem, legacy, html, empty), and its content type.
+    """An error in one of four envelopes (problem, legacy, html, empty), and its content type.
 
     The body is JSON to be, or text for the last two.
     """
     title, name, text = _ERRORS.get(code, (f"Error {code}", "HttpException", f"Error {code}"))
     shown = text if message is None else message
-    if style == "empty":
+    if envelope == "empty":
         return "", "text/plain"
-    if style == "html":
+    if envelope == "html":
         return page(f"{code}: {title}"), "text/html"
-    if style == "legacy":
+    if envelope == "legacy":
         flat = shown if isinstance(shown, str) else "; ".join(shown)
         return {
             "message": flat,
