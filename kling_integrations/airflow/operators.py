@@ -285,11 +285,11 @@ class KlingVideoOperator(BaseOperator):
         self._generation_id = generation_id
 
     def _check_cost(self, client: KlingClient, request: VideoRequest) -> None:
-        if self.max_cost_usd is None:
+        limit = cost.limit(self.max_cost_usd)
+        if limit is None:
             return
-        limit = float(self.max_cost_usd)
         expected = cost.check_cost(request, client.prices(request.model), limit)
-        self.log.info("Expected to cost %s (at most $%.2f).", expected, limit)
+        self.log.info("Expected to cost %s (at most %s).", expected, cost.dollars(limit))
 
     def _open_store(self, context: Context) -> SubmissionStore:
         store = version_compat.task_state_store(context) if self.durable else None

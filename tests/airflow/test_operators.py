@@ -39,6 +39,9 @@ def test_a_prompt_becomes_a_file_and_a_small_manifest(sandbox, task, operator, t
         {"parameters": {"prompt": "twice"}},
         {"parameters": {"not a name": 1, "duration": 7}},
         {"poll_interval": -1.0},
+        {"max_cost_usd": "a lot"},
+        {"max_cost_usd": float("nan")},
+        {"max_cost_usd": ""},
         {"image": "s3://nowhere/at/all.png"},
     ],
 )
