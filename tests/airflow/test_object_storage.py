@@ -1,4 +1,4 @@
-"""Where videos land: files, folders, stores."""
+"""Where videos are saved: files, folders, stores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kling_integrations import KlingClient, VideoRequest
-from kling_integrations.airflow.landing import land, uri
+from kling_integrations.airflow.object_storage import file_uri, save_video
 from kling_integrations.core.errors import DownloadError
 
 
@@ -40,7 +40,7 @@ def store() -> Any:
 def test_a_file(finished, tmp_path, form):
     client, generation = finished
     target = tmp_path / "deep" / "er" / "v.mp4"
-    path, saved = land(client.save, generation, form.format(target))
+    path, saved = save_video(client, generation, form.format(target))
     assert path == str(target)
     assert target.stat().st_size == saved.size
     assert list(target.parent.iterdir()) == [target]
@@ -48,15 +48,15 @@ def test_a_file(finished, tmp_path, form):
 
 def test_a_folder_keeps_the_name_of_the_server(finished, tmp_path):
     client, generation = finished
-    path, _ = land(client.save, generation, f"{tmp_path}/new/")
+    path, _ = save_video(client, generation, f"{tmp_path}/new/")
     assert Path(path).parent == tmp_path / "new"
-    again, _ = land(client.save, generation, f"{tmp_path}/new/")
+    again, _ = save_video(client, generation, f"{tmp_path}/new/")
     assert again == path
 
 
 def test_a_store_gets_the_whole_video_under_its_name_only(finished, store):
     client, generation = finished
-    path, saved = land(client.save, generation, "memory://bucket/a/v.mp4")
+    path, saved = save_video(client, generation, "memory://bucket/a/v.mp4")
     assert path.replace("///", "//") == "memory://bucket/a/v.mp4"  # older fsspec writes three
     assert [name for name in store.store if name.endswith("mp4")] == ["/bucket/a/v.mp4"]
     assert not [name for name in store.store if name.endswith(".part")]
@@ -65,7 +65,7 @@ def test_a_store_gets_the_whole_video_under_its_name_only(finished, store):
 
 def test_a_folder_of_a_store_names_the_file_by_the_prompt(finished, store):
     client, generation = finished
-    path, _ = land(client.save, generation, "memory://bucket/a/", "A white fox")
+    path, _ = save_video(client, generation, "memory://bucket/a/", "A white fox")
     assert "/bucket/a/a-white-fox_" in path
 
 
@@ -77,17 +77,17 @@ def test_an_upload_that_breaks_leaves_nothing_behind(finished, store, monkeypatc
 
     monkeypatch.setattr(type(store), "mv", broken)
     with pytest.raises(DownloadError, match="the store is full"):
-        land(client.save, generation, "memory://bucket/a/v.mp4")
+        save_video(client, generation, "memory://bucket/a/v.mp4")
     assert not [name for name in store.store if "v.mp4" in name]
 
 
-def test_a_store_that_nobody_knows_is_a_download_error_that_keeps_the_id(finished):
+def test_an_unknown_store_is_a_download_error_that_keeps_the_id(finished):
     client, generation = finished
     with pytest.raises(DownloadError) as caught:
-        land(client.save, generation, "nostore://bucket/v.mp4")
+        save_video(client, generation, "nostore://bucket/v.mp4")
     assert caught.value.generation_id == generation.id
 
 
 def test_the_address_of_an_asset():
-    assert uri("/data/v.mp4") == "file:///data/v.mp4"
-    assert uri("s3://bucket/v.mp4") == "s3://bucket/v.mp4"
+    assert file_uri("/data/v.mp4") == "file:///data/v.mp4"
+    assert file_uri("s3://bucket/v.mp4") == "s3://bucket/v.mp4"
