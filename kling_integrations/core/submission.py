@@ -136,6 +136,7 @@ class Entry:
     path: Path | None
     size: int | None
     sha256: str | None
+    key_hash: str | None = None  # of the key that paid, see ``identity.key_hash``
 
     @property
     def generation_id(self) -> str | None:
