@@ -9,8 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InvalidRequestError, KlingError
-from ..core.generation import Status
+from ..core import catalog, settings
+from ..core.cost import spent
+from ..core.errors import KlingError
+from ..core.generation import Generation, Saved, Status, Usage
+from ..core.submission import Entry
+from ..version import __version__
+from .display.player import card
+from .frontend import Bundle, publish
+from .options import notebook
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,9 +27,13 @@ _POSTER_BYTES = 16_000  # it stands three times in a card, and a notebook is kep
 
 @dataclass(frozen=True, eq=False)
 class KlingVideo:
-    """A video that was made. ``duration`` is in seconds, ``cost`` in USD where it is known.
+    """A finished video. As a cell's last line it shows its player.
 
-    ``params`` are the parameters besides model and prompt. ``poster`` is a small JPEG.
+    ``path`` is the MP4, ``params`` the parameters besides ``model`` and ``prompt`` (pictures as
+    their hash). ``duration`` is in seconds of video, ``elapsed`` in seconds from the submit to
+    the end, ``created`` in Unix seconds, ``size`` in bytes, ``width`` and ``height`` in pixels,
+    ``cost`` in USD; what is not known is None. ``poster`` is a small JPEG, ``polls`` how often
+    the gateway was asked. ``sandbox`` marks a test picture that cost nothing.
     """
 
     id: str
@@ -43,16 +54,52 @@ class KlingVideo:
     poster: bytes | None = field(default=None, repr=False)
     sandbox: bool = False
 
+    @classmethod
+    def from_file(
+        cls,
+        saved: Saved,
+        generation: Generation,
+        base_url: str,
+        *,
+        entry: Entry | None = None,
+        summary: Mapping[str, Any] | None = None,
+        polls: int | None = None,
+    ) -> KlingVideo:
+        """The one constructor for a saved video; ``entry`` is its record, where there is one.
+
+        ``summary`` (as ``VideoRequest.summary()``) says what was asked for where no record does.
+        Opens the file once; never raises for what it holds.
+        """
+        params = dict(entry.request if entry else summary or {})
+        model = params.pop("model", None) or generation.model or "a generation"
+        usage = generation.usage.to_json() if generation.usage else entry.usage if entry else {}
+        facts = _probe(saved.path)
+        return cls(
+            id=generation.id,
+            path=saved.path,
+            model=str(model),
+            prompt=params.pop("prompt", None),
+            params=params,
+            usage=usage,
+            created=entry.since if entry else None,
+            elapsed=entry.elapsed if entry else None,
+            polls=polls,
+            sha256=saved.sha256 or None,
+            size=saved.size,
+            duration=facts.duration,
+            width=facts.width,
+            height=facts.height,
+            poster=facts.poster,
+            sandbox=settings.is_sandbox(base_url),
+        )
+
     @property
     def cost(self) -> float | None:
         """USD, where the gateway said what it cost."""
-        from ..core import cost
-        from ..core.generation import Usage
-
-        return cost.spent(Usage(**self.usage))
+        return spent(Usage(**self.usage))
 
     def frame(self, seconds: float) -> Image:
-        """The picture shown at ``seconds``."""
+        """The picture at ``seconds`` from the start; beyond the end, the last one."""
         from ..core import media
 
         return media.frame(self.path, seconds)
@@ -63,19 +110,38 @@ class KlingVideo:
 
         return media.last_frame(self.path)
 
-    def extend(self, prompt: str, **parameters: Any) -> KlingVideo:
+    def extend(
+        self,
+        prompt: str,
+        *,
+        timeout: float | None = None,
+        take: int = 1,
+        new: bool = False,
+        file: str | None = None,
+        **parameters: Any,
+    ) -> KlingVideo:
         """A video that goes on where this one ended: its last frame and a new prompt.
 
-        ``parameters`` as for VideoRequest; the model is this one's, for images, unless given.
+        ``timeout``, ``take``, ``new`` and ``file`` are as in ``generate``; ``parameters`` are
+        those of VideoRequest. Model, ``duration`` and ``cfg_scale`` are this one's unless given
+        (an image-to-video model of the same family). Pays only for what is not there yet; raises
+        as ``generate`` does.
         """
-        from .session import current
-
-        return current().generate(**self.continuation(prompt, **parameters))
+        video: KlingVideo = (
+            notebook()
+            .session()
+            .generate(
+                self.continuation(prompt, **parameters),
+                timeout=timeout,
+                take=take,
+                new=new,
+                file=file,
+            )
+        )
+        return video
 
     def continuation(self, prompt: str, **parameters: Any) -> dict[str, Any]:
         """What ``extend`` asks for, as arguments of VideoRequest."""
-        from ..core import catalog
-
         known = catalog.find(self.model)
         same = {"model": known.alias} if known else {}
         kept = {key: self.params[key] for key in ("duration", "cfg_scale") if key in self.params}
@@ -92,7 +158,10 @@ class KlingVideo:
         return Path(shutil.copyfile(self.path, target))
 
     def export(self, folder: str | Path) -> tuple[Path, Path]:
-        """The MP4 and a JSON file beside it that says how it was made."""
+        """Copies the MP4 into a folder, with a JSON file beside it that says how it was made.
+
+        Returns both paths: ``NAME.mp4`` and ``NAME.mp4.json``.
+        """
         video = self.save(Path(folder).expanduser() / self.path.name)
         sidecar = video.with_name(video.name + ".json")
         text = json.dumps(self.provenance(), indent=2, ensure_ascii=False)
@@ -100,10 +169,8 @@ class KlingVideo:
         return video, sidecar
 
     def provenance(self) -> dict[str, Any]:
-        """How this was made, as JSON: no key, no URL, no folder of this machine."""
-        from ..version import __version__
-
-        told = {
+        """How this was made, as JSON values: no key, no URL, no folder of this machine."""
+        facts = {
             "generation_id": self.id,
             "status": self.status.value,
             "model": self.model,
@@ -118,20 +185,15 @@ class KlingVideo:
             "elapsed_seconds": None if self.elapsed is None else round(self.elapsed, 1),
             "made_with": f"kling-integrations {__version__}",
         }
-        told = {key: value for key, value in told.items() if value not in (None, {})}
-        return {**told, "sandbox": True} if self.sandbox else told
+        facts = {name: value for name, value in facts.items() if value not in (None, {})}
+        return {**facts, "sandbox": True} if self.sandbox else facts
 
     def show(self, *, embed: str | None = None, width: int | None = None) -> None:
         """Displays the player. ``embed``: auto, always or never; ``width`` in pixels."""
-        from . import cards
-        from .display import publish
+        publish(card(self, embed=embed, width=width))
 
-        publish(cards.player(self, embed=embed, width=width))
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        from . import cards
-
-        return cards.player(self)
+    def _repr_mimebundle_(self, **_: Any) -> Bundle:
+        return card(self)
 
     def __repr__(self) -> str:
         parts = [repr(self.path.name), f"id={self.id!r}", f"model={self.model!r}"]
@@ -143,8 +205,8 @@ class KlingVideo:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the file itself tells; all None without PyAV."""
+class _FileFacts:
+    """What the file itself says; all None without PyAV."""
 
     duration: float | None = None
     width: int | None = None
@@ -152,18 +214,18 @@ class Look:
     poster: bytes | None = None
 
 
-def look(path: Path) -> Look:
-    """Opens the video once for size, length and poster. Never raises for what it holds."""
+def _probe(path: Path) -> _FileFacts:
+    """Opens the video once for size, length and poster."""
     from ..core import media
 
     try:
         facts = media.probe(path)
-        return Look(facts.duration, facts.width, facts.height, small_poster(path))
+        return _FileFacts(facts.duration, facts.width, facts.height, _small_poster(path))
     except KlingError:
-        return Look()
+        return _FileFacts()
 
 
-def small_poster(path: Path) -> bytes:
+def _small_poster(path: Path) -> bytes:
     """The poster in at most 16 kB, narrower where the picture is a busy one."""
     from ..core import media
 
@@ -173,14 +235,3 @@ def small_poster(path: Path) -> bytes:
         if len(picture) <= _POSTER_BYTES:
             break
     return picture
-
-
-def as_video(value: Any) -> KlingVideo:
-    """The KlingVideo in a notebook variable; raises InvalidRequestError for anything else."""
-    from .job import Job
-
-    if isinstance(value, Job):
-        value = value.result()
-    if not isinstance(value, KlingVideo):
-        raise InvalidRequestError(f"A {type(value).__name__} is no result of %%kling.")
-    return value

@@ -1,4 +1,4 @@
-"""The two outputs of a generation: a card that stays, and a live strip that goes away.
+"""What a cell shows while its jobs run: cards that are updated, a live strip, lines of text.
 
 The card is static and updated through its display id. The strip is an ipywidget, which survives a
 page reload, where the card's updates are lost; at its end it offers the player, and is then taken
@@ -7,71 +7,60 @@ away by an update that only arrives where the card's updates do.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import cards, grid
-from .job import Job, Phase
+from ..errors import lines_of
+from ..frontend import HTML, TEXT, WIDGET, Bundle, choose_ui, publish, widgets
+from ..job import Job
+from ..options import options
+from .cards import SIGNS, job_card, job_line
+from .grid import Cell, grid, total_line
+from .player import caption, short_path
 
-if TYPE_CHECKING:
-    from .session import Session
-
-WIDGET, HTML, TEXT = "widget", "html", "text"
-
-
-def choose_ui(wish: str, shell: Any) -> tuple[str, bool]:
-    """Which display, and whether lines of text go along.
-
-    A kernel that no server started for a notebook is executed headlessly (nbclient, papermill):
-    there lines of text make the log, and the card makes the notebook.
-    """
-    in_kernel = hasattr(shell, "kernel")
-    if wish == TEXT or not in_kernel:
-        return TEXT, True
-    headless = not _has_frontend(shell)
-    if wish == "auto":
-        wish = HTML if headless or not _widgets() else WIDGET
-        return wish, headless
-    return (HTML if wish == WIDGET and not _widgets() else wish), False
+_MOST_LINES = 1000  # of text that a main thread which never asks leaves behind
+_REDRAW = 0.2  # seconds between two redraws of a strip in which nothing changed
 
 
-def _has_frontend(shell: Any) -> bool:
-    if os.environ.get("CI"):
-        return False
-    names = ("JPY_SESSION_NAME", "VOILA_REQUEST_URL", "VSCODE_PID", "COLAB_RELEASE_TAG")
-    return any(os.environ.get(name) for name in names) or "__vsc_ipynb_file__" in shell.user_ns
+class _Lines:
+    """Lines of text from the watcher's thread, to be printed by the main thread."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._wanted = wanted
+        self._waiting: deque[str] = deque(maxlen=_MOST_LINES)
+        self._last: dict[int, tuple[object, ...]] = {}
+
+    def add(self, job: Job, number: int = 1, of: int = 1) -> None:
+        """The job's line, if something changed since the last one."""
+        state = (job.status, job.id, job.note)
+        if self._wanted and state != self._last.get(number):
+            self._last[number] = state
+            self._waiting.append(f"{number}/{of} {text_line(job)}" if of > 1 else text_line(job))
+
+    def take(self) -> list[str]:
+        """All that came in; the watcher may add meanwhile."""
+        return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
 
-def _widgets() -> Any:
-    try:
-        import ipywidgets
-    except ImportError:
-        return None
-    return ipywidgets
+def text_line(job: Job) -> str:
+    """A job in one line of a log."""
+    if job.video:
+        return f"✔ {caption(job.video, reused=job.reused)} · {short_path(job.video.path)}"
+    line = job_line(job)
+    line += f" · id {job.id}" if job.id else ""
+    return f"{line} · {job.note}" if job.note else line
 
 
-def publish(bundle: cards.Bundle, *, update_later: bool = False) -> Any:
-    """Displays a bundle in the running cell; the handle that updates it, when asked for."""
-    from IPython.display import display
-
-    data, metadata = bundle
-    show: Any = display  # IPython leaves it untyped
-    return show(data, raw=True, metadata=metadata, display_id=update_later or None)
-
-
-class View:
+class JobView:
     """One job in one cell."""
 
     def __init__(
         self,
         job: Job,
-        session: Session,
         *,
         background: bool = False,
         embed: str | None = None,
@@ -79,26 +68,28 @@ class View:
     ) -> None:
         """``background``: the kernel is free meanwhile, so a button works."""
         self.job = job
-        self._ui, self._talks = choose_ui(session.options.ui, session.shell)
-        self._options = {"embed": embed, "width": width}
+        self._ui = choose_ui()
+        self._bar = self._ui.kind == HTML and not self._ui.lines
+        self._embed, self._width = embed, width
         self._background = background
         self._card: Any = None
         self._drawn: tuple[object, ...] = ()
         self._strip: Strip | None = None
-        self._said: tuple[object, ...] = ()
-        self._lines: deque[str] = deque(maxlen=1000)
+        self._text = _Lines(wanted=self._ui.lines)
         self._lock = threading.Lock()
 
     @property
     def in_text(self) -> bool:
-        return self._ui == TEXT
+        """Whether lines are all that is shown."""
+        return self._ui.kind == TEXT
 
     def begin(self) -> None:
-        if self._ui != TEXT:
-            self._card = publish(self._bundle(), update_later=True)
+        """Shows the job and follows it."""
+        if self._ui.kind != TEXT:
             self._drawn = self._key()
+            self._card = publish(self._bundle(), update_later=True)
             # A button only works while the kernel is free, so only in the background.
-            if self._ui == WIDGET and not self.job.done() and not self._talks:
+            if self._ui.kind == WIDGET and not self.job.done() and not self._ui.lines:
                 self._strip = Strip(self.job, button=self._background)
         self.job.listen(self.update)
         self.update(self.job)  # what happened since
@@ -106,10 +97,7 @@ class View:
     def update(self, job: Job) -> None:
         """Called by the watcher's thread: display ids and widgets only, never print."""
         with self._lock:  # the main thread calls it once: an old card must not come last
-            said = (job.status, job.id, job.note)
-            if self._talks and said != self._said:
-                self._said = said
-                self._lines.append(text_line(job))
+            self._text.add(job)
             key = self._key()
             if self._card is not None and key != self._drawn:
                 self._drawn = key
@@ -119,61 +107,51 @@ class View:
                 self._strip.update()
 
     def _key(self) -> tuple[object, ...]:
-        """What a card shows that can change; with a bar, that is every second something."""
-        moving = round(self.job.elapsed) if self._ui == HTML and not self._talks else None
-        over = self.job.status.is_over
-        return (self.job.status, self.job.id, self.job.note, self.job.alone, over or moving)
+        """What a card shows that can change; with a bar, something does every second."""
+        job = self.job
+        time_shown = round(job.elapsed) if self._bar and not job.status.is_over else None
+        return (job.status, job.id, job.note, job.detached, time_shown)
 
-    def _bundle(self) -> cards.Bundle:
-        bar = self._ui == HTML and not self._talks
-        return cards.of(self.job, bar=bar, still=not bar, **self._options)  # type: ignore[arg-type]
+    def _bundle(self) -> Bundle:
+        return job_card(
+            self.job,
+            bar=self._bar,
+            with_time=self._bar,
+            embed=self._embed,
+            width=self._width,
+        )
 
     def lines(self) -> Sequence[str]:
         """What is new in words, for logs and terminals; asked by the main thread."""
-        return drained(self._lines)
-
-
-def drained(lines: deque[str]) -> list[str]:
-    """All that has come in, taken out; the watcher may add meanwhile."""
-    return [lines.popleft() for _ in range(len(lines))]
-
-
-def text_line(job: Job) -> str:
-    if job.video:
-        return f"✔ {cards.facts(job.video, reused=job.reused)} · {cards.short_path(job.video.path)}"
-    line = cards.job_line(job)
-    line += f" · id {job.id}" if job.id else ""
-    return f"{line} · {job.note}" if job.note else line
+        return self._text.take()
 
 
 class Strip:
     """State, elapsed, expected and a bar; for background jobs a button."""
 
     def __init__(self, job: Job, *, button: bool) -> None:
-        widgets = _widgets()
         self._job = job
-        self._widgets = widgets
+        self._widgets = widgets()
         self._over = False
-        self._bar = widgets.FloatProgress(
-            value=0.0, max=1.0, layout=widgets.Layout(width="220px", height="14px")
+        layout = self._widgets.Layout
+        self._bar = self._widgets.FloatProgress(
+            value=0.0, max=1.0, layout=layout(width="220px", height="14px")
         )
-        self._text = widgets.HTML()
+        self._text = self._widgets.HTML()
         children = [self._bar, self._text]
         if button:
-            self._button = widgets.Button(
+            stop = self._widgets.Button(
                 description="Stop waiting",
                 icon="stop",
                 tooltip="The generation goes on at the gateway: there is no cancel",
-                layout=widgets.Layout(width="auto"),
+                layout=layout(width="auto"),
             )
             # Runs in whatever thread the frontend's message arrives in: it only sets an event.
-            self._button.on_click(lambda _: job.stop_waiting())
-            children.append(self._button)
-        else:
-            self._button = None
-        self._box = widgets.HBox(children, layout=widgets.Layout(align_items="center"))
-        self._at = 0.0
-        self._shown: tuple[object, ...] = ()
+            stop.on_click(lambda _: job.stop_waiting())
+            children.append(stop)
+        self._box = self._widgets.HBox(children, layout=layout(align_items="center"))
+        self._drawn_at = 0.0
+        self._drawn: tuple[object, ...] = ()
         self.update()
         view = {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id}
         bundle = {"application/vnd.jupyter.widget-view+json": view, "text/plain": "(live progress)"}
@@ -187,11 +165,11 @@ class Strip:
             self._end()
             return
         now, key = time.monotonic(), (job.status, job.note)
-        if key == self._shown and now - self._at < 0.2:
+        if key == self._drawn and now - self._drawn_at < _REDRAW:
             return
-        self._at, self._shown = now, key
+        self._drawn_at, self._drawn = now, key
         self._bar.value = job.fraction
-        words = " · ".join(filter(None, (str(job.status), cards.pace(job), job.note)))
+        words = " · ".join(filter(None, (job.status, job.pace, job.note)))
         self._text.value = f'<span style="margin:0 8px">{escape(words)}</span>'
 
     def _end(self) -> None:
@@ -203,14 +181,12 @@ class Strip:
                 description="Load player", icon="play", layout=self._widgets.Layout(width="auto")
             )
             load.on_click(self._load)
-            words = f"✔ {cards.facts(job.video)}"
-            self._text.value = f'<span style="margin:0 8px">{escape(words)}</span>'
+            self._text.value = f'<span style="margin:0 8px">✔ {escape(caption(job.video))}</span>'
             self._bar.value = 1.0
             self._box.children = [self._text, load]
         else:
-            first = str(job.error).splitlines()[0] if job.error else str(job.status)
-            sign = "■" if job.status is Phase.STOPPED else "✖"
-            self._text.value = f"{sign} {escape(first)}"
+            first = lines_of(job.error)[0] if job.error else job.status
+            self._text.value = f"{SIGNS[job.status]} {escape(first)}"
             self._box.children = [self._text]
         self._handle.update({"text/plain": ""}, raw=True)
 
@@ -218,15 +194,9 @@ class Strip:
         video = self._job.video
         if video is not None:
             player = self._widgets.Video.from_file(
-                str(video.path), autoplay=False, loop=False, width=str(cards._option("width"))
+                str(video.path), autoplay=False, loop=False, width=str(options().width)
             )
             self._box.children = [player]
-
-
-def out(text: str) -> None:
-    """A line in the running cell; only ever called by the main thread."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 class GridView:
@@ -234,8 +204,7 @@ class GridView:
 
     def __init__(
         self,
-        cells: Sequence[grid.Cell],
-        session: Session,
+        cells: Sequence[Cell],
         *,
         prompt: str | None,
         embed: str | None = None,
@@ -244,16 +213,16 @@ class GridView:
         """``prompt`` is what all share: the same words, or the pattern of them."""
         self._cells = cells
         self._prompt = prompt
-        self._options = {"embed": embed, "width": width}
-        self._ui, self._talks = choose_ui(session.options.ui, session.shell)
+        self._embed, self._width = embed, width
+        self._ui = choose_ui()
         self._handle: Any = None
         self._drawn: tuple[object, ...] = ()
-        self._said: dict[int, tuple[object, ...]] = {}
-        self._lines: deque[str] = deque(maxlen=1000)
+        self._text = _Lines(wanted=self._ui.lines)
         self._lock = threading.Lock()
 
     def begin(self) -> None:
-        if self._ui != TEXT:
+        """Shows the jobs and follows them."""
+        if self._ui.kind != TEXT:
             self._drawn = self._key()
             self._handle = publish(self._bundle(), update_later=True)
         for job in self._jobs:
@@ -267,7 +236,8 @@ class GridView:
     def update(self, _: Job | None = None) -> None:
         """Called by the watcher's thread."""
         with self._lock:
-            self._tell()
+            for number, job in enumerate(self._jobs, 1):
+                self._text.add(job, number, len(self._cells))
             key = self._key()
             if self._handle is None or key == self._drawn:
                 return
@@ -278,17 +248,15 @@ class GridView:
     def _key(self) -> tuple[object, ...]:
         return tuple((job.status, job.id) for job in self._jobs)
 
-    def _bundle(self) -> cards.Bundle:
-        total = grid.total_line(self._cells)
-        return grid.grid(self._cells, prompt=self._prompt, total=total, **self._options)  # type: ignore[arg-type]
-
-    def _tell(self) -> None:
-        for number, job in enumerate(self._jobs, 1):
-            said = (job.status, job.id, job.note)
-            if self._talks and said != self._said.get(number):
-                self._said[number] = said
-                self._lines.append(f"{number}/{len(self._jobs)} {text_line(job)}")
+    def _bundle(self) -> Bundle:
+        return grid(
+            self._cells,
+            prompt=self._prompt,
+            total=total_line(self._cells),
+            embed=self._embed,
+            width=self._width,
+        )
 
     def lines(self) -> Sequence[str]:
-        """As those of View."""
-        return drained(self._lines)
+        """As those of JobView."""
+        return self._text.take()
