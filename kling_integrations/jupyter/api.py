@@ -56,7 +56,7 @@ def generate(
 ) -> KlingVideo:
     """Makes one video with its card in the cell, and waits for it. Arguments as for ``submit``.
 
-    Raises, besides what ``submit`` does, the KlingError that kept it from its video
+    Raises, besides what ``submit`` does, the KlingError that the generation ended with
     (GenerationFailedError, WaitTimeoutError, SubmissionUncertainError, …), and StoppedWaiting on
     an interrupt: the generation goes on then, and the same call picks it up.
     """

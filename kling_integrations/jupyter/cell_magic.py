@@ -25,7 +25,7 @@ from .templating import fill
 
 
 def run(line: str, body: str) -> Any:
-    """Runs a cell. Raises what kept it from its videos; the variable holds the job then."""
+    """Runs a cell. Raises the error that a generation ended with; the variable holds its job."""
     args = parse(line)
     if args is None:
         return None

@@ -50,9 +50,9 @@ def matches(text: str, token: str, names: Mapping[str, Any]) -> Any:
     options = candidates(found[1] == "%%", before, typed, names)
     fits = [word for word in dict.fromkeys(options) if word.startswith(typed)]
     # IPython replaces only its own token, which is cut at dashes and the like.
-    kept = len(typed) - len(token) if typed.endswith(token) else 0
+    unchanged = len(typed) - len(token) if typed.endswith(token) else 0
     return {
-        "completions": [SimpleCompletion(text=word[kept:], type="param") for word in fits],
+        "completions": [SimpleCompletion(text=word[unchanged:], type="param") for word in fits],
         "suppress": True,
         "ordered": True,
     }

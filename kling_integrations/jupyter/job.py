@@ -325,7 +325,7 @@ class Job:
         self._future.set_result(video)
 
     def failed(self, error: BaseException) -> None:
-        """For the watcher: what kept it from its video."""
+        """For the watcher: it ended with an error."""
         self.error = error
         self._end(JobStatus.FAILED)
         self._future.set_exception(error)

@@ -22,7 +22,7 @@ from .options import notebook
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_POSTER_BYTES = 16_000  # it stands three times in a card, and a notebook is kept in git
+_POSTER_BYTES = 16_000  # a card holds it three times, and notebooks are versioned in git
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +143,9 @@ class KlingVideo:
     def continuation(self, prompt: str, **parameters: Any) -> dict[str, Any]:
         """What ``extend`` asks for, as arguments of VideoRequest."""
         known = catalog.find(self.model)
-        same = {"model": known.alias} if known else {}
-        kept = {key: self.params[key] for key in ("duration", "cfg_scale") if key in self.params}
-        return {**same, **kept, "prompt": prompt, "image": self.last_frame(), **parameters}
+        same: dict[str, Any] = {"model": known.alias} if known else {}
+        same |= {key: self.params[key] for key in ("duration", "cfg_scale") if key in self.params}
+        return {**same, "prompt": prompt, "image": self.last_frame(), **parameters}
 
     def save(self, path: str | Path) -> Path:
         """Copies the video to a file or into a folder; returns the copy's path."""

@@ -153,7 +153,7 @@ class Watcher:
             raise
         except KlingError as error:
             job.failed(error)
-        except Exception as error:  # the user must know of it, whatever it is
+        except Exception as error:  # any other error must reach the user, too
             log.exception("The watcher failed with %r", job)
             job.failed(error)
         finally:
@@ -232,7 +232,7 @@ class Watcher:
             return None
 
     def _cut_off(self, job: Job) -> None:
-        """The job ends because its thread does; what it submitted is told as the record has it."""
+        """The job ends because its thread does; its record says what it submitted."""
         client_request_id = None
         if job.outcome_unknown and job.request is not None:
             with contextlib.suppress(LedgerError):
@@ -334,15 +334,19 @@ class _Thread:
             pool.shutdown(wait=False)
 
     async def _shut_down(self) -> None:
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(_SHUTDOWN_GRACE):
-                for client in self._clients.values():
-                    await client.close()
+        await self._close_clients(_SHUTDOWN_GRACE)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         if others:
             await asyncio.wait(others, timeout=1.0)
+        await self._close_clients(0.5)  # those whose POST was not over in time
+
+    async def _close_clients(self, seconds: float) -> None:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(seconds):
+                for client in self._clients.values():
+                    await client.close()
 
 
 def _same_thing(job: Job, other: Job) -> bool:

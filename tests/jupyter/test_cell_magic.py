@@ -284,7 +284,8 @@ def test_the_older_url_makes_the_same_video(shell, sandbox, monkeypatch):
     monkeypatch.setenv("KLING_LEGACY_ENDPOINT", "1")
     shell.run("%%kling -d 5 -o clip\nA cat")
     assert shell["clip"].status == "completed"
-    assert [post.path for post in sandbox.posts] == ["/v2/generate/video/kling/generation"]
+    (post,) = sandbox.posts
+    assert post.path.endswith("/v2/generate/video/kling/generation")
 
 
 def test_an_unknown_model_goes_through_with_a_note(shell, sandbox):
