@@ -35,7 +35,6 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from kling_integrations import KlingClient, KlingError, Ledger  # noqa: E402
-from kling_integrations.core import recovery  # noqa: E402
 from kling_integrations.sandbox import Sandbox  # noqa: E402
 
 KILLED = ("sync", "async", "shell", "cell")  # these keep their record on a disk of their own
@@ -105,7 +104,7 @@ def settle(name: str, wish: Any, front: Any, log: Any) -> None:
     ledger = Ledger()
     try:
         with KlingClient(KEY, wish.sandbox.base_url) as client:
-            found = recovery.recover(client, ledger, sleep=lambda _: None)
+            found = client.recover()
     except KlingError:
         return
     if any(each.generation_id is None and each.entry.prompt == wish.prompt for each in found):

@@ -24,25 +24,28 @@ if TYPE_CHECKING:
         KlingError,
         KlingWarning,
         LedgerError,
+        LinkExpiredError,
+        NextStep,
         RateLimitedError,
         ServerError,
         StoppedWaiting,
         SubmissionUncertainError,
+        Verb,
         WaitTimeoutError,
     )
-    from .core.generation import Generation, Status, Usage, Video
+    from .core.generation import Failure, Generation, Saved, Status, Usage, Video
     from .core.http.async_client import AsyncKlingClient
     from .core.http.client import KlingClient
+    from .core.progress import Progress
+    from .core.recovery import Recovered
     from .core.request import VideoRequest
+    from .core.schedule import Schedule
     from .core.storage.ledger import Ledger
+    from .core.submission import Decision, Entry
+    from .core.waiting import Patience
 
 # Airflow imports DAG files again and again: each name loads its module when it is first used.
 _HOMES = {
-    "core.http.client": ("KlingClient",),
-    "core.http.async_client": ("AsyncKlingClient",),
-    "core.request": ("VideoRequest",),
-    "core.storage.ledger": ("Ledger",),
-    "core.generation": ("Generation", "Status", "Usage", "Video"),
     "core.errors": (
         "AuthenticationError",
         "DownloadError",
@@ -53,19 +56,35 @@ _HOMES = {
         "KlingError",
         "KlingWarning",
         "LedgerError",
+        "LinkExpiredError",
+        "NextStep",
         "RateLimitedError",
         "ServerError",
         "StoppedWaiting",
         "SubmissionUncertainError",
+        "Verb",
         "WaitTimeoutError",
     ),
+    "core.generation": ("Failure", "Generation", "Saved", "Status", "Usage", "Video"),
+    "core.http.async_client": ("AsyncKlingClient",),
+    "core.http.client": ("KlingClient",),
+    "core.progress": ("Progress",),
+    "core.recovery": ("Recovered",),
+    "core.request": ("VideoRequest",),
+    "core.schedule": ("Schedule",),
+    "core.storage.ledger": ("Ledger",),
+    "core.submission": ("Decision", "Entry"),
+    "core.waiting": ("Patience",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AsyncKlingClient",
     "AuthenticationError",
+    "Decision",
     "DownloadError",
+    "Entry",
+    "Failure",
     "Generation",
     "GenerationFailedError",
     "GenerationNotFoundError",
@@ -76,12 +95,20 @@ __all__ = [
     "KlingWarning",
     "Ledger",
     "LedgerError",
+    "LinkExpiredError",
+    "NextStep",
+    "Patience",
+    "Progress",
     "RateLimitedError",
+    "Recovered",
+    "Saved",
+    "Schedule",
     "ServerError",
     "Status",
     "StoppedWaiting",
     "SubmissionUncertainError",
     "Usage",
+    "Verb",
     "Video",
     "VideoRequest",
     "WaitTimeoutError",
@@ -97,6 +124,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def load_ipython_extension(shell: Any) -> None:
     """``%load_ext kling_integrations``: adds ``%%kling`` and ``%kling``."""
     from .jupyter import load_ipython_extension as load
@@ -105,7 +136,7 @@ def load_ipython_extension(shell: Any) -> None:
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """``%unload_ext kling_integrations``: takes them away and ends the watcher."""
+    """``%unload_ext kling_integrations``: removes them and ends the watcher."""
     from .jupyter import unload_ipython_extension as unload
 
     unload(shell)

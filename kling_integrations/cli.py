@@ -1,7 +1,7 @@
-"""The shell's front of the commands: a live line on a terminal, plain lines elsewhere.
+"""The shell's console for the commands: a live line on a terminal, plain lines elsewhere.
 
 The answer goes to stdout (a path, an id, a table; with ``--json`` one JSON object), everything
-else to stderr. Nobody sees a traceback for a mistake of their own or of the gateway.
+else to stderr. A mistake of the user or of the gateway never shows a traceback.
 """
 
 from __future__ import annotations
@@ -21,23 +21,21 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .commands import Console, exit_code, failure, parser, run
-from .commands.console import clean, cut, size
-from .commands.outcome import BROKEN_PIPE, DONE
-from .core.errors import KlingError, KlingWarning, StoppedWaiting
+from .commands import Console, clean, cut, exit_code, failure, parser, run, size
+from .core.errors import KlingError, KlingWarning, StoppedWaiting, describe
 from .core.http.client import INTERRUPT_GRACE
 from .core.progress import Progress, clock_time
 
 if TYPE_CHECKING:
-    from .commands.console import OnUpdate
+    from .core.http.base import OnUpdate
     from .core.settings import Clock
 
 _BAR = 20  # columns
-_OFTEN, _SELDOM = 0.2, 1.0  # seconds between two redraws
+_FAST, _SLOW = 0.2, 1.0  # real seconds between two redraws
 
 
 class Terminal(Console):
-    """A console with one line at the bottom that is drawn anew while something is waited for."""
+    """A console whose last line is redrawn while a command waits."""
 
     def __init__(self, out: TextIO, err: TextIO, *, as_json: bool = False) -> None:
         super().__init__(out, err, as_json=as_json)
@@ -64,14 +62,14 @@ class Terminal(Console):
     @contextmanager
     def submitting(self) -> Iterator[None]:
         began = time.monotonic()
-        line = self._living(lambda: f"submitting  {clock_time(time.monotonic() - began)}", _SELDOM)
-        with told_about_interrupts(self), line:
+        line = self._redrawing(lambda: f"submitting  {clock_time(time.monotonic() - began)}", _SLOW)
+        with explaining_interrupts(self), line:
             yield
 
     @contextmanager
     def watching(self, clock: Clock) -> Iterator[OnUpdate]:
         last: tuple[Progress, float] | None = None
-        most = 0.0
+        furthest = 0.0
 
         def update(progress: Progress) -> None:
             nonlocal last
@@ -84,19 +82,19 @@ class Terminal(Console):
                 self._draw()
 
         def line() -> str:
-            nonlocal most
+            nonlocal furthest
             if last is None or last[0].status.is_terminal:
                 return ""
             now = last[0].after(clock.now() - last[1])
-            # A time in the queue that only the first poll tells of must not turn the bar back.
-            most = max(most, now.fraction)
-            return self._line(replace(now, fraction=most))
+            # A queue that the first poll reveals must not turn the bar back.
+            furthest = max(furthest, now.fraction)
+            return self._line(replace(now, fraction=furthest))
 
-        with self._living(line, max(_OFTEN, clock.real(_SELDOM))):
+        with self._redrawing(line, max(_FAST, clock.real(_SLOW))):
             yield update
 
     def _line(self, progress: Progress) -> str:
-        """``generating  0:42 of about 2:50  █████░░░░  24 %  id``, in the width that there is."""
+        """``generating  0:42 of about 2:50  █████░░░░  24%  id``; ``_draw`` cuts it to width."""
         done = min(_BAR, int(progress.fraction * _BAR))
         bar = self._full * done + self._empty * (_BAR - done)
         return (
@@ -104,15 +102,16 @@ class Terminal(Console):
         )
 
     def transfer(self, received: int, total: int | None) -> None:
-        of = f" of {size(total)}" if total else ""
+        of_total = f" of {size(total)}" if total else ""
         with self._lock:
-            self._live = lambda: f"saving  {size(received)}{of}"
+            self._live = lambda: f"saving  {size(received)}{of_total}"
             self._erase()
             self._draw()
-            self._live = None  # the next words erase it
+            self._live = None  # the next note erases it
 
     @contextmanager
-    def _living(self, line: Callable[[], str], interval: float) -> Iterator[None]:
+    def _redrawing(self, line: Callable[[], str], interval: float) -> Iterator[None]:
+        """Draws ``line()`` anew every ``interval`` real seconds, and erases it at the end."""
         over = threading.Event()
 
         def redraw() -> None:
@@ -153,17 +152,17 @@ class Lines(Console):
     """Plain lines, for pipes, files and logs."""
 
     def submitting(self) -> AbstractContextManager[None]:
-        return told_about_interrupts(self)
+        return explaining_interrupts(self)
 
 
 @contextmanager
-def told_about_interrupts(console: Console) -> Iterator[None]:
-    """While a POST is under way, Ctrl-C first waits for its reply: who presses it should know."""
+def explaining_interrupts(console: Console) -> Iterator[None]:
+    """While a POST is under way, Ctrl-C first waits for its reply: a note tells the user so."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def tell() -> None:
+    def explain() -> None:
         console.note(
             f"\nInterrupted while submitting: waiting up to {INTERRUPT_GRACE:.0f} s for the reply, "
             "which holds the id. Ctrl-C again leaves at once."
@@ -171,7 +170,7 @@ def told_about_interrupts(console: Console) -> Iterator[None]:
 
     before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
     # Most replies are quicker than this; and a handler must not write in the middle of a write.
-    soon = threading.Timer(_OFTEN, tell)
+    soon = threading.Timer(_FAST, explain)
     soon.daemon = True
 
     def interrupted(number: int, frame: FrameType | None) -> None:
@@ -192,12 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     before_dashes = words[: words.index("--")] if "--" in words else words
     debug = "--debug" in before_dashes
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:  # closed by the caller (>&-)
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the end)
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    _repair_streams()
     console = console_for("--json" in before_dashes)
     with warnings.catch_warnings():
         warnings.simplefilter("always", KlingWarning)
@@ -205,32 +199,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return run(parser().parse_args(words), console)
         except SystemExit as leaving:  # -h
-            return leaving.code if isinstance(leaving.code, int) else DONE
-        except BrokenPipeError:
-            # Whoever read our output has seen enough. Python would complain about it at the end.
+            return int(leaving.code or 0)
+        except BrokenPipeError as error:  # the reader of the output is gone
+            # Python would complain at its end about what it could not write.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return BROKEN_PIPE
+            return exit_code(error)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the end of the line)
             if debug:
                 traceback.print_exc()
-            return _tell(error, console, debug)
+            return _report(error, console, debug)
 
 
-def _tell(error: BaseException, console: Console, debug: bool) -> int:
-    code = exit_code(error)
+def _repair_streams() -> None:
+    """Output that was closed by the caller (``>&-``) goes nowhere, any character can be written."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the end)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _report(error: BaseException, console: Console, debug: bool) -> int:
+    """Shows what a command raised; returns the exit code."""
+    running = f"What is running: {console.command('jobs')}"
     if isinstance(error, StoppedWaiting):
-        console.note(f"\n{error}")
+        console.note(f"\n{describe(error, console.hint)}")
     elif isinstance(error, KeyboardInterrupt):
-        console.note("\nInterrupted. What is running: kling jobs")
+        console.note(f"\nInterrupted. {running}")
     elif isinstance(error, KlingError | OSError):
-        console.note(f"kling: {error}")
+        console.note(f"kling: {describe(error, console.hint)}")
     else:
-        console.note(f"kling: a mistake in this program: {type(error).__name__}: {error}")
+        console.note(f"kling: an error in this program: {type(error).__name__}: {error}")
         if not debug:
-            console.note("  With --debug it shows where. What is running: kling jobs")
+            console.note(f"  With --debug it shows where. {running}")
     with suppress(BrokenPipeError):
-        console.result(failure(error))
-    return code
+        console.result(failure(error, console.hint))
+    return exit_code(error)
 
 
 def _show_warnings(console: Console) -> None:

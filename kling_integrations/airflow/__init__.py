@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .sensors import KlingVideoSensor
     from .triggers import KlingVideoTrigger
 
-_HOME_OF = {
+_MODULE_OF = {
     "KlingHook": "hooks",
     "KlingRetryPolicy": "retry_policy",
     "KlingVideoLink": "links",
@@ -37,6 +37,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    if name in _MODULE_OF:
+        return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""The shelf of the submission record: Airflow's task state store, which survives retries.
+"""The record of a task's payment in Airflow's task state store, which survives retries.
 
-It keeps one record per task instance of a run. What a record says to do is decided in
-``core.submission``, for Airflow as for everybody else.
+There is one record per task instance of a run. What a record says to do is decided in
+``core.submission``, for Airflow as for the other integrations.
 """
 
 from __future__ import annotations
@@ -11,61 +11,60 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..core.submission import Record
+from . import version_compat
 
 KEY = "kling_submission"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """What the shelf holds. ``since``: Unix seconds from which the wait's timeout counts."""
+class StoredSubmission:
+    """A record, and from when (Unix seconds) the timeout of the wait counts."""
 
     record: Record
-    since: float
+    waiting_since: float
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.record.to_json(), "since": self.since}
+        return {**self.record.to_json(), "since": self.waiting_since}
 
     @classmethod
-    def from_json(cls, stored: object) -> Kept:
-        """Raises LedgerError for what is no record."""
+    def from_json(cls, stored: object) -> StoredSubmission:
+        """Raises LedgerError for anything else."""
         record = Record.from_json(stored)
         since = stored.get("since") if isinstance(stored, Mapping) else None
         return cls(record, float(since) if isinstance(since, int | float) else record.created_at)
 
 
-class Shelf:
-    """``store`` is ``context["task_state_store"]``; None keeps the record in memory only."""
+class SubmissionStore:
+    """``store`` is Airflow's; None keeps the record in memory, for this attempt only.
+
+    ``current`` is what was last read or written.
+    """
 
     def __init__(self, store: Any) -> None:
         self._store = store
-        self.kept: Kept | None = None
-        self.found = False  # whether this attempt goes on with what an earlier one submitted
+        self.current: StoredSubmission | None = None
 
-    def load(self) -> Kept | None:
-        """None where nothing is kept. What the store raises goes on: that is not "nothing"."""
+    @property
+    def is_durable(self) -> bool:
+        return self._store is not None
+
+    def load(self) -> StoredSubmission | None:
+        """None where there is no record. Raises what the store raises: unreadable is not absent."""
         stored = self._store.get(KEY) if self._store is not None else None
-        self.kept = None if stored is None else Kept.from_json(stored)
-        return self.kept
+        self.current = None if stored is None else StoredSubmission.from_json(stored)
+        return self.current
 
-    def keep(self, record: Record, since: float | None = None) -> Kept:
-        """Writes the record; the older ``since`` stays unless another is given."""
-        if since is None:
-            since = self.kept.since if self.kept else record.created_at
-        self.kept = Kept(record, since)
+    def save(self, record: Record, waiting_since: float | None = None) -> StoredSubmission:
+        """Writes the record; without ``waiting_since`` the wait goes on counting as it did."""
+        if waiting_since is None:
+            waiting_since = self.current.waiting_since if self.current else record.created_at
+        self.current = StoredSubmission(record, waiting_since)
         if self._store is not None:
-            self._store.set(KEY, self.kept.to_json(), **_retention())
-        return self.kept
+            # A record that expired before its run is cleared would be a second payment.
+            self._store.set(KEY, self.current.to_json(), **version_compat.FOREVER)
+        return self.current
 
-    def change(self, **changes: Any) -> None:
-        """Changes fields of the record that is kept, where one is."""
-        if self.kept:
-            self.keep(replace(self.kept.record, **changes))
-
-
-def _retention() -> dict[str, Any]:
-    """For ever: a record that expires before its run is cleared would be a second payment."""
-    try:
-        from airflow.sdk.execution_time.context import NEVER_EXPIRE
-    except ImportError:
-        return {}
-    return {"retention": NEVER_EXPIRE}
+    def update(self, **fields: Any) -> None:
+        """Changes fields of the current record, where there is one."""
+        if self.current:
+            self.save(replace(self.current.record, **fields))

@@ -1,4 +1,4 @@
-"""What this provider adds to Airflow, as its entry point tells. Imports nothing of Airflow.
+"""What this provider adds to Airflow, for its entry point. Imports nothing of Airflow.
 
 ``conn-fields`` and ``ui-field-behaviour`` draw the connection form from Airflow 3.2 on; older
 versions ask the hook's classmethods, which read the same constants.
@@ -11,10 +11,11 @@ from typing import Any
 from ..version import __version__
 
 CONNECTION_TYPE = "kling"
+DEFAULT_CONNECTION = "kling_default"
 HOOK_NAME = "Kling (AI/ML API)"
 
-# The extras that are read, and no others: whoever may edit a connection must not be able to
-# reach more of the client than this.
+# The extras that are read, and no others: the right to edit a connection must not give control
+# over more of the client than this.
 EXTRAS: dict[str, dict[str, Any]] = {
     "timeout": {
         "label": "Timeout of one HTTP exchange (seconds)",

@@ -12,22 +12,28 @@ from airflow.providers.common.compat.connection import get_async_connection
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from ..core import settings
-from ..core.errors import AuthenticationError, InvalidRequestError, KlingError
+from ..core.errors import (
+    AuthenticationError,
+    InvalidRequestError,
+    KlingError,
+    NextStep,
+    Verb,
+    describe,
+)
 from ..core.http.client import KlingClient
-from .get_provider_info import CONNECTION_TYPE, EXTRAS, FORM, HOOK_NAME
-from .verdicts import KlingFailed, verdict
+from .exceptions import KlingFailed, task_error
+from .get_provider_info import CONNECTION_TYPE, DEFAULT_CONNECTION, EXTRAS, FORM, HOOK_NAME
+from .hints import renderer
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from ..core.http.async_client import AsyncKlingClient
 
-DEFAULT_CONNECTION = "kling_default"
-
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """A connection, read: what a client needs. ``timeout`` is of one HTTP exchange, seconds."""
+    """What a client needs of a connection. ``timeout`` bounds one HTTP exchange (seconds)."""
 
     base_url: str
     api_key: str = field(repr=False)
@@ -37,19 +43,19 @@ class Access:
     @classmethod
     def of(cls, connection: Connection) -> Access:
         """Raises InvalidRequestError for a base URL that would send the key in clear text,
-        AuthenticationError without a key; extras that are not known are not read.
+        AuthenticationError without a key; unknown extras are not read.
         """
         extras = _extras(connection)
         if not (connection.password or "").strip():
             raise AuthenticationError(
                 f"The connection {connection.conn_id!r} holds no API key (its password).",
-                hint="Any word does for the sandbox: kling sandbox",
+                next_steps=[NextStep(Verb.SET_KEY), NextStep(Verb.TRY_SANDBOX)],
             )
         return cls(
             base_url=settings.base_url(_address(connection)),
             api_key=settings.api_key(connection.password),
             timeout=_seconds(extras.get("timeout")),
-            legacy_endpoint=_truth(extras.get("legacy_endpoint")),
+            legacy_endpoint=_boolean(extras.get("legacy_endpoint")),
         )
 
     def client(self) -> KlingClient:
@@ -124,12 +130,14 @@ class KlingHook(BaseHook):
         try:
             with self.access().client() as client:
                 balance = client.balance()
-        except (KlingFailed, KlingError) as error:
+        except KlingFailed as error:
             return False, str(error)
+        except KlingError as error:
+            return False, describe(error, renderer(self.kling_conn_id))
         where = "the sandbox" if client.is_sandbox else client.endpoint.base_url
         amount, currency = balance.get("current_balance"), balance.get("currency") or ""
-        told = f", balance {amount} {currency}".rstrip() if amount is not None else ""
-        return True, f"The key is accepted by {where}{told}."
+        credit = f", balance {amount} {currency}".rstrip() if amount is not None else ""
+        return True, f"The key is accepted by {where}{credit}."
 
 
 async def access_async(kling_conn_id: str) -> Access:
@@ -145,19 +153,16 @@ def _read(connection: Connection) -> Access:
     try:
         return Access.of(connection)
     except KlingError as error:
-        raise verdict(error) from None
+        raise task_error(error, connection.conn_id) from None
 
 
 def _undefined(conn_id: str) -> KlingFailed:
-    variable = f"AIRFLOW_CONN_{conn_id.upper()}"
-    return KlingFailed(
-        AuthenticationError(
-            f"The connection {conn_id!r} is not defined. It is of type kling: the password is the "
-            "API key, the host the base URL (empty for the gateway).",
-            hint="To try it without a key or money: start `kling sandbox` and set "
-            f"{variable}=kling://:sandbox@127.0.0.1:8765/sandbox/x60",
-        )
+    error = AuthenticationError(
+        f"The connection {conn_id!r} is not defined. It is of type kling: the password is the API "
+        "key, the host the base URL (empty for the gateway).",
+        next_steps=[NextStep(Verb.TRY_SANDBOX)],
     )
+    return KlingFailed(error, conn_id)
 
 
 def _address(connection: Connection) -> str | None:
@@ -172,7 +177,7 @@ def _address(connection: Connection) -> str | None:
     try:
         named_port = parts.port
     except ValueError:
-        raise InvalidRequestError(f"The base URL {host!r} has no port that could be.") from None
+        raise InvalidRequestError(f"The base URL {host!r} has an invalid port.") from None
     if connection.port and named_port is None:
         parts = parts._replace(netloc=f"{parts.netloc}:{connection.port}")
     schema = (connection.schema or "").strip("/")
@@ -206,5 +211,5 @@ def _seconds(value: Any) -> float:
     return seconds
 
 
-def _truth(value: Any) -> bool:
+def _boolean(value: Any) -> bool:
     return value.strip().lower() in ("true", "1", "yes") if isinstance(value, str) else bool(value)

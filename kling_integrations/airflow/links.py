@@ -1,10 +1,10 @@
 """The "Kling video" link of a task.
 
-Where it leads, and why not to the video: the address of a finished video is signed, and opens it
-to whoever holds it. A link in Airflow is an XCom, readable by everyone who may see the DAG, and
-kept long after the signature has run out. So the link is the generation's own address at the
-gateway: it names the generation for ever, and gives its state and a fresh video only to who has
-the account's key. The saved file's path is in the task's manifest.
+Why it does not lead to the video: the address of a finished video is signed, and opens it to
+every holder. A link in Airflow is an XCom, readable by everyone who may see the DAG, and kept
+long after the signature has expired. So the link is the generation's own address at the gateway:
+it names the generation for ever, and gives its state and a fresh video only to requests with the
+account's key. The path of the saved file is in the task's manifest.
 """
 
 from __future__ import annotations
@@ -27,5 +27,5 @@ class KlingVideoLink(BaseOperatorLink):
         return client.endpoint.poll(generation_id).url
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """What the task pushed; empty where nothing was submitted."""
+        """The address that the task pushed to XCom; empty where nothing was submitted."""
         return XCom.get_value(key=self.xcom_key, ti_key=ti_key) or ""

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core.errors import DownloadError, GenerationFailedError, KlingError, RateLimitedError
-from .verdicts import KlingFailed, KlingTaskError, KlingWaitTimeout
-
-if TYPE_CHECKING:
-    from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
-else:
-    try:
-        from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
-    except ImportError:  # before 3.3: the operator says so and leaves it out
-        RetryPolicy = object
+from .exceptions import KlingFailed, KlingTaskError, KlingWaitTimeout
+from .version_compat import RetryDecision, RetryPolicy
 
 
 class KlingRetryPolicy(RetryPolicy):
-    """Waits as long as each kind of trouble deserves; says why in the log.
+    """How long to wait before a retry, by the kind of trouble; the log gives the reason.
 
     ``retries`` of the task stays the bound. A refused request, key or prompt is never retried
     (Airflow does not even ask then); rate limits wait ``rate_limit`` longer with each try, a
     generation that the provider failed is submitted anew after ``provider`` (failed ones are not
-    billed), a finished video that could not be saved is fetched again after ``download``, and a
-    generation that outlasted its timeout is looked at again after ``still_running``.
+    billed), a finished video that could not be saved is downloaded again after ``download``, and
+    a generation that outlasted its timeout is waited for again after ``still_running``. Before
+    Airflow 3.3 there are no retry policies: the operator then leaves it out, with a warning.
     """
 
     def __init__(
@@ -51,7 +45,7 @@ class KlingRetryPolicy(RetryPolicy):
             return RetryDecision.fail(reason=exception.error.message)
         if isinstance(exception, KlingWaitTimeout):
             return RetryDecision.retry(
-                self.still_running, "the generation goes on: the retry looks at it again"
+                self.still_running, "the generation goes on: the retry waits for it again"
             )
         if isinstance(exception, KlingTaskError):
             delay, reason = self._delay(exception.error, try_number)
@@ -65,7 +59,7 @@ class KlingRetryPolicy(RetryPolicy):
             return self.download, "the video is kept: only the download is repeated"
         if isinstance(error, GenerationFailedError):
             return self.provider, "the provider failed, which is not billed: submitted anew"
-        return self.provider, "trouble that passes"
+        return self.provider, "trouble that may pass"
 
     def serialize(self) -> dict[str, Any]:
         return {

@@ -1,7 +1,7 @@
 """One AsyncKlingClient, and so one aiohttp session, per event loop and connection.
 
 A triggerer runs thousands of triggers in one loop. A session each would cost memory, handshakes
-and file descriptors; this one is counted, and closed when the last trigger leaves it.
+and file descriptors; here the users of a session are counted, and the last one closes it.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ async def shared_client(kling_conn_id: str) -> AsyncIterator[AsyncKlingClient]:
     shared = clients.get(access)
     if shared is None:
         shared = clients[access] = _Shared(access.async_client())
-        log.info("One session for all that wait through the connection %s.", kling_conn_id)
+        log.info("One session for all triggers of the connection %s.", kling_conn_id)
     shared.users += 1
     try:
         yield shared.client
     finally:
         shared.users -= 1
         if shared.users == 0:
-            # Out of the register before the first await: who comes now makes a new one.
+            # Removed before the first await: a trigger that comes meanwhile opens a new one.
             del clients[access]
             await shared.client.close()

@@ -1,4 +1,4 @@
-"""KlingVideoTrigger: waits for a generation in the triggerer, and only looks.
+"""KlingVideoTrigger: waits for a generation in the triggerer, and only polls.
 
 It makes no paid call and changes nothing, so it may be restarted, moved or run twice at any
 moment. All that it needs to go on is in its kwargs: ids and numbers, which Airflow 3 keeps in
@@ -8,7 +8,6 @@ clear text in its database.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -16,17 +15,19 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from ..core.errors import KlingError, WaitTimeoutError
-from ..core.generation import Status
-from ..core.progress import Progress, clock_time
 from ..core.schedule import Schedule
-from .hooks import DEFAULT_CONNECTION
+from .deadlines import timed_out
+from .events import WaitResult, to_event
+from .exceptions import KlingTaskError
+from .get_provider_info import DEFAULT_CONNECTION
+from .hints import sensor_call
+from .progress_log import ProgressLog
 from .shared_client import shared_client
-from .verdicts import Ended, KlingTaskError, sensor_call, timed_out, to_event
 
 _ANY = Schedule.expecting(None)
 
-# How long on_kill may take to look at the task's state, seconds; Airflow ends it after 30.
-_LOOK = 25.0
+# How long on_kill may take to read the task's state, in seconds; Airflow ends it after 30.
+_STATE_TIMEOUT = 25.0
 
 
 class KlingVideoTrigger(BaseTrigger):
@@ -52,7 +53,7 @@ class KlingVideoTrigger(BaseTrigger):
         pace: float = _ANY.pace,
         **unknown: Any,
     ) -> None:
-        # `unknown`: what a newer version wrote, before a downgrade, is passed over.
+        # `unknown`: what a newer version wrote before a downgrade is ignored.
         super().__init__()  # type: ignore[no-untyped-call]
         self.generation_id = generation_id
         self.kling_conn_id = kling_conn_id
@@ -61,8 +62,6 @@ class KlingVideoTrigger(BaseTrigger):
         self.schedule = Schedule(
             *(float(number) for number in (expected, spread, doubt, floor, ceiling, pace))
         )
-        self._said: tuple[Status, str] | None = None
-        self._troubled = -1  # the number of the last poll that brought trouble
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
@@ -80,72 +79,46 @@ class KlingVideoTrigger(BaseTrigger):
         event = to_event(await self._wait())
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
-    async def _wait(self) -> Ended:
-        last: Progress | None = None
-
-        def update(progress: Progress) -> None:
-            nonlocal last
-            last = progress
-            self._tell(progress)
-
+    async def _wait(self) -> WaitResult:
+        progress = ProgressLog(self.log)
         error: KlingError | None = None
         try:
             async with shared_client(self.kling_conn_id) as client:
                 now, speed = time.time(), client.clock.speed
-                since = None if self.submitted_at is None else max(0.0, now - self.submitted_at)
-                await client.wait(
-                    self.generation_id,
-                    timeout=max(0.0, self.end_time - now) * speed,
-                    schedule=self.schedule,
-                    elapsed=None if since is None else since * speed,
-                    on_update=update,
-                )
-        except WaitTimeoutError:
-            waited = clock_time(last.elapsed) if last else "0:00"
-            error = timed_out(self.generation_id, self.kling_conn_id, waited)
-        except KlingError as trouble:
-            error = trouble
-        except KlingTaskError as trouble:  # the connection is missing or cannot work
-            error = trouble.error
-        return Ended(
-            self.generation_id,
-            elapsed=last.elapsed if last else None,
-            polls=last.polls if last else None,
-            error=error,
-        )
-
-    def _tell(self, progress: Progress) -> None:
-        """A log line where something changed; thousands of triggers share one log writer."""
-        if progress.note:
-            self._troubled = progress.polls
-        elif progress.polls == self._troubled:
-            return  # the wait before asking again is no news
-        now = (progress.status, progress.note.partition(" (")[0])
-        if now != self._said:
-            self._said = now
-            if not progress.polls:
-                about = clock_time(progress.expected)
-                self.log.info("Waiting for %s; it takes about %s.", self.generation_id, about)
-                return
-            self.log.log(logging.WARNING if progress.note else logging.INFO, "%s", progress)
+                begin = now if self.submitted_at is None else min(now, self.submitted_at)
+                try:
+                    await client.wait(
+                        self.generation_id,
+                        timeout=max(0.0, self.end_time - now) * speed,
+                        schedule=self.schedule,
+                        elapsed=None if self.submitted_at is None else (now - begin) * speed,
+                        on_update=progress,
+                    )
+                except WaitTimeoutError:
+                    error = timed_out(self.generation_id, (time.time() - begin) * speed)
+        except KlingError as caught:
+            error = caught
+        except KlingTaskError as caught:  # the connection is missing or cannot work
+            error = caught.error
+        return WaitResult(self.generation_id, progress.elapsed, progress.polls, error)
 
     async def on_kill(self) -> None:
-        """Says what a user's mark or clear means for the money: there is no remote cancel.
+        """Logs what a user's mark or clear means for the money: there is no remote cancel.
 
-        Airflow also calls this when the trigger only moves to another triggerer (its 3.3.0 to
-        3.3.2; apache/airflow#73454) and, after a clear, sometimes when the new attempt waits for
-        the same generation already. Nothing is cancelled, so nothing can go wrong then; the
-        task's state tells which it is, and the log says no more than is true.
+        Airflow also calls this when the trigger only moves to another triggerer (3.3.0 to 3.3.2;
+        apache/airflow#73454) and, after a clear, sometimes when the new attempt already waits for
+        the same generation. Nothing is cancelled, so nothing can go wrong then; the task's state
+        shows which case it is, and the log claims no more than is true.
         """
         again = sensor_call(self.generation_id, self.kling_conn_id)
-        # Said before the look, which takes seconds: a triggerer that ends must have said it.
+        # Logged before the state is read, which takes seconds: the triggerer may end meanwhile.
         self.log.info("Generation %s goes on: there is no cancel.", self.generation_id)
         state = await self._task_state()
         if state == "deferred":
             self.log.info("The task is deferred: another triggerer waits for this generation.")
         elif state in ("failed", "success", "skipped", "removed"):
             self.log.warning(
-                "The task was marked %s, so nobody waits for generation %s any more. It is billed "
+                "The task was marked %s, so nothing waits for generation %s any more. It is billed "
                 "when it completes. Clearing the task waits for it again; so does %s",
                 state,
                 self.generation_id,
@@ -169,14 +142,14 @@ class KlingVideoTrigger(BaseTrigger):
             from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
             from asgiref.sync import sync_to_async
 
-            look = sync_to_async(RuntimeTaskInstance.get_task_states)(
+            read = sync_to_async(RuntimeTaskInstance.get_task_states)(
                 dag_id=ti.dag_id,
                 task_ids=[ti.task_id],
                 run_ids=[ti.run_id],
                 map_index=getattr(ti, "map_index", -1),
             )
-            states = await asyncio.wait_for(look, _LOOK)
-        except Exception as error:  # noqa: BLE001 (on_kill must end; the state only picks words)
+            states = await asyncio.wait_for(read, _STATE_TIMEOUT)
+        except Exception as error:  # noqa: BLE001 (on_kill must end; the state only chooses the message)
             self.log.debug("The task's state could not be read: %s", error)
             return None
         return _only_state(states.get(ti.run_id), ti.task_id, getattr(ti, "map_index", -1))

@@ -11,7 +11,8 @@ def command_line(program: str, verb: str, generation_id: str, output: str | None
     """``kling wait --out clip.mp4 -- ID``: ids may start with a dash, and hold what shells read."""
     words = [program, verb]
     if output is not None:
-        words += ["--out", shlex.quote(output)]
+        quoted = shlex.quote(output)
+        words += [f"--out={quoted}"] if output.startswith("-") else ["--out", quoted]
     if generation_id.startswith("-"):
         words.append("--")
     return " ".join([*words, shlex.quote(generation_id)])
@@ -31,9 +32,12 @@ def hint(step: NextStep, program: str = "kling") -> str:
         Verb.SUBMIT_NEW: "To pay for another one knowingly: --new",
         Verb.SUBMIT_AGAIN: "Run the same again: what is paid for is picked up.",
         Verb.SET_KEY: "Set the environment variable AIML_API_KEY.",
-        Verb.TRY_SANDBOX: f"To try everything without a key or money: {program} sandbox",
+        Verb.TRY_SANDBOX: (
+            f"Without a key or money: {program} demo shows it in ten seconds, "
+            f"{program} sandbox starts a stand-in to try everything."
+        ),
         Verb.SET_HOME: "Set KLING_HOME to a folder that can be written.",
-        Verb.SET_OUTPUT: "Name another place with --out.",
+        Verb.SET_OUTPUT: "Name another file or folder with --out.",
         Verb.RAISE_COST_LIMIT: "Raise the limit with --max-cost, or leave it out.",
         Verb.INSTALL: f"Install it with: pip install 'kling-integrations[{step.detail}]'",
     }[step.verb]

@@ -1,5 +1,22 @@
-"""What a generation is and how to get one; knows no notebook and no DAG.
+"""What a generation is and how to get one; knows no notebook, no DAG and no shell.
 
-``protocol`` and ``waiting`` decide, without I/O; the two clients carry bytes; ``submission``
-decides what a record of a payment says to do, and ``ledger`` keeps such records.
+The flat modules decide, without network, database or disk: ``protocol`` and ``waiting`` what a
+reply means and what comes next, ``flows`` what a verb does, ``submission`` what a record of a
+payment says to do. ``http`` carries bytes, ``storage`` keeps records and videos, ``media`` reads
+pictures and frames.
 """
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def encode_image(value: Any, *, name: str, model_id: str | None) -> Any:
+    """A picture of any kind as the gateway takes it; the one thing that a request needs of a disk.
+
+    It stands here so that ``request`` itself does no I/O and is light to import. Raises
+    InvalidRequestError, naming the parameter.
+    """
+    from .media import images
+
+    return images.encode(value, name=name, model_id=model_id)

@@ -186,7 +186,7 @@ def find(name: str, given: Iterable[str] = ()) -> Model | None:
 
 
 def suggestions(name: str, known: Iterable[str] | None = None, most: int = 3) -> list[str]:
-    """Known names close to ``name``, nearest first: the did-you-mean of every front door."""
+    """Known names close to ``name``, nearest first: the did-you-mean of every integration."""
     if known is None:
         names = [*(model.alias for model in models()), *_by_id()]
         known = dict.fromkeys(names)

@@ -7,8 +7,8 @@ Of a price block ``kind`` tells how to read it:
 
 - ``fixed``: one rate, in ``units[]``;
 - ``variants``: ``variants[]`` with a rate for each combination of the request parameters that
-  ``dimensions`` names, told in ``when``;
-- ``variable``: nobody knows ahead of the request.
+  ``dimensions`` names, given in ``when``;
+- ``variable``: not known ahead of the request.
 
 A rate is ``price`` USD for ``per`` units (1 where it does not say, as the documented rates per
 second). The documentation shows ``unit`` in variants; units of other models were seen with
@@ -46,7 +46,31 @@ class Estimate:
     """Why it is unknown, as the end of a sentence; empty otherwise."""
 
     def __str__(self) -> str:
-        return f"unknown ({self.reason})" if self.usd is None else f"${self.usd:.2f}"
+        return f"unknown ({self.reason})" if self.usd is None else dollars(self.usd)
+
+
+def dollars(usd: float) -> str:
+    """``$0.50``; below ten cents ``$0.0294``, because a small price is not nothing."""
+    return f"${usd:.4f}" if 0 < usd < 0.1 else f"${usd:,.2f}"
+
+
+def limit(value: object, name: str = "max_cost_usd") -> float | None:
+    """A limit in USD out of a number or its text; None for None.
+
+    Raises InvalidRequestError for what is not a finite number of at least 0: such a limit
+    would let everything through.
+    """
+    if value is None:
+        return None
+    try:
+        usd = float(value) if isinstance(value, int | float | str) else math.nan
+    except (ValueError, OverflowError):
+        usd = math.nan
+    if isinstance(value, bool) or not math.isfinite(usd) or usd < 0:
+        raise InvalidRequestError(
+            f"{name}={str(value)[:40]!r} is no limit: it takes USD, a finite number from 0 on."
+        )
+    return usd
 
 
 def estimate(request: VideoRequest, prices: object) -> float | None:
@@ -58,19 +82,20 @@ def check_cost(request: VideoRequest, prices: object, max_usd: float) -> Estimat
     """The estimate, when it is within ``max_usd``.
 
     Raises InvalidRequestError when it says more, and when it says nothing: a limit that cannot
-    be held against a price protects nobody.
+    be held against a price does not protect.
     """
+    max_usd = limit(max_usd) or 0.0
     expected = explain(request, prices)
     if expected.usd is None:
         raise InvalidRequestError(
             f"The cost of {request.model} is unknown beforehand ({expected.reason}), so the limit "
-            f"of ${max_usd:.2f} cannot be kept. Nothing was submitted.",
+            f"of {dollars(max_usd)} cannot be kept. Nothing was submitted.",
             next_steps=[NextStep(Verb.RAISE_COST_LIMIT)],
         )
     if expected.usd > max_usd + 1e-9:
         raise InvalidRequestError(
-            f"This is expected to cost ${expected.usd:.2f}, and the limit is ${max_usd:.2f}. "
-            "Nothing was submitted.",
+            f"This is expected to cost {dollars(expected.usd)}, and the limit is "
+            f"{dollars(max_usd)}. Nothing was submitted.",
             hint="A shorter video or a smaller model costs less.",
             next_steps=[NextStep(Verb.RAISE_COST_LIMIT)],
         )
@@ -213,6 +238,9 @@ def _figure(value: Any) -> float | None:
             value = float(value.strip().removesuffix("s"))
         except ValueError:
             return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None

@@ -11,6 +11,7 @@ KlingError
 ├── GenerationFailedError       the gateway says error; see ``.kind``
 ├── WaitTimeoutError            the deadline passed; the generation goes on
 ├── DownloadError               the video could not be saved; the generation is kept
+│   └── LinkExpiredError        its address has expired, and a new one could not be had
 └── LedgerError                 the record of payments cannot be read or written
 """
 
@@ -196,6 +197,10 @@ class WaitTimeoutError(KlingError):
 
 class DownloadError(KlingError):
     """The video could not be saved. It is paid for and kept; only the saving is repeated."""
+
+
+class LinkExpiredError(DownloadError):
+    """The video's address no longer opens it (401, 403, 404, 410): a new one is needed."""
 
 
 class LedgerError(KlingError):

@@ -7,8 +7,8 @@ Four things can happen to a generation, and each is one log-normal part of the b
 * it is caught in a slow hour, and takes two or three times as long;
 * what is known is wrong and it is done in half the time, as much as the ``doubt`` says.
 
-All times are in seconds. Numbers without a source are assumptions: nobody publishes how the
-durations of video generations are distributed, so they were chosen to be safe for many shapes
+All times are in seconds. Numbers without a source are assumptions: how the durations of video
+generations are distributed is not published, so they were chosen to be safe for many shapes
 (``benchmarks/schedule.py`` shows what they cost under each).
 """
 
@@ -112,7 +112,7 @@ def hazard(parts: Iterable[Part], age: float) -> float:
 def learn(evidence: Evidence, finished: Iterable[float]) -> Belief:
     """The belief after own generations took ``finished`` seconds, the newest last.
 
-    The bulk is told from the slow tail by expectation maximisation on the logs, started from
+    The bulk is separated from the slow tail by expectation maximisation on the logs, started from
     median and median deviation, so that an outlier weighs what it is likely to be worth. With
     few finishes the median stays near the evidence, weighed by precision (the further the
     finishes are from it, the less it counts), and the spread near the typical one.

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 
 class Status(StrEnum):
-    """Where a generation stands. UNKNOWN is a word nobody documented: still pending."""
+    """Where a generation stands. UNKNOWN is an undocumented word: still pending."""
 
     QUEUED = "queued"
     GENERATING = "generating"
@@ -45,8 +45,8 @@ def url_expiry(url: str) -> datetime | None:
     ``X-Amz-Date`` + ``X-Amz-Expires`` and ``X-Tos-Date`` + ``X-Tos-Expires``.
     """
     try:
-        said = urlsplit(url).query[:4096]  # signatures are short; what is longer is none
-        query = {key.lower(): values[0] for key, values in parse_qs(said).items()}
+        query_text = urlsplit(url).query[:4096]  # signatures are short; what is longer is none
+        query = {key.lower(): values[0] for key, values in parse_qs(query_text).items()}
         if "kstime" in query:
             return datetime.fromtimestamp(int(query["kstime"], 16), UTC)
         if "expires" in query:

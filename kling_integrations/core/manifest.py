@@ -21,7 +21,8 @@ def manifest(
     """``{generation_id, status, model, path, usage, …}``; never a URL, which is a secret.
 
     ``elapsed_seconds`` counts from the submit to the finish noticed, ``polls`` the requests that
-    this wait took; both are null where nobody watched. ``path`` is null without a download.
+    this wait took; both are null where the finish was not watched. ``path`` is null without a
+    download.
     """
     expires = generation.video.expires_at if generation.video else None
     return {

@@ -1,4 +1,4 @@
-"""Sans-I/O: calls out, replies in. Every fact about the wire lives here and nowhere else.
+"""Sans-I/O: calls out, replies in. Every fact about the wire lives here and in ``payloads``.
 
 A client carries a ``Call`` and brings back an ``Outcome``: the ``Reply`` that came, or ``Trouble``
 when none did. What a reply means is decided here; what to do next, in ``waiting``.
@@ -31,31 +31,23 @@ from .errors import (
     SubmissionUncertainError,
     Verb,
 )
-from .generation import Failure, Generation, Status, Usage, Video, printable
+from .generation import Generation, Status
+from .payloads import (
+    MAX_ID_LENGTH,
+    Reply,
+    describe,
+    error_kind,
+    explain,
+    generation_id_of,
+    generation_of,
+    id_or_empty,
+    json_object,
+    one_line,
+    video_of,
+)
 from .request import VideoRequest
 
 USER_AGENT = f"kling-integrations/{__version__}"
-
-# A generation's reply is under 2 kB; whatever is larger is not one, and must not fill memory.
-MAX_BODY_BYTES = 4 * 1024 * 1024
-
-# The longest documented id has 100 characters; it goes into a URL, a row and a sentence.
-MAX_ID_LENGTH = 1000
-
-_PENDING = {
-    "queued": Status.QUEUED,
-    "waiting": Status.QUEUED,
-    "active": Status.GENERATING,
-    "generating": Status.GENERATING,
-    "processing": Status.GENERATING,
-}
-_STATUS = {
-    **_PENDING,
-    "completed": Status.COMPLETED,
-    "succeeded": Status.COMPLETED,
-    "error": Status.FAILED,
-    "failed": Status.FAILED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +58,6 @@ class Call:
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came back: header names in lower case, at most MAX_BODY_BYTES of body."""
-
-    status: int
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes = field(default=b"", repr=False)
 
 
 class Sent(Enum):
@@ -168,26 +151,31 @@ def read_submit(outcome: Outcome, client_request_id: str) -> Generation | Troubl
         raise uncertain(outcome.reason, client_request_id)
     inference_id = named(outcome)
     if 200 <= outcome.status < 300:
-        body = _json_object(outcome)
-        generation_id = _generation_id(body) or inference_id
+        body = json_object(outcome)
+        generation_id = generation_id_of(body) or inference_id
         if generation_id:
-            return _generation(body, generation_id, fresh=True)
+            return generation_of(body, generation_id, fresh=True)
         raise uncertain("the gateway accepted it without naming its id", client_request_id)
     if outcome.status == 429:
         return Trouble(
-            _explain(outcome), Sent.NO, 429, retry_after(outcome.headers.get("retry-after"))
+            explain(outcome), Sent.NO, 429, retry_after(outcome.headers.get("retry-after"))
         )
     if 400 <= outcome.status < 500 and outcome.status not in (408, 409, 425):
         raise _refusal(outcome)
     if inference_id:  # an error reply that names a generation: it exists, and the polls will tell
         return Generation(id=inference_id, status=Status.UNKNOWN)
-    raise uncertain(_explain(outcome), client_request_id)
+    raise uncertain(explain(outcome), client_request_id)
+
+
+def is_accepted(outcome: Outcome) -> bool:
+    """Whether a reply to a POST is a plain yes, not an error that names a generation."""
+    return isinstance(outcome, Reply) and 200 <= outcome.status < 300
 
 
 def named(outcome: Outcome) -> str:
     """The generation that the head of a reply names, whatever its status; or empty."""
     headers = outcome.headers if isinstance(outcome, Reply) else {}
-    return _id_or_empty(headers.get("x-inference-id"))
+    return id_or_empty(headers.get("x-inference-id"))
 
 
 def read_poll(outcome: Outcome, generation_id: str) -> Generation | Trouble:
@@ -199,26 +187,29 @@ def read_poll(outcome: Outcome, generation_id: str) -> Generation | Trouble:
     if isinstance(outcome, Trouble):
         return outcome
     if 200 <= outcome.status < 300:
-        body = _json_object(outcome)
+        body = json_object(outcome)
         word = body.get("status") if body else None
-        if not body or not (isinstance(word, str) or _found_video(body)):
-            return Trouble(f"an unreadable reply ({_describe(outcome)})", status=outcome.status)
+        if not body or not (isinstance(word, str) or video_of(body)):
+            return Trouble(f"an unreadable reply ({describe(outcome)})", status=outcome.status)
         if not body.get("id") and word == "unknown":
             # What the gateway says when it is asked for no id at all: our id was not understood.
             raise GenerationNotFoundError(
                 f"The gateway did not understand the generation id {generation_id!r}.",
                 generation_id=generation_id,
             )
-        generation = _generation(body, generation_id)
+        generation = generation_of(body, generation_id)
         if generation.status is Status.COMPLETED and generation.video is None:
             return Trouble("completed, but without a video yet", status=outcome.status)
         return generation
+    if outcome.status in (401, 403) and not json_object(outcome):
+        # A web page of something in between, not the gateway's own words about the key.
+        return Trouble(explain(outcome), Sent.MAYBE, outcome.status)
     if outcome.status in (400, 401, 402, 403):
         raise _refusal(outcome, generation_id)
     if 400 <= outcome.status < 500 and outcome.status not in (404, 408, 409, 425, 429):
         raise _refusal(outcome, generation_id)
     return Trouble(
-        _explain(outcome),
+        explain(outcome),
         Sent.MAYBE,
         outcome.status,
         retry_after(outcome.headers.get("retry-after")),
@@ -243,16 +234,47 @@ def read_one_poll(outcome: Outcome, generation_id: str) -> Generation:
     )
 
 
-def read_logs(page: Any) -> list[tuple[str, str]]:
-    """``(client_request_id, generation_id)`` of each row of a log page that names both."""
-    rows = page.get("data", page.get("logs", page.get("items"))) if isinstance(page, dict) else page
+@dataclass(frozen=True, slots=True)
+class LogRow:
+    """One request in the gateway's log. ``succeeded`` is None where the row does not tell."""
+
+    client_request_id: str
+    generation_id: str
+    succeeded: bool | None
+
+
+def read_logs(page: Any) -> list[LogRow]:
+    """The rows of a log page that name both ids; odd ids are none."""
     found = []
-    for row in rows if isinstance(rows, list) else []:
+    for row in _log_rows(page):
         if isinstance(row, dict):
-            asked, made = row.get("client_request_id"), row.get("inference_id")
-            if isinstance(asked, str) and isinstance(made, str) and asked and made:
-                found.append((asked, made))
+            asked = id_or_empty(row.get("client_request_id"))
+            made = id_or_empty(row.get("inference_id"))
+            if asked and made:
+                succeeded = {"succeeded": True, "failed": False}.get(str(row.get("status")))
+                found.append(LogRow(asked, made, succeeded))
     return found
+
+
+def gateway_time(outcome: Outcome) -> float | None:
+    """The gateway's own clock, Unix seconds, out of the ``Date`` of a reply."""
+    if not isinstance(outcome, Reply):
+        return None
+    try:
+        return parsedate_to_datetime(outcome.headers.get("date", "")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def count_log_rows(page: Any) -> int:
+    """How many rows a log page holds, readable or not."""
+    return len(_log_rows(page))
+
+
+def _log_rows(page: Any) -> list[Any]:
+    # The key is documented as "data"; others are taken as well.
+    rows = page.get("data", page.get("logs", page.get("items"))) if isinstance(page, dict) else page
+    return rows if isinstance(rows, list) else []
 
 
 def read_service(outcome: Outcome, what: str) -> Any:
@@ -268,7 +290,21 @@ def read_service(outcome: Outcome, what: str) -> Any:
         raise RateLimitedError(f"The gateway answers 429 for {what}: try again in a minute.")
     if 400 <= outcome.status < 500:
         raise _refusal(outcome)
-    raise ServerError(f"The gateway answers {outcome.status} for {what}: {_explain(outcome)}.")
+    raise ServerError(f"The gateway answers {outcome.status} for {what}: {explain(outcome)}.")
+
+
+def check_id(generation_id: object) -> str:
+    """The id without blanks around it; raises InvalidRequestError for what cannot be one.
+
+    It goes into a URL, a record and log lines: a line break in it would forge one.
+    """
+    text = generation_id.strip() if isinstance(generation_id, str) else ""
+    if not text or not id_or_empty(text):
+        raise InvalidRequestError(
+            f"{str(generation_id)[:60]!r} is no generation id: it is text of one line, at most "
+            f"{MAX_ID_LENGTH} characters."
+        )
+    return text
 
 
 def uncertain(reason: str, client_request_id: str) -> SubmissionUncertainError:
@@ -284,7 +320,7 @@ def uncertain(reason: str, client_request_id: str) -> SubmissionUncertainError:
 
 
 def _refusal(outcome: Reply, generation_id: str | None = None) -> KlingError:
-    text, kind = _explain(outcome), _kind(outcome)
+    text, kind = explain(outcome), error_kind(outcome)
     status = outcome.status
     where: dict[str, Any] = {"generation_id": generation_id}
     if generation_id:
@@ -315,187 +351,9 @@ def retry_after(value: str | None) -> float | None:
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
-def _json_object(reply: Reply) -> dict[str, Any]:
-    """The body as a JSON object; empty for HTML, garbage, cut or oversized bodies."""
-    if len(reply.body) > MAX_BODY_BYTES:
-        return {}
-    try:
-        body = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _generation_id(body: Mapping[str, Any]) -> str:
-    """``id`` or ``generation_id``; a native Kling id can come as a number."""
-    return _id_or_empty(body.get("id")) or _id_or_empty(body.get("generation_id"))
-
-
-def _id_or_empty(value: Any) -> str:
-    """An id as text; empty for what cannot be one, such as words that would steer a terminal."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    text = value.strip() if isinstance(value, str) else ""
-    return text if len(text) <= MAX_ID_LENGTH and text.isprintable() else ""
-
-
-def _generation(body: Mapping[str, Any], generation_id: str, fresh: bool = False) -> Generation:
-    """The reply in one shape. The id stays the one that was polled for, whatever the body says."""
-    word = body.get("status")
-    status = _STATUS.get(word.strip().lower()) if isinstance(word, str) else None
-    video = _found_video(body)
-    if status is None:
-        status = Status.UNKNOWN
-        if word is None and video and not fresh:
-            status = Status.COMPLETED
-    model = body.get("model")
-    return Generation(
-        id=generation_id,
-        status=status,
-        video=video if status is Status.COMPLETED else None,
-        # A completed sample of the documentation carries a placeholder error: status decides.
-        error=_failure(body.get("error")) if status is Status.FAILED else None,
-        usage=_usage(body),
-        model=model if isinstance(model, str) else None,
-        raw=body,
-    )
-
-
 def odd_status(generation: Generation) -> str:
     """What to tell the user about a status word that is not documented; empty for known ones."""
     word = generation.raw.get("status")
     if generation.status is not Status.UNKNOWN or not isinstance(word, str):
         return ""
-    return f"the gateway says {_tidy(word)[:40]!r}, which is not documented: taken as running"
-
-
-def _found_video(body: Mapping[str, Any]) -> Video | None:
-    """The first of ``video``: an object, an array or null, over all eras of the documentation."""
-    found = body.get("video")
-    for item in found if isinstance(found, list) else [found]:
-        if not isinstance(item, dict) or not isinstance(item.get("url"), str) or not item["url"]:
-            continue
-        size, seconds = item.get("file_size"), item.get("duration", body.get("duration"))
-        return Video(
-            url=item["url"],
-            content_type=_text_or_none(item.get("content_type")),
-            file_name=_text_or_none(item.get("file_name")),
-            file_size=size if isinstance(size, int) and size > 0 else None,
-            duration=_figure(seconds),
-        )
-    return None
-
-
-def _usage(body: Mapping[str, Any]) -> Usage | None:
-    meta = body.get("meta")
-    usage = meta.get("usage") if isinstance(meta, dict) else None
-    if not isinstance(usage, dict):
-        return None
-    read = Usage(*(_figure(usage.get(k)) for k in ("credits_used", "usd_spent", "tokens_used")))
-    return read if read.to_json() else None
-
-
-def _figure(value: Any) -> float | None:
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return value if math.isfinite(value) else None
-    except OverflowError:
-        return None
-
-
-def _text_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-_KINDS = (
-    (
-        "moderation",
-        r"moderat|polic|sensitive|nsfw|unsafe|safety|prohibit|violat|content.?filter|risk",
-    ),
-    ("credits", r"credit|insufficient|balance|funds|quota|billing"),
-    (
-        "input",
-        r"invalid|validation|detect.?face|face_detection|unsupported|dimension|resolution|"
-        r"aspect|too (large|small|long|short)|format|not (?:a )?valid|missing|required|"
-        r"could not (?:read|load|fetch|download)",
-    ),
-    (
-        "provider",
-        r"internal|server|timeout|timed out|unavailable|overload|busy|provider|upstream|"
-        r"gateway|maintenance|try again|rate.?limit|too many",
-    ),
-)
-
-
-def _failure(error: Any) -> Failure:
-    """``{name, message}``, ``{detail: [...]}`` or a plain string: one sentence and a kind."""
-    name, message = None, ""
-    if isinstance(error, str):
-        message = error
-    elif isinstance(error, dict):
-        name = _text_or_none(error.get("name")) or _text_or_none(error.get("type"))
-        message = _sentences(error.get("message")) or _sentences(error.get("detail"))
-        details = error.get("detail")
-        if name is None and isinstance(details, list) and details and isinstance(details[0], dict):
-            name = _text_or_none(details[0].get("type"))
-    text = f"{name or ''} {message}"
-    kind = next(
-        (kind for kind, words in _KINDS if re.search(words, text, re.IGNORECASE)), "unknown"
-    )
-    return Failure(message=_tidy(message) or "the gateway gave no reason", name=name, kind=kind)
-
-
-def _sentences(value: Any) -> str:
-    """Text out of a string, a list of strings, or FastAPI-like details ``{loc, msg, type}``."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "; ".join(filter(None, (_sentences(item) for item in value[:5])))
-    if isinstance(value, dict):
-        return _sentences(value.get("msg") or value.get("message"))
-    return ""
-
-
-def _explain(reply: Reply) -> str:
-    """What an HTTP error says, out of either envelope; never a page of HTML."""
-    body = _json_object(reply)
-    nested = body.get("error")
-    message = (
-        _sentences(body.get("message"))
-        or _sentences(nested)
-        or _sentences(body.get("detail"))
-        or _sentences(body.get("title"))
-    )
-    hints = body.get("errors") or (nested.get("data") if isinstance(nested, dict) else None)
-    extra = _sentences(hints)
-    if extra and extra not in message:
-        message = f"{message}: {extra}" if message else extra
-    return _tidy(message) or _describe(reply)
-
-
-def _kind(reply: Reply) -> str:
-    error = _json_object(reply).get("error")
-    data = error.get("data") if isinstance(error, dict) else None
-    kind = data.get("kind") if isinstance(data, dict) else None
-    return kind if isinstance(kind, str) else ""
-
-
-def _describe(reply: Reply) -> str:
-    kind = _tidy(reply.headers.get("content-type", "").partition(";")[0])[:60] or "no content type"
-    return f"HTTP {reply.status}, {kind}, {len(reply.body):,} bytes"
-
-
-def _tidy(text: str) -> str:
-    """One line of at most 500 characters that steers no terminal and ends without a full stop.
-
-    Signed query strings go: they open the video to whoever reads them.
-    """
-    text = re.sub(r"(https?://[^\s?\"']+)\?[^\s\"']+", r"\1?…", text[:20_000])
-    text = printable(" ".join(text.split()))
-    return (text[:500] + "…" if len(text) > 500 else text).rstrip(".")
+    return f"the gateway says {one_line(word)[:40]!r}, which is not documented: taken as running"

@@ -4,23 +4,24 @@ There is no list of generations and no idempotency key. But ``GET /v2/logs`` has
 request, with the client request id that went out with the POST and the generation's id. It says
 only "succeeded" or "failed" of a request, so a generation that still runs is probably not in it
 (docs of the gateway; not verified): a missing row proves nothing, and nothing is guessed here.
+
+``search`` and ``look_up`` are flows: they yield actions and do no I/O themselves.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import Any
 
 from . import protocol
-from .errors import RateLimitedError
-
-if TYPE_CHECKING:
-    from .http.client import KlingClient
-    from .storage.ledger import Ledger
-    from .submission import Entry
+from .errors import KlingError, RateLimitedError, ServerError
+from .generation import Generation
+from .protocol import Endpoint, LogRow
+from .submission import Entry
+from .waiting import Ask, Flow, Sleep
 
 # The row's time is the gateway's, the record's is this machine's, whose clock may be wrong; and a
 # POST that was surely not taken is repeated for a while under the same id.
@@ -30,6 +31,7 @@ _PAGE = 100
 _PACE = 0.4
 _MOST_PAGES = 500
 _RATE_WINDOW = 60.0
+_APART = 300.0  # seconds between two clocks that call for a second walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,35 +43,124 @@ class Recovered:
     reason: str
 
 
-def recover(
-    client: KlingClient, ledger: Ledger, *, sleep: Callable[[float], None] = time.sleep
-) -> list[Recovered]:
-    """Looks up every uncertain submission of the ledger; what is found is attached.
+def look_up(endpoint: Endpoint, entries: list[Entry]) -> Flow[list[Recovered]]:
+    """What the gateway's log says about each of these uncertain submissions. Costs nothing.
 
-    From then on the same request re-attaches to it instead of being refused. Costs nothing.
     Raises what the gateway answers the log request with (AuthenticationError, ServerError,
-    RateLimitedError), and LedgerError.
+    RateLimitedError).
     """
-    open_rows = ledger.uncertain(client.endpoint.base_url)
-    wanted = {entry.record.client_request_id for entry in open_rows}
-    found: dict[str, str] = {}
-    complete = True
-    for start, end in _windows(open_rows):
-        try:
-            for asked, made in log_rows(client, start, end, sleep):
-                if asked in wanted:
-                    found[asked] = made
-                if wanted <= set(found):
-                    break
-        except _TooManyRowsError:
-            complete = False
+    if not entries:
+        return []
+    wanted = {entry.record.client_request_id for entry in entries}
+    moments = [entry.record.created_at for entry in entries]
+    found, complete = yield from search(endpoint, wanted, moments)
     results = []
-    for entry in open_rows:
+    for entry in entries:
         generation_id = found.get(entry.record.client_request_id)
-        if generation_id:
-            ledger.found(entry.record, generation_id)
         results.append(Recovered(entry, generation_id, _reason(entry, generation_id, complete)))
     return results
+
+
+def search(
+    endpoint: Endpoint, wanted: set[str], moments: Iterable[float]
+) -> Flow[tuple[dict[str, str], bool]]:
+    """Generation ids by client request id, as far as the log lists them and the gateway knows them.
+
+    ``moments``: when the POSTs left (Unix seconds, by this machine's clock); the log is read
+    around each, and once more by the gateway's own clock where the two are apart. The second
+    value says whether all of it was read.
+    """
+    walk = _Walk(endpoint, wanted)
+    moments = list(moments)
+    yield from walk.read(moments)
+    if not walk.is_done and abs(walk.skew) > _APART:
+        yield from walk.read([moment + walk.skew for moment in moments])
+    found = {}
+    for asked in wanted:
+        generation_id = yield from _known(endpoint, walk.candidates(asked))
+        if generation_id:
+            found[asked] = generation_id
+    return found, walk.complete
+
+
+def _known(endpoint: Endpoint, candidates: list[str]) -> Flow[str | None]:
+    """The first of these ids that the gateway has a generation for.
+
+    A log row is a request, not a generation: one that was refused has an id, too.
+    """
+    for generation_id in candidates:
+        outcome = yield Ask(endpoint.poll(generation_id))
+        try:
+            answer = protocol.read_poll(outcome, generation_id)
+        except KlingError:
+            continue
+        if isinstance(answer, Generation):
+            return generation_id
+        if answer.status != 404:
+            raise ServerError(
+                f"Generation {generation_id} is in the gateway's log, but cannot be looked at now "
+                f"({answer.reason}). Try again in a minute.",
+                generation_id=generation_id,
+            )
+    return None
+
+
+class _Walk:
+    """A walk through the log: the rows that matter, and what was learned on the way."""
+
+    def __init__(self, endpoint: Endpoint, wanted: set[str]) -> None:
+        self._endpoint = endpoint
+        self._wanted = wanted
+        self._rows: dict[str, list[LogRow]] = {}
+        self.complete = True
+        self.skew = 0.0  # the gateway's clock minus this machine's, seconds
+
+    @property
+    def is_done(self) -> bool:
+        """Whether each is listed as succeeded: no later row can be better."""
+        return all(
+            any(row.succeeded for row in self._rows.get(asked, ())) for asked in self._wanted
+        )
+
+    def candidates(self, asked: str) -> list[str]:
+        """The ids listed for one submission, those of requests that succeeded first."""
+        order = {True: 0, None: 1, False: 2}
+        rows = sorted(self._rows.get(asked, ()), key=lambda row: order[row.succeeded])
+        return list(dict.fromkeys(row.generation_id for row in rows))
+
+    def read(self, moments: Iterable[float]) -> Flow[None]:
+        for start, end in _windows(moments):
+            if self.is_done:
+                return
+            self.complete &= yield from self._read_window(start, end)
+
+    def _read_window(self, start: float, end: float) -> Flow[bool]:
+        """Reads the log between two Unix times; False where it is too long."""
+        offset = pages = 0
+        limited = False
+        while pages < _MOST_PAGES:
+            outcome = yield Ask(self._endpoint.logs(_iso(start), _iso(end), offset))
+            if (theirs := protocol.gateway_time(outcome)) is not None:
+                self.skew = theirs - time.time()
+            try:
+                page: Any = protocol.read_service(outcome, "the logs")
+            except RateLimitedError:
+                if limited:
+                    raise
+                limited = True
+                yield Sleep(_RATE_WINDOW)
+                continue
+            limited = False
+            pages += 1
+            for row in protocol.read_logs(page):
+                if row.client_request_id in self._wanted:
+                    self._rows.setdefault(row.client_request_id, []).append(row)
+            count = protocol.count_log_rows(page)
+            offset += count
+            if self.is_done or not count or not _more(page, count):
+                return True
+            yield Sleep(_PACE)
+        return False
 
 
 def _reason(entry: Entry, generation_id: str | None, complete: bool) -> str:
@@ -83,14 +174,10 @@ def _reason(entry: Entry, generation_id: str | None, complete: bool) -> str:
     return "not listed, where a generation of that time would mostly be: probably not taken"
 
 
-class _TooManyRowsError(Exception):
-    pass
-
-
-def _windows(entries: list[Entry]) -> list[tuple[float, float]]:
+def _windows(moments: Iterable[float]) -> list[tuple[float, float]]:
     """Spans of time (Unix seconds) around the submissions, those that overlap made one."""
     spans: list[tuple[float, float]] = []
-    for moment in sorted(entry.record.created_at for entry in entries):
+    for moment in sorted(moments):
         start, end = moment - _BEFORE, moment + _AFTER
         if spans and start <= spans[-1][1]:
             start = spans.pop()[0]
@@ -98,42 +185,10 @@ def _windows(entries: list[Entry]) -> list[tuple[float, float]]:
     return spans
 
 
-def log_rows(
-    client: KlingClient, start: float, end: float, sleep: Callable[[float], None]
-) -> Iterator[tuple[str, str]]:
-    """``(client request id, generation id)`` of the log between two Unix times."""
-    offset = pages = 0
-    limited = False
-    while pages < _MOST_PAGES:
-        try:
-            page = client.logs(_iso(start), _iso(end), offset)
-        except RateLimitedError:
-            if limited:
-                raise
-            limited = True
-            sleep(client.clock.real(_RATE_WINDOW))
-            continue
-        limited = False
-        pages += 1
-        yield from protocol.read_logs(page)
-        count = _count(page)
-        offset += count
-        if not count or not _more(page, count):
-            return
-        sleep(client.clock.real(_PACE))
-    raise _TooManyRowsError
-
-
-def _count(page: object) -> int:
-    if isinstance(page, dict):  # the key is documented as "data"
-        page = page.get("data", page.get("logs", page.get("items")))
-    return len(page) if isinstance(page, list) else 0
-
-
-def _more(page: object, count: int) -> bool:
+def _more(page: Any, count: int) -> bool:
     pagination = page.get("pagination") if isinstance(page, dict) else None
-    says = pagination.get("has_more") if isinstance(pagination, dict) else None
-    return says if isinstance(says, bool) else count >= _PAGE
+    has_more = pagination.get("has_more") if isinstance(pagination, dict) else None
+    return has_more if isinstance(has_more, bool) else count >= _PAGE
 
 
 def _iso(moment: float) -> str:

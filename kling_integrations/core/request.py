@@ -1,17 +1,19 @@
-"""VideoRequest: what to generate. Validation, payload and fingerprint, before anything is sent."""
+"""VideoRequest: what to generate. Payload and fingerprint, made before anything is sent."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-import math
-import warnings
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from . import catalog
-from .catalog import Model, Parameter
-from .errors import InvalidRequestError, KlingWarning
+from . import catalog, encode_image, identity
+from .catalog import Model
+from .errors import InvalidRequestError
+from .generation import without_query
+from .validation import check_prompt, checked, warn
 
 # Parameters (at any depth) whose strings are pictures: a path or an object becomes a data URI.
 _IMAGE_NAMES = frozenset(
@@ -27,6 +29,26 @@ _IMAGE_NAMES = frozenset(
         "mask",
     }
 )
+
+
+RESERVED = frozenset(
+    {
+        "elapsed",
+        "file",
+        "ledger",
+        "max_cost",
+        "max_cost_usd",
+        "new",
+        "on_update",
+        "out",
+        "overwrite",
+        "poll_interval",
+        "schedule",
+        "take",
+        "timeout",
+    }
+)
+"""Words of the verbs: as parameters of a request they would be sent, and paid for."""
 
 
 class VideoRequest:
@@ -69,6 +91,10 @@ class VideoRequest:
             "generate_audio": audio,
             **parameters,
         }
+        if reserved := sorted(RESERVED & parameters.keys()):
+            raise InvalidRequestError(
+                f"{reserved[0]} is no parameter of a video: it belongs to the call that submits."
+            )
         given = {name: value for name, value in named.items() if value is not None}
         if not isinstance(model, str) or not model.strip():
             raise InvalidRequestError("The model is missing: name one, for example v2.5-turbo-pro.")
@@ -80,7 +106,7 @@ class VideoRequest:
         if tail_image is not None:
             given[_tail_name(self._known)] = tail_image
         if self._known is None:
-            _warn(
+            warn(
                 f"The model {model!r} is not in the catalogue; it is sent as it is."
                 f"{catalog.did_you_mean(model)}"
             )
@@ -93,22 +119,20 @@ class VideoRequest:
             given.get("generate_audio") is False and "generate_audio" not in self._known.parameters
         ):
             del given["generate_audio"]  # there is no audio to turn off
-        given = {name: _with_images(name, value) for name, value in given.items()}
+        model_id = self._known.id if self._known else None
+        given = {name: _with_images(name, value, model_id) for name, value in given.items()}
         if self._known:
-            given = _checked(self._known, given)
+            given = checked(self._known, given)
         elif "prompt" in given:
-            _check_prompt(given["prompt"])
+            check_prompt(given["prompt"])
         exact = self._known is None or model in (self._known.id, *self._known.spellings)
-        self._payload: dict[str, Any] = {
+        payload = {
             "model": model if exact or self._known is None else self._known.id,
             **given,
             **(extra or {}),
         }
-        try:
-            canonical = json.dumps(self._payload, sort_keys=True, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise InvalidRequestError(f"The request cannot be written as JSON: {error}.") from None
-        self._fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
+        self._payload = _frozen(payload)
+        self._fingerprint = identity.fingerprint(self._payload, self._known)
 
     @property
     def model(self) -> str:
@@ -130,12 +154,20 @@ class VideoRequest:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over model, parameters, prompt and the images' content: the same paid thing."""
+        """SHA-256 over model, parameters, prompt and the images' content, in one normal form.
+
+        Requests with the same fingerprint are the same payment; see ``core.identity``.
+        """
         return self._fingerprint
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """All under which a record of this request may stand, the newest form first."""
+        return (self._fingerprint, identity.first_fingerprint(self._payload))
 
     def payload(self) -> dict[str, Any]:
         """The JSON body of the POST."""
-        return dict(self._payload)
+        return copy.deepcopy(self._payload)
 
     def summary(self) -> dict[str, Any]:
         """The payload fit for records and screens: pictures shrink to their hash and size."""
@@ -152,8 +184,19 @@ class VideoRequest:
         return f"VideoRequest({inside})"
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, KlingWarning, stacklevel=4)
+def _frozen(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload as JSON has it, with nothing in it that the caller could change later."""
+    try:
+        text = json.dumps(payload, ensure_ascii=False, allow_nan=False)
+        text.encode()
+        frozen: dict[str, Any] = json.loads(text)
+    except UnicodeError:
+        raise InvalidRequestError(
+            "The request holds text that is not Unicode (a lone surrogate)."
+        ) from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"The request cannot be written as JSON: {error}.") from None
+    return frozen
 
 
 def _tail_name(model: Model | None) -> str:
@@ -164,14 +207,16 @@ def _tail_name(model: Model | None) -> str:
 
 
 def shrunk(value: Any) -> Any:
-    """A value fit for records and screens: data URIs as hash and size, links without a query."""
-    if isinstance(value, str) and value.startswith("data:"):
-        digest = hashlib.sha256(value.encode()).hexdigest()[:16]
-        return f"{value.partition(';')[0]} sha256:{digest} ({len(value)} characters)"
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
-        from .generation import without_query
-
-        return without_query(value)
+    """A value fit for records and screens: pictures as hash and size, links without a query."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text[:5].lower() == "data:" or (len(text) > _LONGEST_NAME and not _PROSE.search(text)):
+            digest = hashlib.sha256(value.encode()).hexdigest()[:16]
+            kind = text.partition(";")[0][:40] if text[:5].lower() == "data:" else "base64"
+            return f"{kind} sha256:{digest} ({len(value)} characters)"
+        if _LINK.match(text):
+            return without_query(text)
+        return value
     if isinstance(value, Mapping):
         return {key: shrunk(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -179,182 +224,18 @@ def shrunk(value: Any) -> Any:
     return value
 
 
-def _with_images(name: str, value: Any) -> Any:
+# Text of this length that holds nothing but the alphabet of base64 is data, not words.
+_LONGEST_NAME = 512
+_PROSE = re.compile(r"[^A-Za-z0-9+/=_\s-]|[A-Za-z] [a-z]")
+_LINK = re.compile(r"https?://", re.IGNORECASE)
+
+
+def _with_images(name: str, value: Any, model_id: str | None) -> Any:
     """Pictures in a parameter become what the gateway takes, wherever they sit in it."""
     if isinstance(value, Mapping):
-        return {key: _with_images(key, inner) for key, inner in value.items()}
+        return {key: _with_images(key, inner, model_id) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_with_images(name, inner) for inner in value]
+        return [_with_images(name, inner, model_id) for inner in value]
     if name in _IMAGE_NAMES:
-        from . import media
-
-        return media.image_url(value, name=name)
+        return encode_image(value, name=name, model_id=model_id)
     return value
-
-
-def _check_prompt(value: Any) -> None:
-    if not isinstance(value, str):
-        raise InvalidRequestError(f"The prompt must be text, not {type(value).__name__}.")
-    if not value.strip():
-        raise InvalidRequestError("The prompt is blank: say what the video should show.")
-
-
-def _checked(model: Model, given: dict[str, Any]) -> dict[str, Any]:
-    """The parameters, coerced and checked; an undocumented one passes with a warning."""
-    if "prompt" in given:
-        _check_prompt(given["prompt"])
-    missing = [name for name, p in model.parameters.items() if p.required and name not in given]
-    if missing:
-        what = {"image_url": "an image", "prompt": "a prompt", "video_url": "a video_url"}
-        needs = " and ".join(what.get(name, name) for name in missing)
-        raise InvalidRequestError(f"{model.id} needs {needs}.")
-    if "multi_prompt" in model.parameters:
-        if not {"prompt", "multi_prompt"} & set(given):
-            raise InvalidRequestError(f"{model.id} needs a prompt or a multi_prompt.")
-        items = model.parameters["multi_prompt"].items
-        if {"prompt", "multi_prompt"} <= set(given) and items and items.type == "object":
-            raise InvalidRequestError(f"{model.id} takes prompt or multi_prompt, not both.")
-    if (
-        (model.tier or "").startswith("omni")
-        and "tail_image_url" in given
-        and given.get("generate_audio") is not False
-    ):
-        raise InvalidRequestError(
-            f"{model.id} makes no audio when a tail image is given, and audio is on by default: "
-            "turn the audio off."
-        )
-    unknown = [name for name in given if model.parameters and name not in model.parameters]
-    if unknown:
-        close = catalog.did_you_mean(unknown[0], model.parameters)
-        _warn(f"{model.id} does not document {', '.join(unknown)}; sent as given.{close}")
-    _check_images(model, given)
-    return {
-        name: _value(model.parameters[name], value) if name in model.parameters else value
-        for name, value in given.items()
-    }
-
-
-def _check_images(model: Model, given: Mapping[str, Any]) -> None:
-    pictures = {name: value for name, value in given.items() if name in _IMAGE_NAMES}
-    if not pictures:
-        return
-    from . import media
-
-    limits = media.limits_for(model.id)
-    for name, value in pictures.items():
-        for url in value if isinstance(value, list) else [value]:
-            if isinstance(url, str):
-                media.check_image(url, name=name, limits=limits)
-
-
-def _value(parameter: Parameter, value: Any) -> Any:
-    """``value`` in the parameter's type and bounds; raises InvalidRequestError otherwise."""
-    coerce = _COERCE.get(parameter.type)
-    coerced = coerce(parameter, value) if coerce else value
-    if parameter.enum and coerced not in parameter.enum:
-        raise _excluded(parameter, value)
-    longest = parameter.max_length
-    if longest is not None and isinstance(coerced, str) and len(coerced) > longest:
-        raise InvalidRequestError(
-            f"{parameter.name} has {len(coerced):,} characters; at most {longest:,} are allowed."
-        )
-    return coerced
-
-
-def _excluded(parameter: Parameter, value: Any) -> InvalidRequestError:
-    if parameter.enum:
-        allowed = [str(choice) for choice in parameter.enum]
-        if len(allowed) > 16:
-            hint = catalog.did_you_mean(str(value), allowed)
-            says = f"one of {len(allowed)} documented values.{hint}".removesuffix(".")
-        elif len(allowed) == 1:
-            says = allowed[0]
-        else:
-            says = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
-    elif parameter.minimum is not None:
-        says = f"a {parameter.type} from {parameter.minimum:g} to {parameter.maximum:g}"
-    else:
-        article = "an" if parameter.type[0] in "aio" else "a"
-        says = f"{article} {parameter.type}"
-    shown = repr(value) if len(repr(value)) < 80 else type(value).__name__
-    return InvalidRequestError(f"{parameter.name} {shown} is not possible: it takes {says}.")
-
-
-def _integer(parameter: Parameter, value: Any) -> Any:
-    # The documents' samples send durations as "5"; the schema says integer, so that goes out.
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _excluded(parameter, value)
-    return _bounded(parameter, value)
-
-
-def _number(parameter: Parameter, value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            raise _excluded(parameter, value) from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _excluded(parameter, value)
-    return _bounded(parameter, value)
-
-
-def _bounded(parameter: Parameter, value: Any) -> Any:
-    low, high = parameter.minimum, parameter.maximum
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise _excluded(parameter, value)
-    return value
-
-
-def _boolean(parameter: Parameter, value: Any) -> bool:
-    words = {"true": True, "false": False}
-    if isinstance(value, str) and value.strip().lower() in words:  # rendered templates are text
-        return words[value.strip().lower()]
-    if not isinstance(value, bool):
-        raise _excluded(parameter, value)
-    return value
-
-
-def _string(parameter: Parameter, value: Any) -> str:
-    if not isinstance(value, str):
-        raise _excluded(parameter, value)
-    return value
-
-
-def _array(parameter: Parameter, value: Any) -> list[Any]:
-    if not isinstance(value, list | tuple):
-        raise _excluded(parameter, value)
-    low, high = parameter.min_items or 0, parameter.max_items or math.inf
-    if not low <= len(value) <= high:
-        most = f" to {high}" if high < math.inf else " or more"
-        raise InvalidRequestError(
-            f"{parameter.name} has {len(value)} items; {low}{most} are allowed."
-        )
-    inner = parameter.items
-    return [_value(inner, item) for item in value] if inner else list(value)
-
-
-def _object(parameter: Parameter, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise _excluded(parameter, value)
-    properties = parameter.properties or {}
-    missing = [name for name, p in properties.items() if p.required and name not in value]
-    if missing:
-        raise InvalidRequestError(f"{parameter.name} needs {', '.join(missing)}.")
-    return {
-        name: _value(properties[name], inner) if name in properties else inner
-        for name, inner in value.items()
-    }
-
-
-_COERCE: dict[str, Callable[[Parameter, Any], Any]] = {
-    "integer": _integer,
-    "number": _number,
-    "boolean": _boolean,
-    "string": _string,
-    "array": _array,
-    "object": _object,
-}

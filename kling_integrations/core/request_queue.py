@@ -1,11 +1,11 @@
-"""Whose turn it is to send: so many requests at once, so many a second, likeliest done first.
+"""Which request goes next: so many at once, so many a second, likeliest done first.
 
 Thousands of waits share one gateway, one set of connections and perhaps one limit of requests
 per second. When more of them are due than may send, the next turn goes to the generation that
 is likeliest to be done: asking it is likeliest to end a wait. What is no poll (a submit, the
 balance) goes before all polls, in its order of arrival, and counts like them.
 
-Nobody starves. A generation that is not asked becomes likelier to be done, and to that is added
+No request starves. A generation that is not asked becomes likelier to be done, and to that is added
 its time in line, in units of PATIENCE: after so many seconds it goes before whatever joins then.
 
 ``Line`` decides, without I/O and without a clock; ``Gate`` is its asyncio shell.
@@ -31,17 +31,17 @@ With 5 requests a second for 600 generations (``benchmarks/schedule.py``, the sh
 shortens the longest time in line by a third, for less than a second of mean lateness.
 """
 
-# Likelihoods move slowly. Ranking everybody anew costs some µs each, so it is done when a second
+# Likelihoods move slowly. Ranking all of them again costs some µs each, so it is done when a second
 # has passed and at least so many turns per head in line have been given out.
 _STALE, _TURNS_PER_HEAD = 1.0, 0.05
 
-# Requests that a busy event loop was too late to send are made up for, up to so many seconds of
-# the wall; what was not asked for is not saved up beyond that.
+# Requests that a busy event loop was too late to send are made up for, up to so many real
+# seconds; what was not asked for is not saved up beyond that.
 _CATCH_UP = 0.05
 
 
 class Ticket:
-    """A place in line. ``who`` is the caller's own mark."""
+    """A place in line. ``who`` is the caller's own value."""
 
     __slots__ = ("gone", "joined", "likelihood", "who")
 
@@ -87,7 +87,7 @@ class Line:
         return self._waiting
 
     def enter(self, now: float) -> bool:
-        """A turn at once, where nobody waits and nothing forbids it."""
+        """A turn at once, where the queue is empty and no limit forbids it."""
         if self._waiting or not self._open(now):
             return False
         self._take(now)
@@ -109,7 +109,7 @@ class Line:
                 heapify(self._heap)
 
     def call(self, now: float) -> Ticket | None:
-        """Who has the next turn, if there is one to give: it is under way then."""
+        """The ticket with the next turn, if there is one to give: it is under way then."""
         if not self._waiting or not self._open(now):
             return None
         if now - self._ranked >= _STALE and self._turns >= _TURNS_PER_HEAD * self._waiting:
@@ -174,7 +174,7 @@ class Gate:
         try:
             await called
         except asyncio.CancelledError:
-            if ticket.gone:  # called and cancelled at once: the turn is somebody else's
+            if ticket.gone:  # called and cancelled at once: another request gets the turn
                 self.done()
             else:
                 self._line.leave(ticket)

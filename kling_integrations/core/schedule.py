@@ -13,7 +13,7 @@ It is smallest, at each t by itself, where f/(2r²) = cS, that is
 
 So: hardly any request while a finish is impossible, dense where it is likely, thinning in the
 tail, where the hazard of a log-normal falls. Lateness × requests is then ½(∫√(fS) dt)² whatever
-c is: the limit for whoever knows f (whole requests move it by a few per cent), while a fixed
+c is: the limit for a client that knows f (whole requests move it by a few per cent), while a fixed
 interval has E[T]/2. The rate becomes instants by asking again when the integral of r since the
 last request reaches one.
 

@@ -33,21 +33,60 @@ def api_key(given: str | None = None) -> str:
 def base_url(given: str | None = None) -> str:
     """The gateway's address without a trailing slash; https, or http on loopback only.
 
-    Raises InvalidRequestError for anything else: the key would travel in clear text.
+    Host and port are put into one form. Raises InvalidRequestError for anything else: the key
+    would travel in clear text, or to another host than the one that was read.
     """
-    url = (given or os.environ.get("AIML_BASE_URL") or DEFAULT_BASE_URL).strip().rstrip("/")
-    url = re.sub(r"/v[12]$", "", url)  # the documentation's samples write the version here
-    parts = urlsplit(url)
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise InvalidRequestError("The base URL must hold neither credentials nor a query.")
-    if parts.scheme == "https" and parts.hostname:
-        return url
-    if parts.scheme == "http" and is_loopback(url):
-        return url
-    raise InvalidRequestError(
-        f"The base URL {url!r} is refused: https only (http on loopback only), "
-        "because the key travels with each call."
-    )
+    text = (given or os.environ.get("AIML_BASE_URL") or DEFAULT_BASE_URL).strip()
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise _refused("it cannot be read as an address") from None
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        raise _refused("it must hold neither credentials nor a query")
+    host = _host(text)
+    if host is None or not _PATH.fullmatch(parts.path):
+        raise _refused("it cannot be read as an address")
+    scheme = parts.scheme.lower()
+    if scheme != "https" and not (scheme == "http" and _is_loopback_host(host)):
+        raise _refused("https only (http on loopback only), because the key travels with each call")
+    shown = f"[{host}]" if ":" in host else host
+    if port not in (None, {"https": 443, "http": 80}[scheme]):
+        shown = f"{shown}:{port}"
+    # The documentation's samples write the version into the address.
+    return f"{scheme}://{shown}{re.sub(r'/v[12]$', '', parts.path.rstrip('/'))}"
+
+
+_PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
+_HOST = re.compile(r"[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?")
+
+
+def _refused(why: str) -> InvalidRequestError:
+    # Without the address itself: it can hold a password, in a place that was not understood.
+    return InvalidRequestError(f"The base URL is refused: {why}.")
+
+
+def _host(url: str) -> str | None:
+    """The one host that every reader of this address finds in it; None where readers differ."""
+    if not url.isprintable() or "\\" in url or " " in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        return None
+    try:
+        address = ipaddress.ip_address(host)
+        shown = f"[{host}]" if address.version == 6 else host
+    except ValueError:
+        host = host.removesuffix(".")
+        if not _HOST.fullmatch(host):
+            return None
+        shown = host
+    rest = parts.netloc.rpartition("@")[2].lower()
+    spellings = {shown, f"{shown}."} if port is None else {f"{shown}:{port}", f"{shown}.:{port}"}
+    # An empty port ("host:") is no port; anything else around the host is not understood.
+    return host if rest.removesuffix(":") in spellings else None
 
 
 def legacy_endpoint(given: bool | None = None) -> bool:
@@ -62,7 +101,12 @@ def legacy_endpoint(given: bool | None = None) -> bool:
 
 
 def is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+    """Whether the address surely leads to this machine."""
+    host = _host(url)
+    return host is not None and _is_loopback_host(host)
+
+
+def _is_loopback_host(host: str) -> bool:
     if host == "localhost":
         return True
     try:
@@ -111,22 +155,19 @@ def clock_for(url: str) -> Clock:
 
 
 def home() -> Path:
-    """The folder of ledger and cache (``KLING_HOME``), made private to the user.
+    """The folder of ledger and cache: ``KLING_HOME``, else the platform's for user data.
 
-    Raises LedgerError when it cannot be made.
+    Raises LedgerError for a name that cannot be a folder. Nothing is made here.
     """
     named = os.environ.get("KLING_HOME")
     if named:
-        folder = Path(named).expanduser()
-    else:
-        from platformdirs import user_data_path
+        try:
+            return Path(named).expanduser()
+        except RuntimeError as error:  # no such user
+            raise LedgerError(
+                f"KLING_HOME={named!r} is not a folder: {error}.",
+                next_steps=[NextStep(Verb.SET_HOME)],
+            ) from None
+    from platformdirs import user_data_path
 
-        folder = user_data_path("kling-integrations", appauthor=False)
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise LedgerError(
-            f"The folder {folder} for the ledger cannot be made: {error.strerror}.",
-            next_steps=[NextStep(Verb.SET_HOME)],
-        ) from None
-    return folder
+    return user_data_path("kling-integrations", appauthor=False)

@@ -7,7 +7,7 @@ end. The SQLite ledger and Airflow's task state store are two shelves for the sa
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +30,7 @@ class State(StrEnum):
     FAILED = "failed"  # the generation ended with an error: not billed
     REFUSED = "refused"  # the gateway did not take it: not billed
     ABANDONED = "abandoned"  # an intent that the user chose to pay past
+    FORGOTTEN = "forgotten"  # the user wants to hear no more of it
 
 
 class Action(StrEnum):
@@ -199,7 +200,7 @@ class Decision:
 
 def decide(
     record: Record | None,
-    fingerprint: str,
+    fingerprints: Collection[str],
     *,
     new: bool = False,
     cleared: bool = False,
@@ -207,6 +208,8 @@ def decide(
     resubmit_uncertain: bool = False,
 ) -> Decision:
     """What an earlier record says to do about a request.
+
+    ``fingerprints``: all under which a record of the same request may stand.
 
     ``new``: the user pays for another one, whatever there is. ``cleared``: the user wants another
     one once this one is finished (an Airflow clear). ``saved``: the finished file is where the
@@ -221,9 +224,9 @@ def decide(
         if resubmit_uncertain:
             return Decision(Action.SUBMIT, "an earlier POST without a reply is passed over")
         return Decision(Action.REFUSE, "an earlier POST has no known outcome")
-    if record.state in (State.REFUSED, State.FAILED, State.ABANDONED):
+    if record.state in (State.REFUSED, State.FAILED, State.ABANDONED, State.FORGOTTEN):
         return Decision(Action.SUBMIT, f"the earlier submission was {record.state}")
-    if record.fingerprint != fingerprint:
+    if record.fingerprint not in fingerprints:
         return Decision(Action.SUBMIT, "the input changed since the earlier submission")
     if record.state is State.SUBMITTED:
         return Decision(Action.ATTACH, f"generation {record.generation_id} is running")

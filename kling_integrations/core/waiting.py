@@ -1,8 +1,8 @@
-"""Sans-I/O: from one reply to the next action. What every front door does after a reply.
+"""Sans-I/O: from one reply to the next action.
 
 ``submitting`` and ``waiting`` are generators: they yield an action (``Ask``, ``Sleep``,
-``Report``), are sent what came of it, and return a Generation or raise a KlingError. The two
-clients, the notebook's watcher and Airflow's trigger drive the same two, so they cannot drift.
+``Report``), are sent what came of it, and return a Generation or raise a KlingError. ``flows``
+builds the verbs of a client on them, with two more actions (``OnDisk``, ``Transfer``).
 
 All times are seconds on the caller's clock, handed in as ``now``: nothing here reads a clock,
 sleeps or touches the network.
@@ -13,6 +13,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
 
 from . import protocol, settings
 from .errors import (
@@ -28,7 +30,7 @@ from .errors import (
     Verb,
     WaitTimeoutError,
 )
-from .generation import Generation, Status
+from .generation import Generation, Status, Video
 from .progress import Progress, clock_time
 from .protocol import Call, Endpoint, Outcome, Trouble
 from .request import VideoRequest
@@ -37,18 +39,20 @@ from .schedule import Schedule
 DEFAULT_TIMEOUT = 3600.0  # documented runs reach 14 minutes; the gateway's queue is not documented
 
 # A stand-in on loopback is as quick as its maker likes, whatever the documents say of the model:
-# in the first seconds it is asked more often, which costs nobody anything.
+# in the first seconds it is asked more often, which costs nothing.
 _PROBED = 10.0
 
 _FEW = 4  # tries of a POST that gets 429
+
+_CONFIRMING = (2.0, 5.0, 0.0)  # seconds after each look for a generation that an error named
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Carry this call and send back its outcome.
 
-    ``likelihood`` tells, when called, how likely the generation is to be done: for whoever can
-    not carry all calls at once. None where a call is no poll.
+    ``likelihood`` gives, when called, how likely the generation is to be done, for a client that
+    cannot carry all calls at once. None where a call is no poll.
     """
 
     call: Call
@@ -64,13 +68,42 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tell whoever watches."""
+    """Hand this progress to the caller's ``on_update``."""
 
     progress: Progress
 
 
-Action = Ask | Sleep | Report
-Steps = Generator[Action, Outcome | None, Generation]
+@dataclass(frozen=True, slots=True)
+class OnDisk:
+    """Do this blocking work on disk, and send back what it returns.
+
+    It is short, and an id may wait for it: no download may delay it.
+    """
+
+    work: Callable[[], Any]
+
+
+TransferProgress = Callable[[int, int | None], None]
+"""Called with the bytes received and their total, None where the server does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Save this video to a file or into a folder, and send back the Saved; takes minutes."""
+
+    video: Video
+    generation_id: str
+    target: str | Path
+    prompt: str | None = None
+    progress: TransferProgress | None = None
+    overwrite: bool = True
+
+
+Action = Ask | Sleep | Report | OnDisk | Transfer
+
+T = TypeVar("T")
+Flow = Generator[Action, Any, T]
+"""Yields actions, is sent what came of them, returns a T."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +137,7 @@ def submitting(
     now: Callable[[], float],
     patience: Patience,
     rng: random.Random,
-) -> Steps:
+) -> Flow[Generation]:
     """One POST, repeated only while it surely was not taken.
 
     A refusal that names a generation is looked into first: it may exist. Raises RateLimitedError
@@ -116,7 +149,6 @@ def submitting(
     tries = 0
     while True:
         outcome = yield Ask(endpoint.submit(request, client_request_id))
-        assert outcome is not None
         try:
             answer = protocol.read_submit(outcome, client_request_id)
         except (AuthenticationError, InsufficientCreditsError, InvalidRequestError) as refused:
@@ -124,7 +156,9 @@ def submitting(
                 return found
             raise refused from None
         if isinstance(answer, Generation):
-            return answer
+            if protocol.is_accepted(outcome):
+                return answer
+            return (yield from _confirmed(endpoint, answer, client_request_id))
         if found := (yield from _found(endpoint, outcome, client_request_id)):
             return found
         delay = patience.delay(tries, answer.retry_after, rng)
@@ -141,9 +175,29 @@ def submitting(
         yield Sleep(delay)
 
 
-def _found(
-    endpoint: Endpoint, refusal: Outcome, client_request_id: str
-) -> Generator[Action, Outcome | None, Generation | None]:
+def _confirmed(endpoint: Endpoint, named: Generation, client_request_id: str) -> Flow[Generation]:
+    """The generation that an error reply names, once the gateway knows it.
+
+    Raises SubmissionUncertainError when it stays unknown: such an id leads nowhere. A gateway
+    that does not answer at all leaves the id as the best that is known.
+    """
+    for delay in _CONFIRMING:
+        outcome = yield Ask(endpoint.poll(named.id))
+        try:
+            answer = protocol.read_poll(outcome, named.id)
+        except KlingError:
+            return named
+        if isinstance(answer, Generation):
+            return answer
+        if answer.status != 404:
+            return named
+        yield Sleep(delay)
+    raise protocol.uncertain(
+        f"the gateway named generation {named.id}, and does not know it", client_request_id
+    )
+
+
+def _found(endpoint: Endpoint, refusal: Outcome, client_request_id: str) -> Flow[Generation | None]:
     """The generation that a refusal names, where there is such a one; None where there is none.
 
     Raises SubmissionUncertainError when that cannot be told.
@@ -152,7 +206,6 @@ def _found(
     if not generation_id:
         return None
     outcome = yield Ask(endpoint.poll(generation_id))
-    assert outcome is not None
     try:
         answer = protocol.read_poll(outcome, generation_id)
     except KlingError:
@@ -177,7 +230,7 @@ def waiting(
     timeout: float,
     patience: Patience,
     rng: random.Random,
-) -> Steps:
+) -> Flow[Generation]:
     """Polls until the generation ends; returns it completed.
 
     ``elapsed``: seconds since the submit, None when unknown (then it is asked at once).
@@ -186,12 +239,14 @@ def waiting(
     (an outage that outlasts the patience) and what ``protocol.read_poll`` raises.
     """
     return (
-        yield from _Wait(endpoint, schedule, now, patience, rng).run(generation, elapsed, timeout)
+        yield from Wait(endpoint, schedule, now, patience, rng).run(generation, elapsed, timeout)
     )
 
 
 @dataclass(slots=True)
-class _Wait:
+class Wait:
+    """One wait. ``last`` is how it stood when it was last reported."""
+
     endpoint: Endpoint
     schedule: Schedule
     now: Callable[[], float]
@@ -205,8 +260,12 @@ class _Wait:
     not_found_since: float | None = None
     tries: int = 0
     warned: set[str] = field(default_factory=set)
+    last: Progress | None = None
 
-    def run(self, generation: Generation, elapsed: float | None, timeout: float) -> Steps:
+    def run(
+        self, generation: Generation, elapsed: float | None, timeout: float
+    ) -> Flow[Generation]:
+        """See ``waiting``."""
         begin = self.now()
         self.submitted = begin - (elapsed or 0.0)
         deadline = begin + timeout
@@ -222,7 +281,6 @@ class _Wait:
             if wait > 0:
                 yield Sleep(wait)
             outcome = yield ask
-            assert outcome is not None
             self.polls += 1
             answer = protocol.read_poll(outcome, generation.id)
             if isinstance(answer, Trouble):
@@ -274,18 +332,17 @@ class _Wait:
     def _report(self, generation: Generation, next_ask: float | None, note: str) -> Report:
         elapsed = self.now() - self.submitted
         ended_well = generation.status is Status.COMPLETED
-        return Report(
-            Progress(
-                generation=generation,
-                elapsed=elapsed,
-                expected=self.schedule.expected + self.queued,
-                fraction=1.0 if ended_well else self.schedule.progress(elapsed, queued=self.queued),
-                polls=self.polls,
-                next_ask=next_ask,
-                note=note,
-                queued=self.queued,
-            )
+        self.last = Progress(
+            generation=generation,
+            elapsed=elapsed,
+            expected=self.schedule.expected + self.queued,
+            fraction=1.0 if ended_well else self.schedule.progress(elapsed, queued=self.queued),
+            polls=self.polls,
+            next_ask=next_ask,
+            note=note,
+            queued=self.queued,
         )
+        return Report(self.last)
 
     def _outlive(self, trouble: Trouble, generation_id: str) -> None:
         """Returns while the trouble may pass; raises once it has lasted too long."""

@@ -122,7 +122,7 @@ def cell_parser() -> Parser:
         usage="%(prog)s [MODEL] [flags]\nA prompt, in as many lines as it takes",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
-        stray_advice="The prompt belongs into the lines below; text with blanks needs quotes.",
+        stray="The prompt belongs into the lines below; text with blanks needs quotes.",
     )
     parser.add_argument(
         "model_word", metavar="MODEL", nargs="?", help="id or alias: v2.5-turbo/pro, v2.6-pro, o1"

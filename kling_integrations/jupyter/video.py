@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..core import catalog, settings
 from ..core.cost import spent
 from ..core.errors import KlingError
 from ..core.generation import Generation, Saved, Status, Usage
+from ..core.storage import safe_files
 from ..core.submission import Entry
 from ..version import __version__
 from .display.player import card
@@ -148,25 +148,26 @@ class KlingVideo:
         return {**same, "prompt": prompt, "image": self.last_frame(), **parameters}
 
     def save(self, path: str | Path) -> Path:
-        """Copies the video to a file or into a folder; returns the copy's path."""
+        """Copies the video to a file or into a folder; returns the copy's path.
+
+        An existing file is replaced, whole or not at all. Raises OSError from the disk, and
+        InvalidRequestError for a target that is no regular file.
+        """
         target = Path(path).expanduser()
         if target.is_dir():
             target = target / self.path.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and target.samefile(self.path):
-            return target
-        return Path(shutil.copyfile(self.path, target))
+        return safe_files.copy(self.path, target)
 
     def export(self, folder: str | Path) -> tuple[Path, Path]:
         """Copies the MP4 into a folder, with a JSON file beside it that says how it was made.
 
-        Returns both paths: ``NAME.mp4`` and ``NAME.mp4.json``.
+        Returns both paths: ``NAME.mp4`` and ``NAME.mp4.json``. Raises as ``save`` does.
         """
         video = self.save(Path(folder).expanduser() / self.path.name)
-        sidecar = video.with_name(video.name + ".json")
         text = json.dumps(self.provenance(), indent=2, ensure_ascii=False)
-        sidecar.write_text(text + "\n", encoding="utf-8")
-        return video, sidecar
+        sidecar = video.with_name(video.name + ".json")
+        return video, safe_files.write(sidecar, f"{text}\n".encode())
 
     def provenance(self) -> dict[str, Any]:
         """How this was made, as JSON values: no key, no URL, no folder of this machine."""

@@ -9,10 +9,10 @@ It is written from the gateway's documents alone and shares no code with the cli
 of them, so that a misreading on one side shows up as a disagreement. Nothing leaves the machine.
 """
 
-from kling_integrations.sandbox.faults import KINDS, Fault
-from kling_integrations.sandbox.jobs import Job, Post
-from kling_integrations.sandbox.replies import ERAS, Era
-from kling_integrations.sandbox.serve import serve
-from kling_integrations.sandbox.server import Sandbox
+from .faults import KINDS, Fault
+from .jobs import Post, SandboxJob
+from .payloads import ERAS, Era
+from .serve import fault_help, serve
+from .server import Sandbox
 
-__all__ = ["ERAS", "KINDS", "Era", "Fault", "Job", "Post", "Sandbox", "serve"]
+__all__ = ["ERAS", "KINDS", "Era", "Fault", "Post", "Sandbox", "SandboxJob", "fault_help", "serve"]

@@ -4,7 +4,7 @@ A fault is armed for a *moment* (submit, poll, download, billing, logs, models) 
 next requests of that moment, `times` of them. Written as one word for a command line or a test
 id: ``submit:drop-after``, ``poll:503:3``, ``download:cut:1:at=1000``, ``poll:slow:*:seconds=2``.
 
-A refused connection cannot be had for one request: `Sandbox.pause()` closes the door for all.
+A refused connection cannot be had for one request: `Sandbox.pause()` refuses them all.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ MOMENTS = ("submit", "poll", "download", "billing", "logs", "models")
 JSON_MOMENTS = ("submit", "poll", "billing", "logs", "models")
 
 # Options that every fault takes: skip the first `after` requests; only requests whose prompt
-# contains `match`; only that `share` of them (by dice); only polls of a job that is "pending",
+# contains `match`; only that `share` of them, at random; only polls of a job that is "pending",
 # "terminal" or "completed".
-AIM: Mapping[str, Any] = {"after": 0, "match": None, "share": None, "when": None}
+TARGETING: Mapping[str, Any] = {"after": 0, "match": None, "share": None, "when": None}
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One kind of fault: what it does, where, and its options with their defaults.
+class FaultKind:
+    """One kind of fault: its effect, the moments that it fits, its options with their defaults.
 
     `accepts`: at a submit, is the job accepted (and billed) although the reply goes wrong?
-    The option ``accept=…`` says otherwise for one fault.
+    The option ``accept=…`` overrides it for one fault.
     """
 
-    does: str
+    effect: str
     moments: tuple[str, ...] = MOMENTS
     accepts: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -41,54 +41,56 @@ class Kind:
 
 _STATUS = {"code": 503, "retry_after": None, "envelope": "problem", "message": None, "header": True}
 
-KINDS: Mapping[str, Kind] = {
-    "status": Kind("an HTTP error instead of the answer", accepts=False, options=_STATUS),
-    "status-after": Kind(
+KINDS: Mapping[str, FaultKind] = {
+    "status": FaultKind("an HTTP error instead of the answer", accepts=False, options=_STATUS),
+    "status-after": FaultKind(
         "accepted, yet answered with an HTTP error (header=false: no x-inference-id)",
         ("submit",),
         options=_STATUS,
     ),
-    "drop-before": Kind(
+    "drop-before": FaultKind(
         "the connection ends without a reply, nothing is accepted",
         accepts=False,
         options={"reset": False},
     ),
-    "drop-after": Kind(
+    "drop-after": FaultKind(
         "accepted, then the connection ends without a reply", options={"reset": False}
     ),
-    "slow": Kind("answers after so many real seconds", options={"seconds": 1.0}),
-    "hang": Kind("never answers, accepts nothing", accepts=False),
-    "hang-after": Kind("accepted, then never answers", ("submit",)),
-    "cut": Kind(
-        "less body than Content-Length says, then the end (at: bytes that are sent)",
+    "slow": FaultKind("answers after so many real seconds", options={"seconds": 1.0}),
+    "hang": FaultKind("never answers, accepts nothing", accepts=False),
+    "hang-after": FaultKind("accepted, then never answers", ("submit",)),
+    "cut": FaultKind(
+        "less body than Content-Length promises, then the end (at: bytes that are sent)",
         options={"at": None},
     ),
-    "cut-json": Kind("a complete HTTP reply with half of the JSON", JSON_MOMENTS),
-    "garbage": Kind("random bytes as the body", options={"bytes": 512}),
-    "not-http": Kind("random bytes instead of an HTTP reply"),
-    "html": Kind("200 with a web page"),
-    "empty": Kind("200 with no body"),
-    "no-id": Kind("a good answer without the generation's id", ("submit", "poll")),
-    "oversized": Kind("a body of so many megabytes", options={"mb": 64}),
-    "bomb": Kind(
+    "cut-json": FaultKind("a complete HTTP reply with half of the JSON", JSON_MOMENTS),
+    "garbage": FaultKind("random bytes as the body", options={"bytes": 512}),
+    "not-http": FaultKind("random bytes instead of an HTTP reply"),
+    "html": FaultKind("200 with a web page"),
+    "empty": FaultKind("200 with no body"),
+    "no-id": FaultKind("a good answer without the generation's id", ("submit", "poll")),
+    "oversized": FaultKind("a body of so many megabytes", options={"mb": 64}),
+    "bomb": FaultKind(
         "a small gzip body that unpacks to so many megabytes", JSON_MOMENTS, options={"mb": 256}
     ),
-    "wrong-type": Kind("the right body under a wrong Content-Type", options={"type": None}),
-    "odd-status": Kind("a status word of choice", ("submit", "poll"), options={"word": "unknown"}),
-    "id-changes": Kind("the reply carries an id of another shape", ("poll",)),
-    "no-video": Kind("completed, but without a video", ("poll",), options={"video": None}),
-    "redirect": Kind(
+    "wrong-type": FaultKind("the right body under a wrong Content-Type", options={"type": None}),
+    "odd-status": FaultKind(
+        "a status word of choice", ("submit", "poll"), options={"word": "unknown"}
+    ),
+    "id-changes": FaultKind("the reply carries an id of another shape", ("poll",)),
+    "no-video": FaultKind("completed, but without a video", ("poll",), options={"video": None}),
+    "redirect": FaultKind(
         "sends the client to another address (default: another host name)",
         accepts=False,
         options={"to": None, "code": 307},
     ),
-    "reply": Kind(
+    "reply": FaultKind(
         "any reply: code, content type, body (text, or JSON)",
         options={"code": 200, "type": "application/json", "body": {}},
     ),
-    "no-range": Kind("ignores Range and sends the whole file", ("download",)),
-    "expired": Kind("403, as for a signature that has run out", ("download",)),
-    "short": Kind(
+    "no-range": FaultKind("ignores Range and sends the whole file", ("download",)),
+    "expired": FaultKind("403, as for a signature that has run out", ("download",)),
+    "short": FaultKind(
         "a shorter file than was announced, with a Content-Length to match (by: missing bytes)",
         ("download",),
         options={"by": None},
@@ -120,7 +122,7 @@ class Fault:
             raise ValueError(f"unknown fault {self.kind!r}: one of {', '.join(KINDS)}, or a code")
         if self.moment not in kind.moments:
             raise ValueError(f"{self.kind} happens at {', '.join(kind.moments)}: not {self.moment}")
-        known = {**AIM, "accept": kind.accepts, **kind.options}
+        known = {**TARGETING, "accept": kind.accepts, **kind.options}
         for name in self.options:
             if name not in known:
                 raise ValueError(f"{self.kind} has no option {name!r}: one of {', '.join(known)}")
@@ -169,7 +171,7 @@ class Fault:
         }
 
 
-class FaultBoard:
+class ArmedFaults:
     """The armed faults, in the order in which they were armed; safe to share between threads."""
 
     def __init__(self, rng: random.Random) -> None:
@@ -190,27 +192,27 @@ class FaultBoard:
         with self._lock:
             return list(self._faults)
 
-    def take(self, moment: str, prompt: str = "", state: str = "") -> Fault | None:
+    def take(self, moment: str, prompt: str = "", phase: str = "") -> Fault | None:
         """The fault that strikes this request, if any: the first armed one that fits.
 
-        `state` is "pending", "completed" or "error" at a poll.
+        `phase` is "pending", "completed" or "error" at a poll.
         """
         if not self._faults:  # the usual case, and polls are many
             return None
         with self._lock:
             for fault in self._faults:
-                if fault.moment == moment and self._strikes(fault, prompt, state):
+                if fault.moment == moment and self._strikes(fault, prompt, phase):
                     fault.hits += 1
                     if fault.times is not None and fault.hits >= fault.times:
                         self._faults.remove(fault)
                     return fault
         return None
 
-    def _strikes(self, fault: Fault, prompt: str, state: str) -> bool:
+    def _strikes(self, fault: Fault, prompt: str, phase: str) -> bool:
         when = fault["when"]
         if when is not None:
-            states = {"terminal": ("completed", "error")}.get(when, (when,))
-            if state not in states:
+            phases = {"terminal": ("completed", "error")}.get(when, (when,))
+            if phase not in phases:
                 return False
         if fault["match"] is not None and fault["match"] not in prompt:
             return False

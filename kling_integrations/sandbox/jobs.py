@@ -1,4 +1,4 @@
-"""Jobs on a scaled clock, and the record of all that was asked: what tests read."""
+"""Jobs on a scaled clock, and the records of all requests: what tests read."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from kling_integrations.sandbox.replies import Era
+from ..core.catalog import Model
+from .payloads import Era
+
+UNKNOWN_SECONDS = 170.0  # where the documents state no time
 
 
-class Clock:
+def documented_seconds(model: Model | None, duration: int | None) -> float:
+    """Gateway seconds that a generation of that length takes, by the documents."""
+    expected = model.expected_seconds(duration) if model else None
+    return expected or UNKNOWN_SECONDS
+
+
+class GatewayClock:
     """Gateway seconds since the sandbox was made; `speed` of them pass in one real second."""
 
     def __init__(self, speed: float) -> None:
@@ -25,9 +33,9 @@ class Clock:
     def now(self) -> float:
         return (time.monotonic() - self._monotonic) * self.speed
 
-    def unix(self, moment: float) -> float:
-        """The real time (Unix seconds) of a moment on this clock."""
-        return self._unix + moment / self.speed
+    def unix(self, gateway_seconds: float) -> float:
+        """The real time (Unix seconds) at which this clock shows so many seconds."""
+        return self._unix + gateway_seconds / self.speed
 
 
 @dataclass(slots=True)
@@ -51,31 +59,31 @@ class Post:
 
 
 @dataclass(slots=True)
-class Job:
-    """An accepted generation: it is paid for, and it ends when the clock says so."""
+class SandboxJob:
+    """An accepted generation: it is paid for, and it ends at its time on the clock."""
 
     id: str
-    model: str  # as the caller spelled it
+    model: str  # as the request spelled it
     payload: dict[str, Any]
     client_request_id: str | None
     request_id: str
-    key_mark: str  # tells the callers' keys apart without keeping them
+    key_fingerprint: str
     era: Era
-    clock: Clock
+    clock: GatewayClock
     start: float  # on the clock
     seconds: float  # gateway seconds from the start to the end; inf: until finish()
-    fail: str | None  # how it ends when not well
+    fail: str | None  # the kind of failure that it ends with, if any
     usd: float
     slug: str  # the video's file name, without ".mp4"
     polls: int = 0
-    seen: float | None = None  # on the clock: when a poll first told of the end
+    seen: float | None = None  # on the clock: the first poll whose reply reported the end
 
     @property
     def end(self) -> float:
         return self.start + self.seconds
 
-    def state(self, now: float) -> str:
-        """queued, generating, completed or error at that moment of the clock."""
+    def status_at(self, now: float) -> str:
+        """queued, generating, completed or error at that time of the clock."""
         if now >= self.end:
             return "error" if self.fail else "completed"
         waited = now - self.start
@@ -83,7 +91,7 @@ class Job:
 
     @property
     def status(self) -> str:
-        return self.state(self.clock.now())
+        return self.status_at(self.clock.now())
 
     @property
     def is_terminal(self) -> bool:
@@ -96,17 +104,17 @@ class Job:
 
     @property
     def finished_at(self) -> float | None:
-        """Unix seconds at which it ends or ended; None when nobody knows yet."""
+        """Unix seconds at which it ends or ended; None while it runs until `finish()`."""
         return None if math.isinf(self.seconds) else self.clock.unix(self.end)
 
     @property
     def first_seen_finished(self) -> float | None:
-        """Unix seconds at which a poll first told of the end."""
+        """Unix seconds of the first poll whose reply reported the end."""
         return None if self.seen is None else self.clock.unix(self.seen)
 
     @property
     def lateness(self) -> float | None:
-        """Gateway seconds between the end and the first poll that told of it."""
+        """Gateway seconds between the end and the first poll whose reply reported it."""
         return None if self.seen is None else max(0.0, self.seen - self.end)
 
     @property
@@ -132,21 +140,21 @@ class Job:
 
 @dataclass
 class Records:
-    """Everything that happened; every change wakes those who wait on `changed`."""
+    """Everything that happened; every change notifies the threads that wait on `changed`."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
     posts: list[Post] = field(default_factory=list)
-    jobs: dict[str, Job] = field(default_factory=dict)
+    jobs: dict[str, SandboxJob] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     connections: int = 0
     leaked_keys: int = 0
 
-    def count(self, what: str) -> None:
+    def count(self, operation: str) -> None:
         with self.changed:
-            self.requests[what] += 1
+            self.requests[operation] += 1
             self.changed.notify_all()
 
-    def touch(self) -> None:
+    def notify(self) -> None:
         with self.changed:
             self.changed.notify_all()
 

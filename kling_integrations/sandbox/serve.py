@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from kling_integrations.sandbox.faults import KINDS
-from kling_integrations.sandbox.server import Sandbox
+from .faults import KINDS
+from .server import Sandbox
 
 DEFAULT_PORT = 8765
 
 
 def banner(sandbox: Sandbox) -> str:
-    """What a person must know: that nothing here is real, and how to use it."""
+    """The opening lines: that nothing here is real, and how to use it."""
     bar = "=" * 72
     return "\n".join(
         [
@@ -42,7 +42,7 @@ def fault_help() -> str:
     lines = []
     for name, kind in KINDS.items():
         options = ", ".join(f"{key}={value}" for key, value in kind.options.items())
-        lines.append(f"  {name:<13} {kind.does}{f'  [{options}]' if options else ''}")
+        lines.append(f"  {name:<13} {kind.effect}{f'  [{options}]' if options else ''}")
     return "\n".join(lines)
 
 
@@ -53,19 +53,19 @@ def serve(
     out: TextIO | None = None,
     **options: Any,
 ) -> None:
-    """Run a sandbox until Ctrl-C or SIGTERM, telling on `out` (stdout) what happens.
+    """Run a sandbox until Ctrl-C or SIGTERM, with a log of its requests on `out` (stdout).
 
     `options` are those of `Sandbox`. Raises OSError when the port is taken and ValueError for a
     fault that does not exist.
     """
     stream = out or sys.stdout
 
-    def say(text: str) -> None:
+    def write(text: str) -> None:
         stream.write(text + "\n")
         stream.flush()
 
     def log(text: str) -> None:
-        say(f"{time.strftime('%H:%M:%S')}  {text}")
+        write(f"{time.strftime('%H:%M:%S')}  {text}")
 
     stopped = threading.Event()
     previous: Any = None
@@ -73,10 +73,10 @@ def serve(
         previous = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
         with Sandbox(speed, port, faults=faults, log=log, **options) as sandbox:
-            say(banner(sandbox))
+            write(banner(sandbox))
             with contextlib.suppress(KeyboardInterrupt):
                 stopped.wait()
-            say(
+            write(
                 f"\nSandbox closed: {len(sandbox.posts)} submits, {sandbox.paid} generations, "
                 f"{sandbox.requests['poll']} polls, {sandbox.requests['download']} downloads."
             )

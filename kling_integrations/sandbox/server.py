@@ -14,17 +14,17 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
-from kling_integrations.sandbox.account import Account
-from kling_integrations.sandbox.cdn import Cdn
-from kling_integrations.sandbox.control import Control
-from kling_integrations.sandbox.faults import Fault, FaultBoard
-from kling_integrations.sandbox.generations import Generations
-from kling_integrations.sandbox.jobs import Clock, Job, Post, Records
-from kling_integrations.sandbox.listing import Listing
-from kling_integrations.sandbox.misbehave import error
-from kling_integrations.sandbox.replies import ERAS, FAILURES, Era
-from kling_integrations.sandbox.videos import Videos
-from kling_integrations.sandbox.world import Fail, Habits, Seconds, World
+from .faults import ArmedFaults, Fault
+from .jobs import GatewayClock, Post, Records, SandboxJob
+from .payloads import ERAS, FAILURES, Era
+from .responses import error_response
+from .routes.account import Account
+from .routes.cdn import Cdn
+from .routes.control import Control, snapshot
+from .routes.generations import Generations
+from .routes.models import Models
+from .state import Fail, Options, SandboxState, Seconds
+from .video.cache import VideoFiles
 
 HOST = "127.0.0.1"
 T = TypeVar("T")
@@ -44,14 +44,14 @@ class Sandbox:
         Gateway seconds of a job: a number (``math.inf``: until `finish()`), or a function of
         (model, payload). None: the documented time of the model, with a spread of some percent.
     fail
-        How jobs end badly, a key of `FAILURES` or a function of (model, payload) that gives one
-        or None. A prompt that contains ``[fail:moderation]`` does so by itself.
+        How jobs fail: a key of `FAILURES`, or a function of (model, payload) that returns one or
+        None. A job whose prompt contains ``[fail:moderation]`` fails so in any case.
     faults
         `Fault` objects or their words, such as ``"poll:503:2"``; see `faults.KINDS`.
     size, fps
-        The frame size of a 16:9 video and its frame rate; small ones render in no time.
+        The frame size of a 16:9 video and its frame rate; small ones are encoded in no time.
     era
-        A key of `ERAS` or an `Era`: the shape of all replies. None: by the model's family.
+        A key of `ERAS` or an `Era`: the shape of all payloads. None: by the model's family.
     cdn_host
         The host name in video URLs; "localhost" makes the CDN another host than the gateway.
     logs_show_running
@@ -63,7 +63,7 @@ class Sandbox:
     max_body
         Bytes of a request's body; more get 413.
     log
-        Is told in one line what happens.
+        Called with one line of text for each event.
 
     Keys: any word is accepted, but one that contains "bad" gets 401, and one that contains
     "broke" 403 at a submit.
@@ -90,27 +90,23 @@ class Sandbox:
     ) -> None:
         if not 0.0001 <= speed <= 1e9:
             raise ValueError(f"speed is between 0.0001 and a billion, not {speed}")
-        if isinstance(fail, str) and fail not in FAILURES:
-            raise ValueError(f"unknown failure {fail!r}: one of {', '.join(FAILURES)}")
-        if isinstance(era, str):
-            if era not in ERAS:
-                raise ValueError(f"unknown era {era!r}: one of {', '.join(ERAS)}")
-            era = ERAS[era]
+        if isinstance(fail, str):
+            _check_failure(fail)
         self.speed = round(float(speed), 4)
         self.port = port
-        self.clock = Clock(self.speed)
+        self.clock = GatewayClock(self.speed)
         self._wanted_port = port
         self._records = Records()
         rng = random.Random(seed)
-        self._board = FaultBoard(rng)
+        self._faults = ArmedFaults(rng)
         for fault in faults:
-            self._board.arm(fault if isinstance(fault, Fault) else Fault.parse(fault))
-        self._videos = Videos(size, fps)
-        self._world = World(
-            Habits(seconds, fail, era, logs_show_running, unknown_models, balance),
+            self._faults.arm(fault if isinstance(fault, Fault) else Fault.parse(fault))
+        self._videos = VideoFiles(size, fps)
+        self._state = SandboxState(
+            Options(seconds, fail, _find_era(era), logs_show_running, unknown_models, balance),
             self.clock,
             self._records,
-            self._board,
+            self._faults,
             self._videos,
             rng,
             log or (lambda _: None),
@@ -123,7 +119,7 @@ class Sandbox:
         self._server: asyncio.Server | None = None
         self._reserved: socket.socket | None = None  # holds the port while paused
 
-    # --- life ----------------------------------------------------------------------------------
+    # --- start and stop ------------------------------------------------------------------------
 
     def start(self) -> Self:
         """Listen. Raises OSError when the port is taken."""
@@ -173,9 +169,9 @@ class Sandbox:
     def pause(self) -> None:
         """Refuse connections and break the open ones, as when the gateway is down.
 
-        The port stays ours, so that nobody else answers on it meanwhile.
+        The port stays reserved, so that no other process answers on it meanwhile.
         """
-        self._call(self._shut())
+        self._call(self._stop_listening())
 
     def resume(self) -> None:
         """Listen again, on the same port."""
@@ -186,17 +182,17 @@ class Sandbox:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _open(self) -> None:
-        sock = _bound(self._wanted_port)
+        sock = _bound_socket(self._wanted_port)
         self._reserved = sock
         self.port = sock.getsockname()[1]
-        self._world.base_url = self.base_url
-        self._world.cdn_origin = f"http://{self._cdn_host}:{self.port}"
+        self._state.base_url = self.base_url
+        self._state.cdn_origin = f"http://{self._cdn_host}:{self.port}"
         prefix = f"/sandbox/x{self._speed_text}"
         application = web.Application(client_max_size=self._max_body)
-        for part in (Generations, Account, Listing, Control):
-            application.add_routes(part(self._world).routes(prefix))
-        application.add_routes(Cdn(self._world).routes())
-        application.add_routes([web.route("*", "/{rest:.*}", self._nowhere)])
+        for group in (Generations, Account, Models, Control):
+            application.add_routes(group(self._state).routes(prefix))
+        application.add_routes(Cdn(self._state).routes())
+        application.add_routes([web.route("*", "/{rest:.*}", self._not_found)])
         # Handlers end with their client: a hanging reply must not outlive it.
         self._runner = web.AppRunner(
             application, handler_cancellation=True, access_log=None, keepalive_timeout=75
@@ -218,11 +214,11 @@ class Sandbox:
                 self._records.changed.notify_all()
             return make()
 
-        sock = self._reserved or _bound(self.port)
+        sock = self._reserved or _bound_socket(self.port)
         self._reserved = None
         self._server = await self._loop.create_server(connection, sock=sock, backlog=1024)
 
-    async def _shut(self) -> None:
+    async def _stop_listening(self) -> None:
         assert self._runner is not None
         if self._server is None:
             return
@@ -232,7 +228,7 @@ class Sandbox:
             if connection.transport is not None:
                 connection.transport.abort()
         await asyncio.sleep(0)  # let the loop close the sockets before the port is bound anew
-        self._reserved = _bound(self.port)
+        self._reserved = _bound_socket(self.port)
 
     async def _close(self) -> None:
         if self._server is not None:
@@ -248,10 +244,10 @@ class Sandbox:
                     connection.transport.abort()
             await self._runner.cleanup()
 
-    async def _nowhere(self, request: web.Request) -> web.StreamResponse:
+    async def _not_found(self, request: web.Request) -> web.StreamResponse:
         self._records.count("other")
-        hint = f"Cannot {request.method} {request.path}. The sandbox lives at {self.base_url}"
-        return error(request, 404, hint)
+        hint = f"Cannot {request.method} {request.path}. The sandbox's base URL is {self.base_url}"
+        return error_response(request, 404, hint)
 
     # --- addresses and records -----------------------------------------------------------------
 
@@ -280,14 +276,14 @@ class Sandbox:
             return list(self._records.posts)
 
     @property
-    def jobs(self) -> dict[str, Job]:
+    def jobs(self) -> dict[str, SandboxJob]:
         """Accepted generations by id; the jobs are live, the dictionary is a copy."""
         with self._records.changed:
             return dict(self._records.jobs)
 
     @property
     def paid(self) -> int:
-        """How many generations were accepted: each of them costs money in life."""
+        """How many generations were accepted: at the gateway, each of them costs money."""
         return len(self._records.jobs)
 
     @property
@@ -307,26 +303,26 @@ class Sandbox:
         return self._records.leaked_keys
 
     def snapshot(self) -> dict[str, Any]:
-        """The records as JSON, as ``GET {base_url}/_jobs`` gives them."""
-        return Control(self._world).snapshot()
+        """The records as JSON, as ``GET {base_url}/_jobs`` returns them."""
+        return snapshot(self._state)
 
     # --- control -------------------------------------------------------------------------------
 
     def fault(self, moment: str, kind: str, times: int | None = 1, **options: Any) -> Fault:
         """Arm a fault for the next `times` requests of that moment (None: for ever).
 
-        `Fault.hits` counts those that it has struck. Kinds and options: `faults.KINDS`.
-        Raises ValueError for what does not exist.
+        `Fault.hits` counts the requests that it has struck. Kinds and options: `faults.KINDS`.
+        Raises ValueError for an unknown moment, kind or option.
         """
-        return self._board.arm(Fault(moment, kind, times, options))
+        return self._faults.arm(Fault(moment, kind, times, options))
 
     def clear_faults(self) -> None:
-        self._board.clear()
+        self._faults.clear()
 
     def finish(self, generation_id: str | None = None, fail: str | None = None) -> None:
-        """End that job (or all that run) at this moment, well or with that failure."""
-        if fail is not None and fail not in FAILURES:
-            raise ValueError(f"unknown failure {fail!r}: one of {', '.join(FAILURES)}")
+        """End that job (or all that run) now, with success or with that failure."""
+        if fail is not None:
+            _check_failure(fail)
         with self._records.changed:
             now = self.clock.now()
             jobs = self._records.jobs
@@ -337,9 +333,9 @@ class Sandbox:
             self._records.changed.notify_all()
 
     def wait_for(self, predicate: Callable[[Sandbox], T], timeout: float = 10.0) -> T:
-        """Wait until `predicate(sandbox)` is true and return what it gave.
+        """Wait until `predicate(sandbox)` is true and return its result.
 
-        It is asked after every request, accepted job, connection and end of a job. `timeout` is
+        It is called after every request, accepted job, connection and end of a job. `timeout` is
         in real seconds; raises TimeoutError.
         """
         deadline = time.monotonic() + timeout
@@ -353,7 +349,20 @@ class Sandbox:
             return result
 
 
-def _bound(port: int) -> socket.socket:
+def _check_failure(fail: str) -> None:
+    if fail not in FAILURES:
+        raise ValueError(f"unknown failure {fail!r}: one of {', '.join(FAILURES)}")
+
+
+def _find_era(era: Era | str | None) -> Era | None:
+    if not isinstance(era, str):
+        return era
+    if era not in ERAS:
+        raise ValueError(f"unknown era {era!r}: one of {', '.join(ERAS)}")
+    return ERAS[era]
+
+
+def _bound_socket(port: int) -> socket.socket:
     """A socket that holds the port and does not listen yet: connections to it are refused."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

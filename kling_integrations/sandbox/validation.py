@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from kling_integrations.core import catalog
-from kling_integrations.core.catalog import Model, Parameter
+from ..core import catalog
+from ..core.catalog import Model, Parameter
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{64}")
 _TYPES: Mapping[str, Callable[[Any], bool]] = {

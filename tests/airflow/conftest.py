@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,9 +28,12 @@ os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "True"
 
 from airflow.providers.common.compat.sdk import TaskDeferred  # noqa: E402
 
+from kling_integrations import KlingClient, VideoRequest  # noqa: E402
+from kling_integrations.airflow import KlingVideoOperator  # noqa: E402
 from kling_integrations.sandbox import Sandbox  # noqa: E402
 
 CONNECTION = "AIRFLOW_CONN_KLING_DEFAULT"
+RACCOON = "A cheerful white raccoon"
 
 
 @pytest.fixture
@@ -44,14 +48,16 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+def logged(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> Callable[[], str]:
     """What was logged so far: newer Airflows log by structlog to the terminal, older ones not."""
     caplog.set_level(logging.DEBUG)
-    heard: list[str] = []
+    lines: list[str] = []
 
     def all_of_it() -> str:
-        heard.append("".join(capfd.readouterr()))
-        return "".join(heard) or caplog.text
+        lines.append("".join(capfd.readouterr()))
+        return "".join(lines) or caplog.text
 
     return all_of_it
 
@@ -118,6 +124,7 @@ class Task:
         self.xcom: dict[str, Any] = {}
         self.outlet_events = Events()
         self.trigger: Any = None
+        self.first_reschedule: datetime | None = None
 
     def context(self) -> dict[str, Any]:
         ti = SimpleNamespace(
@@ -125,7 +132,7 @@ class Task:
             try_number=self.tries,
             start_date=self.started,
             xcom_push=lambda key, value: self.xcom.update({key: json.loads(json.dumps(value))}),
-            get_first_reschedule_date=lambda context: None,
+            get_first_reschedule_date=lambda context: self.first_reschedule,
         )
         context = {"ti": ti, "outlet_events": self.outlet_events}
         if self.store is not None:
@@ -171,3 +178,32 @@ async def events_of(trigger: Any) -> list[Any]:
 @pytest.fixture
 def task() -> Callable[..., Task]:
     return Task
+
+
+@pytest.fixture(params=[False, True], ids=["worker", "deferred"])
+def deferrable(request: pytest.FixtureRequest) -> bool:
+    return request.param
+
+
+@pytest.fixture
+def operator(tmp_path: Path, deferrable: bool) -> Any:
+    """``operator(**changes)`` makes a maker of operators that save to ``tmp_path``."""
+
+    def configure(**changes: Any) -> Any:
+        options = {
+            "task_id": "video",
+            "prompt": RACCOON,
+            "output_path": str(tmp_path / "video.mp4"),
+            "deferrable": deferrable,
+            **changes,
+        }
+        return lambda: KlingVideoOperator(**options)
+
+    return configure
+
+
+@pytest.fixture
+def submitted(sandbox: Gateway) -> str:
+    """The id of a generation that runs."""
+    with KlingClient(api_key="sandbox", base_url=sandbox.base_url) as client:
+        return client.submit(VideoRequest(prompt="A fox")).id

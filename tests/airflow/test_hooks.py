@@ -10,9 +10,9 @@ import pytest
 from airflow.sdk import Connection
 
 from kling_integrations.airflow import KlingHook
+from kling_integrations.airflow.exceptions import KlingFailed
 from kling_integrations.airflow.get_provider_info import EXTRAS, FORM, get_provider_info
 from kling_integrations.airflow.hooks import Access
-from kling_integrations.airflow.verdicts import KlingFailed
 from kling_integrations.core.errors import AuthenticationError, InvalidRequestError
 
 
@@ -33,7 +33,7 @@ def connection(**parts: object) -> Connection:
             "http://127.0.0.1:8765/sandbox/x60",
         ),
         ({"host": "127.0.0.1:8765/sandbox/x60"}, "http://127.0.0.1:8765/sandbox/x60"),
-        ({"host": "localhost", "port": 80}, "http://localhost:80"),
+        ({"host": "localhost", "port": 80}, "http://localhost"),
         ({"host": "https://proxy.example/kling"}, "https://proxy.example/kling"),
     ],
 )
@@ -67,6 +67,18 @@ def test_a_connection_without_a_key_is_refused_whatever_the_environment_holds(mo
         Access.of(connection(password=None))
 
 
+def test_a_connection_without_a_key_says_where_the_key_goes(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_NO_KEY", "kling://localhost")
+    with pytest.raises(KlingFailed) as caught:
+        KlingHook("no_key").client  # noqa: B018
+    assert str(caught.value) == (
+        "The connection 'no_key' holds no API key (its password).\n"
+        "  Set the API key as the password of the connection 'no_key'.\n"
+        "  To try it without a key or money: start `kling sandbox` and set "
+        "AIRFLOW_CONN_NO_KEY=kling://:sandbox@127.0.0.1:8765/sandbox/x60"
+    )
+
+
 def test_only_the_extras_that_are_named_are_read():
     extra = {"timeout": "30", "legacy_endpoint": "true", "proxies": "http://evil", "base_url": "x"}
     access = Access.of(connection(extra=json.dumps(extra)))
@@ -91,13 +103,17 @@ def test_an_undefined_connection_says_how_to_define_it_and_where_the_sandbox_is(
     try:
         KlingHook("nowhere").client  # noqa: B018
     except KlingFailed as error:
-        assert "AIRFLOW_CONN_NOWHERE" in str(error)
-        assert "kling sandbox" in str(error)
+        assert str(error) == (
+            "The connection 'nowhere' is not defined. It is of type kling: the password is the "
+            "API key, the host the base URL (empty for the gateway).\n"
+            "  To try it without a key or money: start `kling sandbox` and set "
+            "AIRFLOW_CONN_NOWHERE=kling://:sandbox@127.0.0.1:8765/sandbox/x60"
+        )
     except Exception as error:
         pytest.skip(f"this Airflow needs its database for that: {type(error).__name__}")
 
 
-def test_the_test_button_tells_the_balance_and_costs_nothing(sandbox):
+def test_the_test_button_names_the_balance_and_costs_nothing(sandbox):
     accepted, message = KlingHook().test_connection()
     assert accepted
     assert "balance" in message
@@ -152,8 +168,10 @@ def test_the_provider_info_is_read_without_importing_anything_heavy():
         "get_provider_info(); "
         "print([m for m in ('airflow', 'requests', 'aiohttp') if m in sys.modules])"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[]"
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "[]"
 
 
 def test_the_entry_point_is_the_function():

@@ -1,7 +1,9 @@
-"""KlingVideoSensor: deferred, poked and rescheduled, with the operator's verdicts."""
+"""KlingVideoSensor: deferred, poked and rescheduled, with the operator's errors and delivery."""
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    Asset,
 )
 
 try:
@@ -19,7 +22,7 @@ except ImportError:  # before 3.2
     from airflow.exceptions import AirflowRescheduleException
 
 from kling_integrations import KlingClient, VideoRequest
-from kling_integrations.airflow import KlingVideoSensor
+from kling_integrations.airflow import KlingHook, KlingVideoLink, KlingVideoSensor
 
 
 @pytest.fixture(params=["deferred", "poke"])
@@ -27,12 +30,6 @@ def mode(request: pytest.FixtureRequest) -> dict[str, Any]:
     if request.param == "deferred":
         return {"deferrable": True}
     return {"deferrable": False, "poke_interval": 5}
-
-
-@pytest.fixture
-def submitted(sandbox) -> str:
-    with KlingClient(api_key="sandbox", base_url=sandbox.base_url) as client:
-        return client.submit(VideoRequest(prompt="A fox")).id
 
 
 def sensor(generation_id: Any, **options: Any) -> Any:
@@ -98,8 +95,13 @@ def test_a_timeout_is_a_sensor_timeout_that_says_that_it_goes_on(sandbox, task, 
         endless = client.submit(VideoRequest(prompt="A fox")).id
     # A deferred wait counts in the sandbox's seconds, a poking one by Airflow's own clock.
     timeout = 60 if mode["deferrable"] else 0.05
-    with pytest.raises(AirflowSensorTimeout, match="goes on"):
+    with pytest.raises(AirflowSensorTimeout, match="goes on") as caught:
         task(sensor(endless, timeout=timeout, **mode)).run()
+    assert str(caught.value).endswith(
+        "minutes. It goes on (there is no cancel) and is billed when it completes.\n"
+        "  A retry or a clear of this task goes on with the same generation, without paying again; "
+        f"so does KlingVideoSensor(task_id=\"pick_up\", generation_id='{endless}')"
+    )
     with pytest.raises(AirflowSkipException):
         task(sensor(endless, timeout=timeout, soft_fail=True, **mode)).run()
 
@@ -122,7 +124,7 @@ def test_an_unknown_generation_ends_it(sandbox, task, mode):
 
 
 @pytest.mark.parametrize("nothing", [None, "", "None", {}, {"generation_id": None}])
-def test_no_id_is_said_at_once(sandbox, task, mode, nothing):
+def test_an_empty_id_fails_at_once(sandbox, task, mode, nothing):
     with pytest.raises(AirflowFailException, match="empty"):
         task(sensor(nothing, **mode)).run()
     assert sandbox.requests["poll"] == 0
@@ -135,3 +137,68 @@ def test_a_download_that_failed_is_repeated(sandbox, task, submitted, mode, tmp_
     with pytest.raises(AirflowException):
         waiting.run()
     assert waiting.run()["size"] > 0
+
+
+def test_a_poke_is_one_poll(sandbox, task):
+    sandbox.seconds = 1e9
+    with KlingClient(api_key="sandbox", base_url=sandbox.base_url) as client:
+        endless = client.submit(VideoRequest(prompt="A fox")).id
+    poke = poking(task(sensor(endless, deferrable=False, poke_interval=60)))
+    for polls in (1, 2, 3):
+        assert poke() is False
+        assert sandbox.requests["poll"] == polls
+    sandbox.finish()
+    assert poke().xcom_value["status"] == "completed"
+    assert sandbox.requests["poll"] == 4
+
+
+def test_a_generation_that_was_found_outlives_a_404_later(sandbox, task):
+    """A poking sensor waits as everything else does: patience counts from the first 404."""
+    sandbox.seconds = 1e9
+    with KlingClient(api_key="sandbox", base_url=sandbox.base_url) as client:
+        endless = client.submit(VideoRequest(prompt="A fox")).id
+    poke = poking(task(sensor(endless, deferrable=False, poke_interval=60)))
+    assert poke() is False
+    time.sleep(130 / sandbox.speed)  # longer than the patience with an unknown id
+    sandbox.fault("poll", "404", 1)
+    assert poke() is False
+    sandbox.finish()
+    assert poke().xcom_value["status"] == "completed"
+
+
+def test_a_rescheduled_sensor_gives_up_an_unknown_id_as_a_poking_one_does(sandbox, task):
+    waiting = task(sensor("never-was", mode="reschedule", poke_interval=30))
+    with pytest.raises(AirflowRescheduleException):
+        waiting.start()  # it may have been submitted just now
+    waiting.first_reschedule = datetime.now(UTC) - timedelta(seconds=130 / sandbox.speed)
+    with pytest.raises(AirflowException, match="knows no generation"):
+        waiting.start()
+
+
+def test_a_poke_that_failed_is_followed_by_a_fresh_one(sandbox, task, submitted, tmp_path):
+    """With ``silent_fail`` Airflow pokes again after an error."""
+    sandbox.finish()
+    options = {"deferrable": False, "poke_interval": 5, "silent_fail": True}
+    waiting = task(sensor(submitted, output_path=str(tmp_path / "v.mp4"), **options))
+    sandbox.fault("download", "expired", 2)
+    assert waiting.run()["size"] > 0
+
+
+def test_it_delivers_as_the_operator_does(sandbox, task, submitted, mode, tmp_path):
+    asset = Asset("teaser")
+    waiting = task(sensor(submitted, output_path=f"{tmp_path}/new/", outlets=[asset], **mode))
+    made = waiting.run()
+    assert Path(made["path"]).parent == tmp_path / "new"
+    extra = waiting.outlet_events[asset].extra
+    assert extra["generation_id"] == submitted
+    assert extra["uri"] == Path(made["path"]).as_uri()
+    link = KlingVideoLink.address(KlingHook().client, submitted)
+    assert waiting.xcom["_link_KlingVideoLink"] == link
+
+
+def poking(waiting: Any) -> Any:
+    """``poke()`` of one sensor, as Airflow calls it in one process."""
+    operator = waiting.make()
+    waiting.started = datetime.now(UTC)
+    operator._client = KlingHook().client
+    return lambda: operator.poke(waiting.context())

@@ -13,19 +13,16 @@ from airflow.triggers.base import BaseTrigger
 
 from kling_integrations import KlingClient, VideoRequest
 from kling_integrations.airflow import KlingVideoTrigger
+from kling_integrations.airflow.events import from_event
+from kling_integrations.airflow.exceptions import task_error
 from kling_integrations.airflow.shared_client import _of_loop, shared_client
-from kling_integrations.airflow.verdicts import from_event
 from kling_integrations.core.errors import (
     AuthenticationError,
     GenerationFailedError,
+    NextStep,
+    Verb,
     WaitTimeoutError,
 )
-
-
-@pytest.fixture
-def submitted(sandbox) -> str:
-    with KlingClient(api_key="sandbox", base_url=sandbox.base_url) as client:
-        return client.submit(VideoRequest(prompt="A fox")).id
 
 
 def trigger_of(generation_id: str, **kwargs: Any) -> KlingVideoTrigger:
@@ -78,15 +75,15 @@ def test_a_row_with_the_id_alone_and_one_of_a_newer_version_load():
     assert KlingVideoTrigger(generation_id="x", something_new=1).generation_id == "x"
 
 
-# --- what it tells -----------------------------------------------------------------------------
+# --- the event ---------------------------------------------------------------------------------
 
 
 async def test_it_yields_one_event_without_any_address(sandbox, submitted):
     (event,) = await events_of(trigger_of(submitted))
-    told = from_event(json.loads(json.dumps(event)))
-    assert told.generation_id == submitted
-    assert told.error is None
-    assert told.elapsed == pytest.approx(60, abs=60)
+    result = from_event(json.loads(json.dumps(event)))
+    assert result.generation_id == submitted
+    assert result.error is None
+    assert result.elapsed == pytest.approx(60, abs=60)
     assert "http" not in json.dumps(event)
 
 
@@ -102,7 +99,10 @@ async def test_the_deadline_is_wall_clock_so_a_restart_does_not_extend_it(sandbo
     (event,) = await events_of(trigger_of(submitted, end_time=time.time() - 5))
     error = from_event(event).error
     assert isinstance(error, WaitTimeoutError)
-    assert "KlingVideoSensor" in str(error)
+    assert error.next_steps == (NextStep(Verb.WAIT, submitted),)
+    assert str(task_error(error)).endswith(
+        f"so does KlingVideoSensor(task_id=\"pick_up\", generation_id='{submitted}')"
+    )
     assert sandbox.requests["poll"] == 1  # one last look
 
 
@@ -112,7 +112,7 @@ async def test_a_finish_seen_at_the_deadline_is_a_finish(sandbox, submitted):
     assert from_event(event).error is None
 
 
-async def test_a_refused_key_and_a_missing_connection_are_told_and_not_raised(
+async def test_a_refused_key_and_a_missing_connection_are_events_and_not_raised(
     sandbox, submitted, connect, monkeypatch
 ):
     connect(sandbox, key="bad")
@@ -123,11 +123,11 @@ async def test_a_refused_key_and_a_missing_connection_are_told_and_not_raised(
     assert "no API key" in str(from_event(event).error)
 
 
-async def test_it_logs_when_something_changes_and_not_at_each_poll(sandbox, submitted, said):
+async def test_it_logs_when_something_changes_and_not_at_each_poll(sandbox, submitted, logged):
     sandbox.fault("poll", "503", 3)
     trigger = trigger_of(submitted, floor=2.0, ceiling=2.0)
     await events_of(trigger)
-    lines = [line for line in said().splitlines() if submitted in line]
+    lines = [line for line in logged().splitlines() if submitted in line]
     assert 3 <= len(lines) <= 6
     assert sandbox.requests["poll"] > len(lines)
 
@@ -211,8 +211,8 @@ with_on_kill = pytest.mark.skipif(
     ("state", "billed_alarm"),
     [("failed", True), ("success", True), ("deferred", False), ("running", False), (None, False)],
 )
-async def test_on_kill_alarms_only_when_nobody_waits_any_more(
-    monkeypatch, said, state, billed_alarm
+async def test_on_kill_alarms_only_when_nothing_waits_any_more(
+    monkeypatch, logged, state, billed_alarm
 ):
     """Airflow also calls it on a mere move to another triggerer, and late after a clear."""
     from airflow.sdk.execution_time import task_runner as runner
@@ -227,18 +227,18 @@ async def test_on_kill_alarms_only_when_nobody_waits_any_more(
         dag_id="dag", run_id="run", task_id="video", map_index=-1
     )
     await trigger.on_kill()
-    heard = said()
-    assert "an-id" in heard
-    assert ("was marked" in heard) is billed_alarm
+    lines = logged()
+    assert "an-id" in lines
+    assert ("was marked" in lines) is billed_alarm
 
 
-async def test_on_kill_without_a_task_instance_or_an_answer_still_names_the_id(monkeypatch, said):
+async def test_on_kill_without_a_task_instance_or_an_answer_still_names_the_id(monkeypatch, logged):
     await trigger_of("an-id").on_kill()
-    assert "an-id" in said()
+    assert "an-id" in logged()
 
 
 @with_on_kill
-async def test_on_kill_finds_the_state_of_a_mapped_task(monkeypatch, said):
+async def test_on_kill_finds_the_state_of_a_mapped_task(monkeypatch, logged):
     from airflow.sdk.execution_time import task_runner as runner
 
     monkeypatch.setattr(
@@ -251,4 +251,4 @@ async def test_on_kill_finds_the_state_of_a_mapped_task(monkeypatch, said):
         dag_id="dag", run_id="run", task_id="video", map_index=7
     )
     await trigger.on_kill()
-    assert "was marked failed" in said()
+    assert "was marked failed" in logged()

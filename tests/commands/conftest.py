@@ -16,6 +16,8 @@ import pytest
 from kling_integrations import Ledger
 from kling_integrations.sandbox import Sandbox
 
+CAT = "A cat on a roof"
+
 NOT_OURS = (
     "AIML_API_KEY",
     "AIMLAPI_API_KEY",

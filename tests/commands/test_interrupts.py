@@ -3,9 +3,7 @@
 import signal
 import time
 
-from commands.conftest import end_of
-
-CAT = "A cat on a roof"
+from commands.conftest import CAT, end_of
 
 
 def until_posted(sandbox, count=1):
@@ -13,14 +11,14 @@ def until_posted(sandbox, count=1):
     sandbox.wait_for(lambda running: len(running.posts) == count, timeout=30)
 
 
-def told(process, words):
-    """Reads what the command says until these words come."""
-    heard = ""
-    while words not in heard:
+def read_until(process, words):
+    """Reads the notes of the command up to the line with these words."""
+    read = ""
+    while words not in read:
         line = process.stderr.readline()
-        assert line, heard
-        heard += line
-    return heard
+        assert line, read
+        read += line
+    return read
 
 
 def test_an_interrupt_during_the_post_keeps_the_generation_id(shell_on, endless):
@@ -37,12 +35,12 @@ def test_an_interrupt_during_the_post_keeps_the_generation_id(shell_on, endless)
     assert (len(endless.posts), endless.paid) == (1, 1)
 
 
-def test_who_interrupts_a_post_is_told_why_it_takes_a_moment(shell_on, endless):
+def test_an_interrupt_of_a_post_is_answered_with_why_it_takes_a_moment(shell_on, endless):
     endless.fault("submit", "slow", seconds=2)
     process = shell_on(endless).start("generate", CAT, "--json")
     until_posted(endless)
     process.send_signal(signal.SIGINT)
-    told(process, "waiting up to")
+    read_until(process, "waiting up to")
     done = end_of(process)
     assert (done.code, done.json["generation_id"]) == (3, next(iter(endless.jobs)))
 
@@ -53,7 +51,7 @@ def test_a_second_interrupt_leaves_at_once_and_the_next_try_is_stopped(shell_on,
     process = shell.start("generate", CAT)
     until_posted(endless)
     process.send_signal(signal.SIGINT)
-    told(process, "waiting up to")
+    read_until(process, "waiting up to")
     began = time.monotonic()
     done = end_of(process, interrupt=True)
     assert time.monotonic() - began < 8  # the first one would have waited for ten seconds
@@ -87,7 +85,7 @@ def test_an_interrupt_while_another_process_submits_the_same_pays_nothing(shell_
     first = shell.start("generate", CAT, "--detach")
     until_posted(endless)
     second = shell.start("generate", CAT)
-    told(second, CAT)  # its headline; what follows is the lock that the first one holds
+    read_until(second, CAT)  # its headline; what follows is the lock that the first one holds
     done = end_of(second, interrupt=True)
     assert done.code in (3, 130), done
     assert end_of(first).code == 3

@@ -3,6 +3,7 @@
 import pytest
 
 from kling_integrations import InvalidRequestError, KlingClient, Usage, VideoRequest
+from kling_integrations.core import cost
 from kling_integrations.core.cost import check_cost, estimate, explain, spent
 
 MODEL = "klingai/v2.5-turbo/pro/text-to-video"
@@ -181,7 +182,7 @@ def test_beyond_the_limit_it_is_refused_with_both_sums():
 def test_an_unknown_price_is_refused_and_the_way_out_is_named():
     with pytest.raises(InvalidRequestError, match="unknown beforehand") as caught:
         check_cost(request(), listed({"kind": "variable"}), 100)
-    assert "Leave out the limit" in str(caught.value)
+    assert "leave it out to submit at any price" in str(caught.value)
 
 
 # --- afterwards --------------------------------------------------------------------------------
@@ -206,3 +207,29 @@ def test_the_sandbox_charges_what_the_estimate_said(sandbox):
             expected = estimate(asked, client.prices(asked.model))
             generation = client.submit(asked)
         assert sandbox.jobs[generation.id].usd == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["nan", "inf", float("nan"), -1, "-0.01", "abc", "", "None", True, [1]]
+)
+def test_what_is_no_finite_sum_is_no_limit(wrong):
+    with pytest.raises(InvalidRequestError, match="is no limit"):
+        cost.limit(wrong)
+    with pytest.raises(InvalidRequestError):
+        check_cost(request(), PRICES, wrong)
+
+
+@pytest.mark.parametrize(("given", "usd"), [(0, 0.0), ("1.50", 1.5), (2, 2.0), (None, None)])
+def test_a_limit_is_a_number_or_its_text(given, usd):
+    assert cost.limit(given) == usd
+
+
+def test_a_price_that_rounds_to_nothing_is_shown_and_held_against_the_limit():
+    tiny = listed({"kind": "fixed", "units": [{"unit": "video", "price": 0.004}]})
+    assert str(cost.explain(request(), tiny)) == "$0.0040"
+    with pytest.raises(InvalidRequestError, match=r"\$0\.0040.*limit is \$0\.00"):
+        check_cost(request(), tiny, 0)
+
+
+def test_a_price_beyond_all_numbers_is_unknown():
+    assert cost.estimate(request(), listed({"kind": "fixed", "price": 10**400})) is None

@@ -18,10 +18,11 @@ from kling_integrations import (
     SubmissionUncertainError,
     VideoRequest,
 )
-from kling_integrations.core import protocol
+from kling_integrations.core import payloads, protocol
 from kling_integrations.core.errors import GenerationNotFoundError
 from kling_integrations.core.generation import Generation
-from kling_integrations.core.protocol import Endpoint, Reply, Sent, Trouble
+from kling_integrations.core.payloads import Reply
+from kling_integrations.core.protocol import Endpoint, Sent, Trouble
 
 IDS = [
     "a248abc5-3122-45a9-a9ee-352e4642e01c:klingai/v2.5-turbo/pro/text-to-video",
@@ -106,7 +107,7 @@ def test_an_unreadable_2xx_is_uncertain_unless_a_header_names_the_id(body):
     with pytest.raises(SubmissionUncertainError, match="kling-1") as caught:
         submitted(body)
     assert caught.value.client_request_id == "kling-1"
-    assert "kling recover" in str(caught.value)
+    assert "client.recover()" in str(caught.value)
     assert submitted(body, x_inference_id=ID).id == ID
 
 
@@ -299,7 +300,7 @@ def test_a_poll_that_can_never_succeed_ends_at_once_and_names_the_generation(sta
     with pytest.raises(error) as caught:
         polled({"message": "x"}, status)
     assert caught.value.generation_id == ID
-    assert "kling wait" in str(caught.value)
+    assert "client.wait(" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +317,7 @@ def test_the_reply_for_an_id_that_was_not_understood_is_the_callers_error():
 
 
 def test_an_oversized_body_is_not_parsed():
-    huge = b'{"status": "completed", "x": "' + b"x" * protocol.MAX_BODY_BYTES + b'"}'
+    huge = b'{"status": "completed", "x": "' + b"x" * payloads.MAX_BODY_BYTES + b'"}'
     assert isinstance(polled(huge), Trouble)
 
 
@@ -378,6 +379,11 @@ def test_deeply_nested_json_is_refused_without_a_crash():
 
 
 def test_log_rows_pair_the_two_ids():
-    page = {"data": [{"client_request_id": "kling-1", "inference_id": ID}, {"x": 1}, None]}
-    assert protocol.read_logs(page) == [("kling-1", ID)]
+    row = {"client_request_id": "kling-1", "inference_id": ID, "status": "succeeded"}
+    odd = {"client_request_id": "kling-2", "inference_id": "x\ny"}
+    page = {"data": [row, {"x": 1}, None, odd, {**row, "status": "?"}]}
+    assert protocol.read_logs(page) == [
+        protocol.LogRow("kling-1", ID, True),
+        protocol.LogRow("kling-1", ID, None),
+    ]
     assert protocol.read_logs("nonsense") == []

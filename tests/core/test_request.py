@@ -88,7 +88,7 @@ def test_the_documented_calls_give_the_documented_payload_with_an_integer_durati
         ),
         (
             dict(model="v3-omni-720p", image=PICTURE, tail_image=PICTURE),
-            "say audio=False",
+            "turn the audio off",
         ),
         (dict(model="klingai/image-o1", prompt="a cat"), "makes images, synchronously"),
         (dict(model="v2.1"), "several models: say v2.1-master"),
@@ -215,3 +215,30 @@ def png():
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
         "gg=="
     )
+
+
+@pytest.mark.parametrize("form", ["data:image/png;base64,{}", "DATA:image/png;base64,{}", "{}"])
+def test_a_picture_shrinks_in_a_summary_in_every_spelling(form):
+    import base64
+
+    body = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 30_000).decode()
+    made = VideoRequest(
+        model="klingai/v2.5-turbo/pro/image-to-video", prompt="a", image=form.format(body)
+    )
+    assert len(str(made.summary())) < 400
+    assert len(repr(made)) < 400
+
+
+def test_a_long_prompt_is_kept_whole_in_a_summary():
+    prompt = "A raccoon runs. " * 100
+    assert VideoRequest(prompt=prompt).summary()["prompt"] == prompt
+
+
+@pytest.mark.parametrize("scheme", ["https://", "HTTPS://", " https://"])
+def test_a_signature_shows_in_no_summary(scheme):
+    made = VideoRequest(
+        model="klingai/v2.5-turbo/pro/image-to-video",
+        prompt="a",
+        image=f"{scheme}example.com/cat.png?Signature=s3cret",
+    )
+    assert "s3cret" not in str(made.summary())

@@ -2,7 +2,13 @@
 
 import pytest
 
-from kling_integrations import AuthenticationError, InvalidRequestError
+from kling_integrations import (
+    AuthenticationError,
+    InvalidRequestError,
+    Ledger,
+    LedgerError,
+    Verb,
+)
 from kling_integrations.core import settings
 
 
@@ -76,4 +82,53 @@ def test_only_loopback_can_be_a_sandbox():
 def test_home_is_where_the_environment_says_and_private(tmp_path, monkeypatch):
     monkeypatch.setenv("KLING_HOME", str(tmp_path / "a" / "b"))
     assert settings.home() == tmp_path / "a" / "b"
+    assert Ledger().history() == []
     assert settings.home().stat().st_mode & 0o077 == 0
+
+
+def test_a_home_of_nobody_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setenv("KLING_HOME", "~nobody-of-that-name/kling")
+    with pytest.raises(LedgerError, match=r"KLING_HOME.*nobody-of-that-name") as caught:
+        Ledger().history()
+    assert caught.value.next_steps[0].verb is Verb.SET_HOME
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "http://evil.example:80\\[::1]",
+        "http://evil.example\\@127.0.0.1",
+        "http://127.0.0.1\\.evil.example",
+        "http://[::1].evil.example",
+        "http://evil.example:8080#@[::1]",
+        "http://evil.example:\t80@127.0.0.1",
+        "https://api.aimlapi.com\n.evil.example",
+        "https://api .aimlapi.com",
+        "https://api.aimlapi.com:99999",
+        "https://api.aimlapi.com:port",
+        "https://\u0430pi.aimlapi.com",
+        "https://api.aimlapi.com/\x00",
+    ],
+)
+def test_an_address_that_readers_could_understand_differently_is_refused(given):
+    assert not settings.is_loopback(given)
+    with pytest.raises(InvalidRequestError, match="base URL is refused"):
+        settings.base_url(given)
+
+
+def test_a_refused_address_is_not_shown_because_it_can_hold_a_password():
+    with pytest.raises(InvalidRequestError) as caught:
+        settings.base_url("https://user:s3cret@api.aimlapi.com")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("HTTPS://API.AIMLAPI.COM:443/", "https://api.aimlapi.com"),
+        ("https://api.aimlapi.com.", "https://api.aimlapi.com"),
+        ("https://gateway.example:8443/kling/", "https://gateway.example:8443/kling"),
+    ],
+)
+def test_an_address_is_rebuilt_from_its_parts(given, url):
+    assert settings.base_url(given) == url

@@ -10,6 +10,7 @@ from kling_integrations import (
     SubmissionUncertainError,
     VideoRequest,
 )
+from kling_integrations.core.errors import Verb
 from kling_integrations.core.submission import Action, Record, State, decide, refusal
 
 REQUEST = VideoRequest(prompt="a")
@@ -45,16 +46,16 @@ def record(state, fingerprint=SAME):
     ],
 )
 def test_each_state_has_one_thing_to_do(state, asked, action):
-    assert decide(state and record(state), SAME, **asked).action is action
+    assert decide(state and record(state), [SAME], **asked).action is action
 
 
 @pytest.mark.parametrize("state", [State.SUBMITTED, State.COMPLETED])
 def test_changed_input_is_another_video(state):
-    assert decide(record(state, "other"), SAME, saved=True).action is Action.SUBMIT
+    assert decide(record(state, "other"), [SAME], saved=True).action is Action.SUBMIT
 
 
 def test_changed_input_does_not_excuse_an_open_payment():
-    assert decide(record(State.INTENT, "other"), SAME).action is Action.REFUSE
+    assert decide(record(State.INTENT, "other"), [SAME]).action is Action.REFUSE
 
 
 def test_the_refusal_says_when_and_under_which_id_to_look():
@@ -63,7 +64,9 @@ def test_the_refusal_says_when_and_under_which_id_to_look():
     assert error.client_request_id == intent.client_request_id
     assert intent.client_request_id in str(error)
     assert "UTC" in str(error)
-    assert "kling recover" in str(error)
+    assert "client.recover()" in str(error)
+    assert [step.verb for step in error.next_steps] == [Verb.RECOVER, Verb.SUBMIT_NEW]
+    assert error.next_steps[0].client_request_id == intent.client_request_id
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ class Shell(Front):
         verdict = DONE
         if error := told.get("error"):
             kinds = {kind.__name__: word for kind, word in VERDICTS.items()}
-            kinds["LinkExpired"] = kinds["DownloadError"]
+            kinds["LinkExpiredError"] = kinds["DownloadError"]
             verdict = kinds.get(error["type"], f"{error['type']}: {error['message']}")
         if EXIT_CODES.get(verdict) != code:
             verdict += f" with exit code {code}"

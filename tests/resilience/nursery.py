@@ -23,7 +23,7 @@ from kling_integrations import KlingClient, KlingError, Ledger, VideoRequest
 from kling_integrations.core.generation import Generation, Status
 from kling_integrations.core.http import requests_transport as transport  # noqa: F401
 
-MARKED = ("decide", "exchange", "submitted", "expectation")
+MARKED = ("decide", "exchange", "submitted", "_expectation")
 
 
 class Steps:

@@ -31,7 +31,8 @@ from kling_integrations import (
 from kling_integrations.core import protocol
 from kling_integrations.core.generation import Generation, Video
 from kling_integrations.core.manifest import manifest
-from kling_integrations.core.protocol import Outcome, Reply
+from kling_integrations.core.payloads import Reply
+from kling_integrations.core.protocol import Outcome
 from kling_integrations.core.storage import download
 from kling_integrations.core.waiting import Patience
 from kling_integrations.sandbox import Sandbox

@@ -34,7 +34,7 @@ from kling_integrations import (
     VideoRequest,
     WaitTimeoutError,
 )
-from kling_integrations.core import recovery, submission
+from kling_integrations.core import submission
 from kling_integrations.core.http import requests_transport as transport
 from kling_integrations.core.schedule import JITTER
 from kling_integrations.core.submission import Record, State
@@ -73,17 +73,17 @@ def crashing(place: str) -> Iterator[None]:
         case "before the intent":
             crash_in(Record, "intent", after=False)
         case "after the intent":
-            crash_in(Ledger, "decide", after=True)
+            crash_in(Ledger, "claim", after=True)
         case "before the POST":
             crash_in(transport, "exchange", after=False)
         case "after the POST":
             crash_in(transport, "exchange", after=True)
         case "before the id is written":
-            crash_in(Ledger, "_advance", after=False)
+            crash_in(Ledger, "advance", after=False)
         case "after the id is written":
-            crash_in(Ledger, "_advance", after=True)
+            crash_in(Ledger, "advance", after=True)
     # A dead process writes nothing more.
-    advance = Ledger._advance
+    advance = Ledger.advance
 
     def only_alive(self: Ledger, record: Record) -> None:
         if dead[0]:
@@ -91,8 +91,8 @@ def crashing(place: str) -> Iterator[None]:
         advance(self, record)
 
     if not place.endswith("written"):
-        undo.append((Ledger, "_advance", advance))
-        Ledger._advance = only_alive  # type: ignore[method-assign]
+        undo.append((Ledger, "advance", advance))
+        Ledger.advance = only_alive  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -209,7 +209,7 @@ class World(RuleBasedStateMachine):
     @rule()
     def look_up_what_is_open(self) -> None:
         with KlingClient("k", self.gateway.base_url, ledger=self.ledger) as client:
-            found = recovery.recover(client, self.ledger, sleep=lambda _: None)
+            found = client.recover()
         for each in found:
             if each.generation_id:
                 job = self.gateway.jobs[each.generation_id]
@@ -311,7 +311,7 @@ class World(RuleBasedStateMachine):
                     generation = client.wait(generation.id, timeout=30)
             except SubmissionUncertainError as error:
                 assert error.client_request_id
-                assert "kling recover" in str(error)
+                assert "client.recover()" in str(error)
                 return None
             except (GenerationFailedError, WaitTimeoutError) as error:
                 assert error.generation_id in self.gateway.jobs
@@ -370,7 +370,8 @@ def test_a_wait_never_sleeps_past_its_deadline_nor_asks_faster_than_its_floor():
     from hypothesis import given
 
     from kling_integrations.core.generation import Generation
-    from kling_integrations.core.protocol import Endpoint, Reply, Trouble
+    from kling_integrations.core.payloads import Reply
+    from kling_integrations.core.protocol import Endpoint, Trouble
     from kling_integrations.core.schedule import Schedule
     from kling_integrations.core.waiting import Ask, Sleep, waiting
 

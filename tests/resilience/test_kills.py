@@ -29,7 +29,6 @@ from kling_integrations import (
     SubmissionUncertainError,
     VideoRequest,
 )
-from kling_integrations.core import recovery
 from kling_integrations.core.submission import State
 from kling_integrations.sandbox import Sandbox
 
@@ -123,7 +122,7 @@ class Scene:
         for job in self.paid:
             self.gateway.finish(job.id)
         with KlingClient("k3y", self.gateway.base_url, ledger=self.ledger) as client:
-            [found] = recovery.recover(client, self.ledger, sleep=lambda _: None)
+            [found] = client.recover()
         assert (found.generation_id is not None) == bool(self.paid)
         answer = nursery.run(**self.job(new=found.generation_id is None))
         assert "path" in answer, answer
@@ -183,7 +182,7 @@ def test_kills_around_the_post_are_told_as_what_they_are(nursery, gateway, tmp_p
     """Step by step through the stretch in which the POST leaves and the id is written."""
     rehearsal = Scene(gateway, make(tmp_path / "rehearsal"))
     marks = nursery.run(**rehearsal.job(settle=True))["marks"]
-    first, last = marks["decide"], marks["expectation"]
+    first, last = marks["decide"], marks["_expectation"]
     seen = []
     for number in range(40):
         step = first + (last - first) * number // 39
@@ -315,7 +314,7 @@ def test_a_disk_that_fills_during_a_download_costs_neither_the_video_nor_room(
     scene.target.unlink()
     answer = nursery.run(**scene.job("save", id=first["id"], file_limit=size // 2))
     assert answer["error"] == "DownloadError"
-    assert "kling download" in answer["message"]
+    assert f"client.download({first['id']!r}, " in answer["message"]
     assert list(scene.out.iterdir()) == []
     assert "path" in nursery.run(**scene.job())
     scene.check()
@@ -336,7 +335,7 @@ def test_a_disk_that_fills_up_between_the_post_and_the_id_still_tells_the_id(
     [paid] = scene.paid
     assert answer["error"] == "LedgerError"
     assert answer["id"] == paid.id
-    assert f"kling wait {paid.id}" in answer["message"]
+    assert f"client.wait({paid.id!r})" in answer["message"]
     assert scene.finish(nursery) == "recovered"  # the intent stands there: nothing is paid again
     scene.check()
 
@@ -407,12 +406,16 @@ def test_an_interrupt_while_another_process_submits_the_same_leaves_nothing_behi
     ledger = Ledger(tmp_path / "ledger.sqlite3")
     request = VideoRequest(prompt="the same")
     main = threading.get_ident()
-    with ledger.lock(request):
+    held = ledger.lock(request)
+    assert held.try_acquire()
+    try:
         timer = threading.Timer(0.3, lambda: signal.pthread_kill(main, signal.SIGINT))
         timer.start()
         with KlingClient("k3y", gateway.base_url, ledger=Ledger(ledger.path)) as client:
             with pytest.raises(StoppedWaiting, match="before anything was submitted"):
                 client.submit(request)
+    finally:
+        held.release()
     with contextlib.suppress(LedgerError):
         assert ledger.history() == []
 

@@ -26,7 +26,7 @@ def process():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_what_it_is_serves_and_ends_quietly_at_a_signal(process, number):
+def test_it_prints_what_it_is_serves_and_ends_quietly_at_a_signal(process, number):
     banner = ""
     while "Ctrl-C" not in banner:
         line = process.stdout.readline()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
 from .. import settings
-from ..protocol import MAX_BODY_BYTES, Call, Outcome, Reply, Sent, Trouble
+from ..payloads import MAX_BODY_BYTES, Reply
+from ..protocol import Call, Outcome, Sent, Trouble
 
 if TYPE_CHECKING:
     import aiohttp
@@ -21,10 +21,13 @@ def new_session(connections: int, fresh: bool = False) -> aiohttp.ClientSession:
     keep_alive = {} if fresh else {"keepalive_timeout": 75.0}
     connector = aiohttp.TCPConnector(limit=connections, force_close=fresh, **keep_alive)  # type: ignore[arg-type]
     # Not trust_env: it would also read ~/.netrc, and then refuse our Authorization header.
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,  # an encoding that was not asked for could hide any size
+    )
 
 
-@cache
 def _proxy_for(scheme: str, host: str) -> str | None:
     """The proxy that the environment names for a host (HTTPS_PROXY and NO_PROXY)."""
     if settings.is_loopback(f"{scheme}://{host}") or proxy_bypass(host):
@@ -59,6 +62,7 @@ async def exchange(session: aiohttp.ClientSession, call: Call, timeout: float) -
     except (
         aiohttp.ClientConnectorError,
         aiohttp.ConnectionTimeoutError,
+        aiohttp.ClientHttpProxyError,  # a proxy that refuses the tunnel
         aiohttp.InvalidURL,
     ) as error:
         # Raised while connecting (refused, DNS, TLS handshake): not a byte of the request left.

@@ -1,64 +1,72 @@
-"""KlingClient: the core on ``requests``. It carries bytes; what they mean is decided elsewhere."""
+"""KlingClient: the core on ``requests``. It carries out actions; what to do is in ``flows``."""
 
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import protocol, settings
-from ..errors import InvalidRequestError, KlingError, KlingWarning, StoppedWaiting
+from ..errors import StoppedWaiting
 from ..generation import Generation, Saved, Status
-from ..memory import Memory
-from ..progress import Progress
-from ..protocol import Call, Endpoint, Outcome
+from ..protocol import Call, Outcome
+from ..recovery import Recovered
 from ..request import VideoRequest
 from ..schedule import Schedule
 from ..waiting import (
     DEFAULT_TIMEOUT,
+    Action,
     Ask,
+    Flow,
+    OnDisk,
     Patience,
     Report,
     Sleep,
-    Steps,
-    submitting,
-    waiting,
+    Transfer,
+    TransferProgress,
 )
+from .base import BaseClient, OnUpdate, report
 
 if TYPE_CHECKING:
     import requests
 
     from ..storage.ledger import Ledger
 
-OnUpdate = Callable[[Progress], object]
+T = TypeVar("T")
 
-# How long an interrupt lets a POST in flight finish, in seconds: its reply holds the paid id.
 INTERRUPT_GRACE = 10.0
+"""How long an interrupt lets a POST in flight finish, in real seconds: its reply holds the id."""
 
 
-class _Work:
+class _Submission:
     """A submit under way: ``stop`` asks it to end before its next POST."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.client_request_id: str | None = None
 
+    def begin_post(self, call: Call) -> None:
+        """Raises StoppedWaiting once a stop was asked for: nothing was taken until here."""
+        if self.stop.is_set():
+            raise StoppedWaiting()
+        self.client_request_id = call.headers.get("X-Client-Request-Id")
 
-class KlingClient:
+
+class KlingClient(BaseClient):
     """Submit, poll, wait, download. Pooled, reusable, safe to share between threads.
 
-    ``timeout`` bounds one HTTP exchange (seconds). ``legacy_endpoint=True`` takes the URL with
-    the vendor's name. With a ``ledger`` every submit is written down first, and the same request
-    re-attaches to what is running or finished instead of paying again. ``live_percentiles``: ask
-    the gateway how long a model takes at the moment, where nothing better is known.
+    ``api_key``: default from the environment (``AIML_API_KEY``). ``base_url``: default
+    ``AIML_BASE_URL``, else the gateway. ``timeout`` bounds one HTTP exchange (seconds).
+    ``legacy_endpoint=True`` takes the URL with the vendor's name (default: the environment's
+    ``KLING_LEGACY_ENDPOINT``). With a ``ledger`` every submit is written down first, and the same
+    request re-attaches to what is running or finished instead of paying again. ``patience`` says
+    how long trouble is outlived.
 
     Raises AuthenticationError without a key, InvalidRequestError for a base URL that would send
-    the key in clear text.
+    the key in clear text. Every verb may raise AuthenticationError, RateLimitedError and
+    ServerError.
     """
 
     def __init__(
@@ -71,23 +79,16 @@ class KlingClient:
         ledger: Ledger | None = None,
         patience: Patience | None = None,
     ) -> None:
-        self.endpoint = Endpoint(
-            settings.base_url(base_url),
-            settings.api_key(api_key),
-            settings.legacy_endpoint(legacy_endpoint),
+        super().__init__(
+            api_key,
+            base_url,
+            timeout=timeout,
+            legacy_endpoint=legacy_endpoint,
+            ledger=ledger,
+            patience=patience,
         )
-        self.clock = settings.clock_for(self.endpoint.base_url)
-        self.timeout = timeout
-        self.ledger = ledger
-        self.patience = patience or Patience()
-        self._rng = random.Random()
-        self._memory = Memory(self.endpoint.base_url, self.clock, ledger)
         self._session: requests.Session | None = None
         self._lock = threading.Lock()
-
-    @property
-    def is_sandbox(self) -> bool:
-        return settings.is_sandbox(self.endpoint.base_url)
 
     # --- verbs -----------------------------------------------------------------------------
 
@@ -102,23 +103,18 @@ class KlingClient:
         """One POST, never repeated when in doubt; returns the accepted generation.
 
         With a ledger, the same request returns the generation that it already has, without a
-        POST; ``new=True`` pays for another one, ``take`` numbers wanted repetitions. Who
-        keeps a record elsewhere hands in its ``client_request_id``. Raises
-        SubmissionUncertainError when the POST may have been taken, StoppedWaiting on Ctrl-C, and
-        any other interrupt with ``generation_id`` set on it when a reply still came.
+        POST; ``new=True`` pays for another one, ``take`` numbers wanted repetitions. A caller that
+        keeps a record elsewhere hands in its ``client_request_id``. Raises InvalidRequestError and
+        InsufficientCreditsError when the gateway refuses, SubmissionUncertainError when the POST
+        may have been taken, LedgerError, StoppedWaiting on Ctrl-C, and any other interrupt with
+        ``generation_id`` set on it when a reply still came.
         """
-        if self.ledger is None and (new or take != 1):
-            raise InvalidRequestError("new= and take= need a ledger: KlingClient(ledger=…).")
-        own = client_request_id
-        return self._shielded(lambda work: self._submit(request, new, take, own, work))
+        flow = self._flows.submit(request, new=new, take=take, client_request_id=client_request_id)
+        return self._shielded(lambda submission: self._drive(flow, submission=submission))
 
     def get(self, generation_id: str) -> Generation:
         """One poll. Raises ServerError when no usable answer comes, GenerationNotFoundError."""
-        outcome = self.exchange(self.endpoint.poll(generation_id))
-        generation = protocol.read_one_poll(outcome, generation_id)
-        if odd := protocol.odd_status(generation):
-            warnings.warn(odd, KlingWarning, stacklevel=2)
-        return generation
+        return self._drive(self._flows.get(generation_id))
 
     def wait(
         self,
@@ -133,15 +129,19 @@ class KlingClient:
         """Waits until the generation ends; returns it completed.
 
         ``timeout`` in seconds from now; ``on_update`` gets a Progress at each change (``print``
-        works); ``poll_interval`` replaces the schedule by a fixed one. Who submitted elsewhere
-        hands in ``schedule`` and ``elapsed`` (seconds since the submit). Raises
-        GenerationFailedError, WaitTimeoutError (the generation goes on), and StoppedWaiting on
-        an interrupt.
+        works); ``poll_interval`` (seconds) replaces the schedule by a fixed one. A caller that
+        submitted elsewhere hands in ``schedule`` and ``elapsed`` (seconds since the submit). Raises
+        GenerationFailedError, GenerationNotFoundError, WaitTimeoutError (the generation goes on),
+        and StoppedWaiting on an interrupt.
         """
-        generation = Generation(id=generation_id, status=Status.UNKNOWN)
-        if schedule is None:
-            return self._wait(generation, timeout, on_update, poll_interval)
-        return self._wait(generation, timeout, on_update, None, (schedule, elapsed))
+        return self._wait(
+            Generation(id=generation_id, status=Status.UNKNOWN),
+            on_update,
+            timeout=timeout,
+            poll_interval=poll_interval,
+            schedule=schedule,
+            elapsed=elapsed,
+        )
 
     def generate(
         self,
@@ -155,43 +155,66 @@ class KlingClient:
     ) -> Generation:
         """``submit`` and ``wait``."""
         generation = self.submit(request, new=new, take=take)
-        return self._wait(generation, timeout, on_update, poll_interval)
+        return self._wait(generation, on_update, timeout=timeout, poll_interval=poll_interval)
 
     def download(self, generation: Generation | str, target: str | Path) -> Path:
         """Saves the video to a file, or into a folder under the server's name; returns the path.
 
-        A link that has expired is fetched anew once. Raises DownloadError: the generation is
-        kept, and only the download needs repeating.
+        ``generation`` is one, or its id. A link that has expired is asked for anew once. Raises
+        DownloadError: the generation is kept, and only the download needs repeating.
         """
         return self.save(generation, target).path
 
-    def save(self, generation: Generation | str, target: str | Path, **options: Any) -> Saved:
-        """``download`` that also tells size, SHA-256 and content type."""
-        from ..storage import download
+    def save(
+        self,
+        generation: Generation | str,
+        target: str | Path,
+        *,
+        prompt: str | None = None,
+        progress: TransferProgress | None = None,
+        overwrite: bool = True,
+    ) -> Saved:
+        """``download`` that also returns size, SHA-256 and content type.
 
-        if isinstance(generation, str):
-            generation = self.get(generation)
-        options.setdefault("clock", self.clock)
-        saved = download.fetch(generation, target, refresh=self.get, **options)
-        self._memory.saved(generation.id, saved)
-        return saved
+        ``prompt`` names the file in a folder where the server has no name for it.
+        ``progress(received, total)`` gets bytes, at most ten times a second (``total`` None where
+        the server does not say). ``overwrite=False`` refuses a target that exists.
+        """
+        return self._drive(
+            self._flows.save(
+                generation, target, prompt=prompt, progress=progress, overwrite=overwrite
+            )
+        )
+
+    def recover(self) -> list[Recovered]:
+        """Looks up the ledger's uncertain submissions in the gateway's log (free).
+
+        What is found is attached: from then on the same request picks it up. Raises
+        InvalidRequestError without a ledger, LedgerError.
+        """
+        return self._drive(self._flows.recover())
+
+    def find_submission(self, client_request_id: str, submitted_at: float) -> str | None:
+        """The generation's id that the gateway's log has for a POST, or None (free).
+
+        ``submitted_at``: when the POST left, in Unix seconds.
+        """
+        return self._drive(self._flows.find_submission(client_request_id, submitted_at))
 
     def balance(self) -> dict[str, Any]:
         """``{current_balance, currency}`` of the account (free)."""
-        answer = protocol.read_service(self.exchange(self.endpoint.balance()), "the balance")
-        return answer if isinstance(answer, dict) else {}
+        return self._drive(self._flows.balance())
 
     def prices(self, model: str) -> Any:
         """The gateway's price list entry for a model, as it comes (free)."""
-        return protocol.read_service(self.exchange(self.endpoint.prices(model)), "the prices")
+        return self._drive(self._flows.prices(model))
 
     def logs(self, start: str, end: str, offset: int = 0) -> Any:
         """One page of the gateway's log between two ISO 8601 instants (free)."""
-        return protocol.read_service(
-            self.exchange(self.endpoint.logs(start, end, offset)), "the logs"
-        )
+        return self._drive(self._flows.logs(start, end, offset))
 
     def close(self) -> None:
+        """Closes the connections; the client can be used again."""
         with self._lock:
             if self._session is not None:
                 self._session.close()
@@ -203,128 +226,76 @@ class KlingClient:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"KlingClient({self.endpoint.base_url!r})"
-
     # --- driving ---------------------------------------------------------------------------
 
     def _wait(
-        self,
-        generation: Generation,
-        timeout: float,
-        on_update: OnUpdate | None,
-        poll_interval: float | None,
-        known: tuple[Schedule, float | None] | None = None,
+        self, generation: Generation, on_update: OnUpdate | None, **options: Any
     ) -> Generation:
-        schedule, elapsed = known or self._memory.expectation(generation, poll_interval)
-        steps = waiting(
-            self.endpoint,
-            generation,
-            schedule=schedule,
-            now=self.clock.now,
-            elapsed=elapsed,
-            timeout=timeout,
-            patience=self.patience,
-            rng=self._rng,
-        )
-        last: Progress | None = None
-
-        def update(progress: Progress) -> None:
-            nonlocal last
-            last = progress
-            if on_update:
-                on_update(progress)
-            elif progress.note and progress.status is Status.UNKNOWN:
-                warnings.warn(progress.note, KlingWarning, stacklevel=5)
-
         try:
-            done = self._drive(steps, generation.id, update)
-        except KlingError as error:
-            self._memory.failed(error)
+            return self._drive(self._flows.wait(generation, **options), on_update)
+        except StoppedWaiting:
             raise
-        self._memory.completed(done, last)
-        return done
+        except KeyboardInterrupt:
+            raise StoppedWaiting(generation.id) from None
 
     def _drive(
         self,
-        steps: Steps,
-        generation_id: str | None = None,
+        flow: Flow[T],
         on_update: OnUpdate | None = None,
-        work: _Work | None = None,
-    ) -> Generation:
-        outcome: Outcome | None = None
-        try:
-            while True:
-                action = steps.send(outcome)
-                outcome = None
-                match action:
-                    case Ask(call):
-                        outcome = self.exchange(call)
-                    case Sleep(seconds):
-                        if work is None:
-                            time.sleep(self.clock.real(seconds))
-                        elif work.stop.wait(self.clock.real(seconds)):
-                            raise StoppedWaiting()  # between two POSTs: nothing was taken
-                    case Report(progress):
-                        if on_update:
-                            on_update(progress)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        except KeyboardInterrupt as interrupt:
-            if generation_id is None or isinstance(interrupt, StoppedWaiting):
-                raise
-            raise StoppedWaiting(generation_id) from None
-
-    def _submit(
-        self, request: VideoRequest, new: bool, take: int, own: str | None, work: _Work
-    ) -> Generation:
-        if self.ledger is None:
-            return self._post(request, own or protocol.new_client_request_id(), work)
-        with self.ledger.claim(
-            request, self.endpoint.base_url, new=new, take=take, cancelled=work.stop.is_set
-        ) as claim:
-            if claim.generation:
-                return claim.generation
+        submission: _Submission | None = None,
+    ) -> T:
+        """Carries out the actions of a flow; what one raises is raised in the flow."""
+        result: Any = None
+        raised: BaseException | None = None
+        while True:
             try:
-                generation = self._post(request, claim.client_request_id, work)
-            except BaseException as error:
-                claim.failed(error)
-                raise
-            claim.submitted(generation)
-            return generation
+                action = flow.send(result) if raised is None else flow.throw(raised)
+            except StopIteration as done:
+                return done.value  # type: ignore[no-any-return]
+            result = raised = None
+            try:
+                result = self._carry_out(action, on_update, submission)
+            except BaseException as error:  # noqa: BLE001 (the flow decides)
+                raised = error
 
-    def _post(self, request: VideoRequest, client_request_id: str, work: _Work) -> Generation:
-        steps = submitting(
-            self.endpoint,
-            request,
-            client_request_id,
-            now=self.clock.now,
-            patience=self.patience,
-            rng=self._rng,
-        )
-        if work.stop.is_set():
-            raise StoppedWaiting()
-        work.client_request_id = client_request_id
-        moment = self.clock.now()
-        generation = self._drive(steps, work=work)
-        self._memory.submitted(generation.id, moment, request)
-        return generation
+    def _carry_out(
+        self, action: Action, on_update: OnUpdate | None, submission: _Submission | None
+    ) -> Any:
+        match action:
+            case Ask(call):
+                if submission is not None and call.method == "POST":
+                    submission.begin_post(call)
+                return self.exchange(call)
+            case Sleep(seconds):
+                if submission is None:
+                    time.sleep(self.clock.real(seconds))
+                elif submission.stop.wait(self.clock.real(seconds)):
+                    raise StoppedWaiting()  # between two POSTs: nothing was taken
+            case Report(progress):
+                report(progress, on_update)
+            case OnDisk(work):
+                return work()
+            case Transfer():
+                from ..storage import download
 
-    def _shielded(self, job: Callable[[_Work], Generation]) -> Generation:
+                return download.fetch(action, self.clock)
+        return None
+
+    def _shielded(self, submit: Callable[[_Submission], Generation]) -> Generation:
         """Submits in a thread of its own: an interrupt hits the caller, not the exchange.
 
         Python delivers interrupts to the main thread only, so an id that comes back during one
         is still written down.
         """
-        work = _Work()
+        submission = _Submission()
         if threading.current_thread() is not threading.main_thread():
-            return job(work)
+            return submit(submission)
         answer: list[Generation | BaseException] = []
         finished = threading.Event()
 
         def run() -> None:
             try:
-                answer.append(job(work))
+                answer.append(submit(submission))
             except BaseException as error:  # noqa: BLE001 (raised again by the caller)
                 answer.append(error)
             finally:
@@ -335,7 +306,7 @@ class KlingClient:
             finished.wait()
         except BaseException as interrupt:
             # Ctrl-C, or what a signal handler raises: Airflow ends its tasks with one.
-            work.stop.set()
+            submission.stop.set()
             with contextlib.suppress(KeyboardInterrupt):  # a second one means it
                 finished.wait(INTERRUPT_GRACE)
             got = answer[0] if answer else None
@@ -343,7 +314,7 @@ class KlingClient:
                 raise got from None
             generation_id = got.id if got else None
             if isinstance(interrupt, KeyboardInterrupt):
-                raise StoppedWaiting(generation_id, work.client_request_id) from None
+                raise StoppedWaiting(generation_id, submission.client_request_id) from None
             interrupt.generation_id = generation_id  # type: ignore[attr-defined]
             raise
         if isinstance(answer[0], BaseException):
@@ -354,19 +325,19 @@ class KlingClient:
 
     def exchange(self, call: Call) -> Outcome:
         """One HTTP exchange; whatever happens comes back as an Outcome."""
-        from . import requests_transport as transport
+        from . import requests_transport
 
         if call.method == "POST":
             # A kept-alive connection can be dead at the other end: a POST into it would be in
             # doubt. A connection of its own is cheap beside what a POST costs.
-            with transport.new_session(1) as session:
-                return transport.exchange(session, call, self.timeout)
-        return transport.exchange(self._pool(), call, self.timeout)
+            with requests_transport.new_session(1) as session:
+                return requests_transport.exchange(session, call, self.timeout)
+        return requests_transport.exchange(self._pool(), call, self.timeout)
 
     def _pool(self) -> requests.Session:
-        from . import requests_transport as transport
+        from . import requests_transport
 
         with self._lock:
             if self._session is None:
-                self._session = transport.new_session()
+                self._session = requests_transport.new_session()
             return self._session

@@ -22,7 +22,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from ..protocol import MAX_BODY_BYTES, Call, Outcome, Reply, Sent, Trouble
+from ..payloads import MAX_BODY_BYTES, Reply
+from ..protocol import Call, Outcome, Sent, Trouble
 from ..settings import is_loopback
 
 CONNECT_TIMEOUT = 10.0
@@ -152,7 +153,8 @@ def _exchange(session: requests.Session, call: Call, timeout: float) -> Outcome:
         headers = {name.lower(): value for name, value in response.headers.items()}
         body = bytearray()
         try:
-            for chunk in response.raw.stream(65536, decode_content=True):
+            # Not decoded: an encoding that was not asked for could hide any size.
+            for chunk in response.raw.stream(65536, decode_content=False):
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
                     response.raw.close()

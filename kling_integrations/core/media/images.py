@@ -57,6 +57,14 @@ def limits_for(model_id: str) -> ImageLimits | None:
     return None
 
 
+def encode(value: Any, *, name: str, model_id: str | None) -> Any:
+    """``image_url``, held against the documented limits of the model, where it has some."""
+    url = image_url(value, name=name)
+    if model_id is not None and isinstance(url, str):
+        check_image(url, name=name, limits=limits_for(model_id))
+    return url
+
+
 def image_url(value: Any, *, name: str = "image") -> str:
     """``value`` as the gateway takes it: URL, data URI or base64.
 
@@ -138,17 +146,20 @@ def image_type(data: bytes) -> str | None:
             return kind
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
+    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _DIB_HEADERS:
+        return "image/bmp"
     if data[4:8] == b"ftyp":
         return _BRANDS.get(data[8:12])
     return None
 
 
+# The sizes that the second header of a BMP can have: two letters alone could begin any text.
+_DIB_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
 _MARKS = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
     (b"\xff\xd8\xff", "image/jpeg"),
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
-    (b"BM", "image/bmp"),
     (b"II*\0", "image/tiff"),
     (b"MM\0*", "image/tiff"),
 )
@@ -217,7 +228,7 @@ def _from_text(text: str, name: str) -> str:
         except ValueError:
             reachable = False
         if not reachable:
-            raise InvalidRequestError(f"{name} is not a URL that anybody can open.")
+            raise InvalidRequestError(f"{name} is not a URL that can be opened.")
         return text
     if known == "data":
         return text
@@ -235,7 +246,7 @@ def _from_text(text: str, name: str) -> str:
 
 
 def _plain_base64(text: str) -> str | None:
-    """``text`` without line breaks if it is the base64 of an image: nobody names a file so."""
+    """``text`` without line breaks if it is the base64 of an image: no file has such a name."""
     if len(text) < 64:
         return None
     plain = re.sub(r"\s+", "", text)
@@ -258,7 +269,7 @@ def _from_file(path: Path, name: str) -> str:
         data = path.read_bytes()
     except FileNotFoundError:
         raise InvalidRequestError(f"{name}: no such file: {shortened(path)}") from None
-    except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, nobody's home
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, an unknown user
         why = getattr(error, "strerror", None) or str(error)
         raise InvalidRequestError(
             f"{name}: {shortened(path)} cannot be read as a file ({why})."

@@ -1,9 +1,9 @@
 """Saving a finished video: streamed into a file beside the target, checked, then renamed.
 
-One synchronous engine for every front door (the async client runs it in a thread). What it
+One synchronous engine for all (the async client runs it in a thread). What it
 promises: the target is either untouched or whole; nothing half-written stays behind; memory is
 constant; a cut goes on where it ended; the API key is never sent (the address belongs to a CDN,
-not to the gateway); a signed query string, which opens the video to whoever reads it, reaches
+not to the gateway); a signed query string, which opens the video to every reader, reaches
 neither logs nor errors.
 """
 
@@ -25,17 +25,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from ...version import __version__
-from ..errors import DownloadError, KlingError, NextStep, Verb
-from ..generation import Generation, Saved, Status, Video, url_expiry, without_query
+from ..errors import DownloadError, InvalidRequestError, LinkExpiredError, NextStep, Verb
+from ..generation import Saved, url_expiry, without_query
 from ..protocol import retry_after
 from ..settings import Clock, is_loopback
+from ..waiting import Transfer, TransferProgress
+from . import safe_files
 from .file_names import resolve_target
 from .partial_file import HEAD, PartialFile
 
 if TYPE_CHECKING:
     import requests
-
-Progress = Callable[[int, int | None], None]
 
 PATIENCE = 300.0  # seconds without progress worth the name before giving up
 MAX_SIZE = 4 * 2**30  # the longest documented video (15 s) has some tens of megabytes
@@ -44,6 +44,7 @@ MAX_REDIRECTS = 5
 _CHUNK = 2**17  # bytes per read; larger ones cost more in fresh memory than they save in calls
 _PROGRESS = 2**20  # bytes that an attempt must add to renew the patience
 _SLOWEST = 4096  # bytes per second; a connection below it counts as hung
+_LONGEST = 3600.0  # real seconds for all attempts together: videos have tens of megabytes
 _WRONG_CONTENT_TRIES = 3
 _BACKOFF = (1.0, 30.0)  # seconds: first, longest
 _REPORT_EVERY = 0.1  # seconds between two calls of `progress`
@@ -51,65 +52,25 @@ _REPORT_EVERY = 0.1  # seconds between two calls of `progress`
 _log = logging.getLogger(__name__)
 
 
-class LinkExpired(DownloadError):  # noqa: N818 - a state of the link, not a mistake
-    """The address no longer opens the video (401, 403, 404, 410): ask the gateway for a new one."""
+def fetch(transfer: Transfer, clock: Clock | None = None) -> Saved:
+    """Saves the video of a transfer to its file or into its folder (see ``resolve_target``).
 
-    expired = True
-
-
-def fetch(
-    generation: Generation,
-    target: str | os.PathLike[str] | None,
-    *,
-    refresh: Callable[[str], Generation],
-    prompt: str | None = None,
-    **options: Any,
-) -> Saved:
-    """Save a generation's video to a file or into a folder (see ``resolve_target``).
-
-    ``refresh(generation_id)`` polls the gateway once: for a generation that carries no video yet,
-    and once more when its link has expired. ``options`` are those of ``save``. Raises
-    DownloadError; the generation is kept.
+    Raises LinkExpiredError when a fresh address is needed, else DownloadError.
     """
-    options = {"generation_id": generation.id, **options}
-    if generation.video is None:
-        generation = refresh(generation.id)
-    video = _video(generation)
     path = resolve_target(
-        target, file_name=video.file_name, generation_id=generation.id, prompt=prompt
+        transfer.target,
+        file_name=transfer.video.file_name,
+        generation_id=transfer.generation_id,
+        prompt=transfer.prompt,
     )
-    try:
-        return save(video.url, path, expected_size=video.file_size, **options)
-    except LinkExpired as error:
-        expired = error
-    try:
-        video = _video(refresh(generation.id))
-    except KlingError as trouble:
-        why = trouble.message
-    else:
-        return save(video.url, path, expected_size=video.file_size, **options)
-    raise LinkExpired(
-        f"{expired.message} A new link could not be had: {why}",
-        generation_id=generation.id,
-        hint=expired.hint,
-        next_steps=expired.next_steps,
-    )
-
-
-def _video(generation: Generation) -> Video:
-    if generation.video is not None:
-        return generation.video
-    if generation.status is Status.COMPLETED:
-        problem, verb = "is completed, but the gateway names no video", Verb.SHOW
-    elif generation.status is Status.FAILED:
-        why = generation.error.message if generation.error else "the gateway does not say why"
-        problem, verb = f"failed: {why}", Verb.SHOW
-    else:
-        problem, verb = "is not finished yet", Verb.WAIT
-    raise DownloadError(
-        f"Generation {generation.id} {problem}.",
-        generation_id=generation.id,
-        next_steps=[NextStep(verb, generation.id)],
+    return save(
+        transfer.video.url,
+        path,
+        expected_size=transfer.video.file_size,
+        progress=transfer.progress,
+        overwrite=transfer.overwrite,
+        generation_id=transfer.generation_id,
+        clock=clock,
     )
 
 
@@ -121,7 +82,7 @@ def save(
     expected_size: int | None = None,
     timeout: float = 60.0,
     patience: float = PATIENCE,
-    progress: Progress | None = None,
+    progress: TransferProgress | None = None,
     overwrite: bool = True,
     max_size: int = MAX_SIZE,
     generation_id: str | None = None,
@@ -137,8 +98,8 @@ def save(
     ``expected_size`` is what the gateway announced: another size is refused, unless the boxes of
     the MP4 prove that the file is whole and the announcement wrong.
 
-    Raises LinkExpired when a fresh address is needed, else DownloadError. Several calls may run
-    at once in threads, also for the same target.
+    Raises LinkExpiredError when a fresh address is needed, else DownloadError. Several calls may
+    run at once in threads, also for the same target.
     """
     from ..http import requests_transport as transport
 
@@ -154,7 +115,11 @@ def save(
     )
     if os.path.isdir(target):  # unlike Path's, it has no errors of its own
         raise source.error(f"{target} is a folder")
-    if not overwrite and os.path.lexists(target):
+    try:
+        safe_files.check_target(target)
+    except InvalidRequestError as error:
+        raise source.error(error.message.rstrip(".")) from None
+    if not overwrite and safe_files.is_foreign(target):
         raise source.error(f"{target} exists already")
     part = PartialFile(target, source.error)
     _redact_urllib3()
@@ -224,7 +189,7 @@ class _Fetch:
         *,
         expected_size: int | None,
         timeout: float,
-        progress: Progress | None,
+        progress: TransferProgress | None,
         max_size: int,
         generation_id: str | None,
     ) -> None:
@@ -239,6 +204,7 @@ class _Fetch:
         self._validator: str | None = None
         self._progress = progress
         self._reported = -math.inf
+        self._began = time.monotonic()
         self.shown, self._expiry = "an unreadable address", None
         with contextlib.suppress(ValueError):
             self.shown, self._expiry = without_query(url)[:200], url_expiry(url)
@@ -337,7 +303,7 @@ class _Fetch:
             part.restart()
             total = _content_length(response)
         elif status in (401, 403, 404, 410):
-            raise self.error(f"the link is no longer valid (HTTP {status})", LinkExpired)
+            raise self.error(f"the link is no longer valid (HTTP {status})", LinkExpiredError)
         elif status in (408, 425, 429) or status >= 500:
             raise _TryAgainError(
                 f"the server answers HTTP {status}",
@@ -384,6 +350,8 @@ class _Fetch:
                 raise self.error(f"it has more than the {self.max_size:,} bytes allowed")
             now = time.monotonic()
             self._report(part.size, now)
+            if now - self._began > _LONGEST:
+                raise self.error(f"it is not whole after {_LONGEST / 60:.0f} minutes")
             if now - window_start >= self.timeout:
                 if part.size - window_size < _SLOWEST * self.timeout:
                     raise _TryAgainError(f"the server has all but stopped at {part.size:,} bytes")
@@ -420,7 +388,7 @@ class _Fetch:
 
     def _refused(self, reason: str) -> DownloadError:
         """Stores word the end of a link in several ways; the address itself tells."""
-        return self.error(reason, LinkExpired if self._is_past() else DownloadError)
+        return self.error(reason, LinkExpiredError if self._is_past() else DownloadError)
 
     def _is_past(self) -> bool:
         return self._expiry is not None and self._expiry < datetime.now(UTC)
@@ -470,14 +438,14 @@ def _content_length(response: requests.Response) -> int | None:
 
 
 def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
-    """First byte and whole size, as in ``bytes 100-199/200``; None for what is not said."""
-    said = re.fullmatch(
+    """First byte and whole size, as in ``bytes 100-199/200``; None for what it does not state."""
+    stated = re.fullmatch(
         r"bytes\s+(?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)",
         response.headers.get("Content-Range", "").strip(),
     )
-    if not said:
+    if not stated:
         return None, None
-    start, total = said.groups()
+    start, total = stated.groups()
     return (int(start) if start else None), (int(total) if total != "*" else None)
 
 

@@ -22,10 +22,10 @@ def resolve_target(
     """The file to save to, its folder made. ``target`` is a file or a folder.
 
     A folder is what exists as one or ends in a slash; None is the current one. In a folder, the
-    server's ``file_name`` is made safe and told from the same name of another generation by a
-    short tag of ``generation_id``, so that the same generation always has the same name; without
-    a ``file_name`` the ``prompt`` names the file. Raises DownloadError when the folder cannot be
-    made.
+    server's ``file_name`` is made safe and distinguished from the same name of another generation
+    by a short tag of ``generation_id``, so that the same generation always has the same name;
+    without a ``file_name`` the ``prompt`` names the file. Raises DownloadError when the folder
+    cannot be made.
     """
     named = os.fspath(target) if target is not None else "."
     folder = named.endswith(tuple(filter(None, ("/", os.sep, os.altsep))))
@@ -34,7 +34,7 @@ def resolve_target(
         if folder or os.path.isdir(path):
             path = path / _file_name(file_name, generation_id, prompt)
         path.parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError, RuntimeError) as trouble:  # a NUL in the name, nobody's home
+    except (OSError, ValueError, RuntimeError) as trouble:  # a NUL in the name, an unknown user
         raise DownloadError(
             f"The folder of {named!r} cannot be made: "
             f"{getattr(trouble, 'strerror', None) or trouble}.",
@@ -58,7 +58,7 @@ def _file_name(server_says: str | None, generation_id: str, prompt: str | None) 
 
 
 def safe_file_name(name: str, fallback: str = "video.mp4") -> str:
-    """Anybody's words as one harmless file name: no folders, no leading dot or dash."""
+    """Any text as one harmless file name: no folders, no leading dot or dash."""
     name = re.split(r"[/\\]", name.replace("\0", ""))[-1]
     name = re.sub(r"[^\w.()+ -]+", "_", name).strip(" .-_")
     stem, dot, suffix = name.rpartition(".")

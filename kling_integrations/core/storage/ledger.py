@@ -11,17 +11,18 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from .. import settings, submission
-from ..errors import GenerationFailedError, LedgerError, NextStep, StoppedWaiting, Verb
-from ..generation import Generation, Saved, Status
+from .. import identity, settings, submission
+from ..errors import GenerationFailedError, KlingWarning, LedgerError, NextStep, Verb
+from ..generation import Generation, Saved
 from ..request import VideoRequest
 from ..submission import Action, Decision, Entry, Record, State
 from . import saved_files
@@ -49,65 +50,42 @@ CREATE TABLE IF NOT EXISTS submissions (
 );
 CREATE INDEX IF NOT EXISTS by_request ON submissions (base_url, fingerprint, take);
 CREATE INDEX IF NOT EXISTS by_generation ON submissions (generation_id);
-CREATE UNIQUE INDEX IF NOT EXISTS one_intent
-    ON submissions (base_url, fingerprint, take) WHERE state = 'intent';
 """
 _VERSION = 1
 
+T = TypeVar("T")
 
-class Claim:
-    """The right to submit one request, or the generation that it already has.
 
-    ``generation`` is set when there is one: nothing is to be posted then. Otherwise the intent
-    is written, and ``submitted`` or ``failed`` must follow.
+class RequestLock:
+    """Held by one process while it decides about a request and posts it.
+
+    The lock is the operating system's, so it falls with its holder.
     """
 
-    def __init__(self, ledger: Ledger, decision: Decision, entry: Entry | None, record: Record):
-        self._ledger = ledger
-        self._record = record
-        self.decision = decision
-        self.generation: Generation | None = None
-        if entry and entry.generation_id and decision.action is not Action.SUBMIT:
-            finished = entry.record.state is State.COMPLETED
-            self.generation = Generation(
-                id=entry.generation_id,
-                status=Status.COMPLETED if finished else Status.UNKNOWN,
-                model=entry.record.model,
-            )
+    def __init__(self, file: Path) -> None:
+        self._lock = FileLock(file, thread_local=False, mode=0o600)
 
-    @property
-    def client_request_id(self) -> str:
-        return self._record.client_request_id
-
-    def submitted(self, generation: Generation) -> None:
-        """Writes the id down. Raises LedgerError that names it when that cannot be done."""
+    def try_acquire(self) -> bool:
         try:
-            self._ledger._advance(self._record.submitted(generation.id))
-        except LedgerError as error:
-            raise LedgerError(
-                f"Generation {generation.id} was submitted, but its id could not be written down "
-                f"({error.message})",
-                generation_id=generation.id,
-                hint="Note the id.",
-                next_steps=[NextStep(Verb.WAIT, generation.id)],
-            ) from error
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        return True
 
-    def failed(self, error: BaseException) -> None:
-        after = self._record.after(error)
-        if after.generation_id or after.state is not State.INTENT:
-            self._ledger._advance(after)
+    def release(self) -> None:
+        self._lock.release()
 
 
 class Ledger:
     """The records of one user, in ``KLING_HOME`` unless a path is given.
 
-    Raises LedgerError when the file is corrupt, read-only or unreadable: without it nobody knows
-    what was paid for, so nothing may be submitted in silence.
+    Raises LedgerError when the file is corrupt, read-only or unreadable: without it, what was
+    paid for is unknown, so nothing may be submitted in silence.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
         self._given = Path(path) if path else None
-        self._ready = False
+        self._ready: tuple[Path, int] | None = None  # the file that was prepared, and its inode
 
     @property
     def path(self) -> Path:
@@ -115,56 +93,41 @@ class Ledger:
 
     # --- claiming --------------------------------------------------------------------------
 
-    @contextmanager
-    def claim(
-        self,
-        request: VideoRequest,
-        base_url: str,
-        *,
-        new: bool = False,
-        take: int = 1,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> Iterator[Claim]:
-        """Decides about a request while no other process can; see Claim.
-
-        Waits for another process that is submitting the same thing. Raises
-        SubmissionUncertainError when an earlier POST of it has no known outcome (unless ``new``),
-        StoppedWaiting when ``cancelled()`` turns true before the lock is had.
-        """
-        lock = self.lock(request)
-        try:
-            lock.acquire(cancel_check=cancelled)
-        except Timeout:
-            raise StoppedWaiting() from None
-        try:
-            yield self.decide(request, base_url, new=new, take=take)
-        finally:
-            lock.release()
-
     def preview(
         self, request: VideoRequest, base_url: str, *, new: bool = False, take: int = 1
     ) -> Decision:
         """What a submit of this request would do now; writes nothing.
 
-        The answer for everybody who asks before paying: ``decision.pays`` says whether a POST
+        For every question before a payment: ``decision.pays`` says whether a POST
         would leave, ``decision.entry`` is the record that decides. ``new`` and ``take`` as for
         ``KlingClient.submit``. Another process may be quicker in between.
         """
         with self._transaction() as db:
             return _decide(db, request, base_url, new=new, take=take)
 
-    def lock(self, request: VideoRequest) -> FileLock:
+    def lock(self, request: VideoRequest) -> RequestLock:
         """The lock under which this request is decided and posted."""
-        folder = self.path.parent / "locks"
+        home = self.path.parent
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(home)
+            (home / "locks").mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise LedgerError(f"The ledger's folder cannot be written: {error}.") from error
-        # 256 files, kept: removing a lock file races with whoever opens it at that moment.
-        return FileLock(folder / f"{request.fingerprint[:2]}.lock", thread_local=False, mode=0o600)
+            raise LedgerError(
+                f"The ledger's folder cannot be written: {error}.",
+                next_steps=[NextStep(Verb.SET_HOME)],
+            ) from error
+        # A file per request, so that unrelated ones never wait for each other. They are kept:
+        # removing one races with a process that opens it at that moment.
+        return RequestLock(home / "locks" / f"{request.fingerprint[:16]}.lock")
 
-    def decide(self, request: VideoRequest, base_url: str, *, new: bool, take: int) -> Claim:
-        """What the records say; writes the intent when that is to submit. Hold the lock."""
+    def claim(
+        self, request: VideoRequest, base_url: str, *, new: bool = False, take: int = 1
+    ) -> tuple[Decision, Record]:
+        """What the records say, and the intent that is written when that is to submit.
+
+        Hold the request's lock from before this call until the POST has an outcome. Raises
+        SubmissionUncertainError when an earlier POST has no known outcome (unless ``new``).
+        """
         record = Record.intent(request)
         with self._transaction() as db:
             decision = _decide(db, request, base_url, new=new, take=take)
@@ -174,17 +137,12 @@ class Ledger:
                 raise submission.refusal(entry.record)
             if decision.action is Action.SUBMIT:
                 db.execute(
-                    "UPDATE submissions SET state = 'abandoned' WHERE state = 'intent' "
-                    "AND base_url = ? AND fingerprint = ? AND take = ?",
-                    (base_url, request.fingerprint, take),
-                )
-                db.execute(
                     "INSERT INTO submissions (client_request_id, base_url, fingerprint, take, "
                     "state, model, duration, prompt, request, created_at) "
                     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         record.client_request_id,
-                        base_url,
+                        identity.account(base_url),
                         record.fingerprint,
                         take,
                         record.state.value,
@@ -195,11 +153,12 @@ class Ledger:
                         record.created_at,
                     ),
                 )
-        return Claim(self, decision, entry, record)
+        return decision, record
 
     # --- writing what became of it ---------------------------------------------------------
 
-    def _advance(self, record: Record) -> None:
+    def advance(self, record: Record) -> None:
+        """Writes what became of a submission: its id, or its end."""
         submitted_at = record.created_at if record.state is State.SUBMITTED else None
         with self._transaction() as db:
             db.execute(
@@ -207,10 +166,16 @@ class Ledger:
                 "submitted_at = coalesce(?, submitted_at) WHERE client_request_id = ?",
                 (record.state.value, record.generation_id, submitted_at, record.client_request_id),
             )
-
-    def found(self, record: Record, generation_id: str) -> None:
-        """The id of an uncertain submission turned up in the gateway's logs."""
-        self._advance(record.submitted(generation_id))
+            if record.state is State.SUBMITTED:
+                # Only now that another one is taken is an older POST in doubt given up.
+                db.execute(
+                    "UPDATE submissions SET state = 'abandoned' WHERE state = 'intent' "
+                    "AND rowid < (SELECT rowid FROM submissions WHERE client_request_id = ?1) "
+                    "AND EXISTS (SELECT 1 FROM submissions AS own WHERE own.client_request_id = ?1 "
+                    "AND own.base_url = submissions.base_url AND own.take = submissions.take "
+                    "AND own.fingerprint = submissions.fingerprint)",
+                    (record.client_request_id,),
+                )
 
     def completed(self, base_url: str, generation: Generation, elapsed: float | None) -> None:
         """The generation is finished; ``elapsed`` seconds after its submit, where watched."""
@@ -218,8 +183,14 @@ class Ledger:
         with self._transaction() as db:
             db.execute(
                 "UPDATE submissions SET state = ?, usage = ?, elapsed = coalesce(elapsed, ?) "
-                "WHERE base_url = ? AND generation_id = ?",
-                (State.COMPLETED.value, json.dumps(usage), elapsed, base_url, generation.id),
+                "WHERE base_url IN (?, ?) AND generation_id = ?",
+                (
+                    State.COMPLETED.value,
+                    json.dumps(usage),
+                    elapsed,
+                    *_accounts(base_url),
+                    generation.id,
+                ),
             )
 
     def wait_failed(self, base_url: str, error: BaseException) -> None:
@@ -228,22 +199,37 @@ class Ledger:
             with self._transaction() as db:
                 db.execute(
                     "UPDATE submissions SET state = ?, error = ? "
-                    "WHERE base_url = ? AND generation_id = ?",
-                    (State.FAILED.value, error.message, base_url, error.generation_id),
+                    "WHERE base_url IN (?, ?) AND generation_id = ?",
+                    (State.FAILED.value, error.message, *_accounts(base_url), error.generation_id),
                 )
+
+    def forget(self, entry: Entry) -> None:
+        """Gives a record up, at the user's word: it is neither waited for nor looked up again.
+
+        The row stays, for the history. The next submit of the same request pays.
+        """
+        self.advance(entry.record.ended(State.FORGOTTEN))
 
     def saved(self, base_url: str, generation_id: str, saved: Saved) -> None:
         with self._transaction() as db:
             db.execute(
                 "UPDATE submissions SET path = ?, size = ?, sha256 = ? "
-                "WHERE base_url = ? AND generation_id = ?",
-                (str(saved.path.absolute()), saved.size, saved.sha256, base_url, generation_id),
+                "WHERE base_url IN (?, ?) AND generation_id = ?",
+                (
+                    str(saved.path.resolve()),
+                    saved.size,
+                    saved.sha256,
+                    *_accounts(base_url),
+                    generation_id,
+                ),
             )
 
     # --- reading ---------------------------------------------------------------------------
 
     def entry(self, base_url: str, generation_id: str) -> Entry | None:
-        rows = self._rows("base_url = ? AND generation_id = ?", (base_url, generation_id))
+        rows = self._rows(
+            "base_url IN (?, ?) AND generation_id = ?", (*_accounts(base_url), generation_id)
+        )
         return rows[0] if rows else None
 
     def standing(self, request: VideoRequest, base_url: str, *, take: int = 1) -> Entry | None:
@@ -251,7 +237,8 @@ class Ledger:
 
     def at(self, path: Path) -> list[Entry]:
         """The generations whose video was saved as this file."""
-        return self._rows("path = ?", (str(path.absolute()),))
+        names = (str(path.resolve()), str(path.absolute()))
+        return self._rows("path IN (?, ?)", names)
 
     def history(self, limit: int = 20, search: str = "", model: str = "") -> list[Entry]:
         """The newest first; ``search`` looks in prompts and ids, ``model`` in model ids."""
@@ -260,32 +247,47 @@ class Ledger:
             "AND instr(lower(model), ?) > 0",
             (search.lower(), model.lower()),
             limit,
+            strict=False,
         )
 
     def running(self, base_url: str) -> list[Entry]:
-        return self._rows("base_url = ? AND state = 'submitted'", (base_url,))
+        return self._rows("base_url IN (?, ?) AND state = 'submitted'", _accounts(base_url))
 
     def uncertain(self, base_url: str) -> list[Entry]:
         """Submissions without a known outcome, those that the user paid past included."""
-        return self._rows("base_url = ? AND state IN ('intent', 'abandoned')", (base_url,))
+        return self._rows(
+            "base_url IN (?, ?) AND state IN ('intent', 'abandoned')", _accounts(base_url)
+        )
 
     def finished(self, base_url: str, model: str, duration: int | None) -> list[float]:
         """Seconds, the queue apart, that the last 50 watched ones took; the newest last."""
         rows = self._rows(
-            "base_url = ? AND model = ? AND duration IS ? AND elapsed IS NOT NULL",
-            (base_url, model, duration),
+            "base_url IN (?, ?) AND model = ? AND duration IS ? AND elapsed IS NOT NULL",
+            (*_accounts(base_url), model, duration),
             50,
+            strict=False,
         )
         return [entry.elapsed for entry in reversed(rows) if entry.elapsed]
 
-    def _rows(self, where: str, values: tuple[Any, ...], limit: int = 1000) -> list[Entry]:
+    def _rows(
+        self, where: str, values: tuple[Any, ...], limit: int = 1000, *, strict: bool = True
+    ) -> list[Entry]:
+        """``strict``: an unreadable record is an error; else it is left out, with a warning."""
         with self._transaction() as db:
             rows = db.execute(
                 f"SELECT * FROM submissions WHERE {where} "  # noqa: S608 (fixed texts only)
                 "ORDER BY rowid DESC LIMIT ?",  # not by time: clocks are set back
                 (*values, limit),
             ).fetchall()
-        return [_entry(row) for row in rows]
+        entries = []
+        for row in rows:
+            try:
+                entries.append(_entry(row))
+            except LedgerError as error:
+                if strict:
+                    raise
+                warnings.warn(error.message, KlingWarning, stacklevel=3)
+        return entries
 
     # --- SQLite ----------------------------------------------------------------------------
 
@@ -303,51 +305,75 @@ class Ledger:
                 f"The ledger {self.path} cannot be used: {error}.",
                 hint="It is what keeps you from paying twice, so nothing is submitted without it. "
                 "Repair it, or move it away knowing that what it held is forgotten.",
+                next_steps=[NextStep(Verb.SET_HOME)] if isinstance(error, OSError) else (),
             ) from error
         finally:
             if db is not None:
                 db.close()  # a transaction that was not committed is rolled back
 
     def _connect(self) -> sqlite3.Connection:
-        if not self._ready:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.path
+        ready = self._ready is not None and self._ready == (path, _inode(path))
+        if not ready:  # the first time, or after the file was moved away or replaced
+            _make_private(path.parent)
             # Made here, because SQLite would make it readable to all; its -wal and -shm inherit.
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        db = sqlite3.connect(path, timeout=30, isolation_level=None)
         try:
             db.row_factory = sqlite3.Row
             # The id of something paid must survive a power cut: FULL, not WAL's usual NORMAL.
             db.execute("PRAGMA synchronous = FULL")
-            if not self._ready:
+            if not ready:
                 _use_wal(db)
                 version = db.execute("PRAGMA user_version").fetchone()[0]
                 if version > _VERSION:
                     raise sqlite3.DatabaseError(f"it is of a newer version ({version})")
                 if version < _VERSION:
                     db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = 1; COMMIT;")
-                self._ready = True
+                # Version 0.1.0 allowed one POST in doubt per request.
+                db.execute("DROP INDEX IF EXISTS one_intent")
+                self._ready = (path, _inode(path))
         except BaseException:
             db.close()
             raise
         return db
 
 
+def _make_private(folder: Path) -> None:
+    """Makes the folder of ledger and locks, for its user alone (parents as the umask says)."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return -1
+
+
 def _decide(
     db: sqlite3.Connection, request: VideoRequest, base_url: str, *, new: bool, take: int
 ) -> Decision:
+    # The newest record decides; one that was refused says nothing about those before it.
     row = db.execute(
-        "SELECT * FROM submissions WHERE base_url = ? AND fingerprint = ? AND take = ? "
-        "AND state NOT IN ('refused', 'abandoned') ORDER BY rowid DESC",
-        (base_url, request.fingerprint, take),
+        "SELECT * FROM submissions WHERE base_url IN (?, ?) AND fingerprint IN (?, ?) AND take = ? "
+        "AND state NOT IN ('refused', 'abandoned', 'forgotten') ORDER BY rowid DESC",
+        (*_accounts(base_url), *request.fingerprints, take),
     ).fetchone()
     entry = _entry(row) if row else None
     decision = submission.decide(
         entry.record if entry else None,
-        request.fingerprint,
+        request.fingerprints,
         new=new,
         saved=saved_files.saved_file(entry) is not None,
     )
     return replace(decision, entry=entry)
+
+
+def _accounts(base_url: str) -> tuple[str, str]:
+    """The gateway as records name it today, and as an older version wrote it."""
+    return identity.account(base_url), base_url
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
@@ -364,26 +390,51 @@ def _use_wal(db: sqlite3.Connection) -> None:
 
 
 def _entry(row: sqlite3.Row) -> Entry:
+    """Raises LedgerError for a row that is no record: unreadable is not absent."""
+    try:
+        return _read(row)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise LedgerError(
+            f"A record of the ledger is unreadable ({type(error).__name__}: {error}).",
+            hint="It may be of something paid for. Repair the ledger, or move it away knowing that "
+            "what it held is forgotten.",
+        ) from None
+
+
+def _read(row: sqlite3.Row) -> Entry:
     record = Record(
-        fingerprint=row["fingerprint"],
-        client_request_id=row["client_request_id"],
-        model=row["model"],
-        created_at=row["created_at"],
+        fingerprint=str(row["fingerprint"]),
+        client_request_id=str(row["client_request_id"]),
+        model=str(row["model"]),
+        created_at=float(row["created_at"]),
         state=State(row["state"]),
-        generation_id=row["generation_id"],
+        generation_id=_text(row["generation_id"]),
     )
+    request, usage = json.loads(row["request"]), json.loads(row["usage"] or "{}")
     return Entry(
         record=record,
-        base_url=row["base_url"],
-        take=row["take"],
-        duration=row["duration"],
-        prompt=row["prompt"],
-        request=json.loads(row["request"]),
-        submitted_at=row["submitted_at"],
-        elapsed=row["elapsed"],
-        usage=json.loads(row["usage"] or "{}"),
-        error=row["error"],
+        base_url=str(row["base_url"]),
+        take=int(row["take"]),
+        duration=_optional(int, row["duration"]),
+        prompt=_text(row["prompt"]),
+        request=dict(request),
+        submitted_at=_optional(float, row["submitted_at"]),
+        elapsed=_optional(float, row["elapsed"]),
+        usage={
+            name: float(usage[name])
+            for name in ("credits_used", "usd_spent", "tokens_used")
+            if isinstance(usage.get(name), int | float)
+        },
+        error=_text(row["error"]),
         path=Path(row["path"]) if row["path"] else None,
-        size=row["size"],
-        sha256=row["sha256"],
+        size=_optional(int, row["size"]),
+        sha256=_text(row["sha256"]),
     )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _optional(kind: type[T], value: Any) -> T | None:
+    return None if value is None else kind(value)  # type: ignore[call-arg]

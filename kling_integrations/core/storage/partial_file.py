@@ -35,7 +35,7 @@ class PartialFile:
     """What is there so far; ``error`` words the trouble that the disk makes.
 
     It is locked while it is written, so that the next success can tell the leftovers of a killed
-    run, which nobody locks, from the work of a live one.
+    run, which hold no lock, from the work of a live one.
     """
 
     def __init__(self, target: Path, error: Callable[[str], DownloadError]) -> None:

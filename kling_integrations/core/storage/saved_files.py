@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
-import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from ..errors import InvalidRequestError
 from ..generation import Saved
 from ..submission import Entry
+from . import safe_files
 
 
 def saved_file(entry: Entry | None) -> Saved | None:
@@ -69,16 +69,14 @@ def keep_aside(
 
 def _copy(source: Saved, target: Path) -> bool:
     """Whether the target is now a copy of the file that was downloaded then."""
-    part = target.with_name(f".{target.name[:60]}.{secrets.token_hex(8)}.part")
+    digest = hashlib.sha256()
     try:
-        shutil.copyfile(source.path, part)
-        with part.open("rb") as file:
-            same = hashlib.file_digest(file, "sha256").hexdigest() == source.sha256
-        if same:
-            os.replace(part, target)
-        return same
-    except OSError:
+        with source.path.open("rb") as original, safe_files.whole_file(target) as file:
+            while chunk := original.read(2**20):
+                digest.update(chunk)
+                file.write(chunk)
+            if digest.hexdigest() != source.sha256:
+                raise OSError("the file has changed")
+    except (OSError, InvalidRequestError):
         return False
-    finally:
-        with suppress(OSError):
-            part.unlink()
+    return True

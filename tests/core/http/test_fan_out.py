@@ -7,7 +7,8 @@ import tracemalloc
 
 from kling_integrations import AsyncKlingClient, Status
 from kling_integrations.core.generation import Generation
-from kling_integrations.core.protocol import Endpoint, Reply
+from kling_integrations.core.payloads import Reply
+from kling_integrations.core.protocol import Endpoint
 from kling_integrations.core.schedule import Schedule
 from kling_integrations.core.waiting import Ask, Patience, Sleep, waiting
 from kling_integrations.sandbox import Sandbox

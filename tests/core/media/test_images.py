@@ -464,3 +464,10 @@ def test_nothing_heavy_is_imported_for_a_file_or_bytes(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_text_that_begins_like_a_bitmap_is_no_picture(tmp_path: Path) -> None:
+    letter = tmp_path / "BMW.txt"
+    letter.write_bytes(b"BMW is a maker of cars and not of pictures, whatever it begins with.")
+    assert "not an image" in refusal(str(letter))
+    assert media.image_type(encoded("BMP")) == "image/bmp"

@@ -28,12 +28,15 @@ import numpy as np
 import pytest
 import requests
 
-from kling_integrations.core.errors import DownloadError, KlingError, ServerError
-from kling_integrations.core.generation import Failure, Generation, Status, Video
+from kling_integrations.core.errors import DownloadError, KlingError, LinkExpiredError, ServerError
+from kling_integrations.core.flows import Flows
+from kling_integrations.core.generation import Failure, Generation, Saved, Status, Video
+from kling_integrations.core.protocol import Endpoint
 from kling_integrations.core.settings import Clock
 from kling_integrations.core.storage import download
-from kling_integrations.core.storage.download import LinkExpired, Saved, fetch, save
+from kling_integrations.core.storage.download import save
 from kling_integrations.core.storage.file_names import resolve_target
+from kling_integrations.core.waiting import Flow, Patience
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
 SECRET = "Signature=s3cret"
@@ -668,11 +671,10 @@ def test_an_ended_link_says_so_at_once(
     tmp_path: Path, cdn: Callable[..., Cdn], get: Callable[..., Saved], code: int
 ) -> None:
     store = cdn(reply(b"<Error><Code>AccessDenied</Code></Error>", code))
-    with pytest.raises(LinkExpired, match=f"HTTP {code}") as caught:
+    with pytest.raises(LinkExpiredError, match=f"HTTP {code}") as caught:
         get(store.url, tmp_path / "a.mp4", generation_id="-abc")
-    assert caught.value.expired
     assert caught.value.generation_id == "-abc"
-    assert "kling download -- -abc" in str(caught.value)
+    assert "client.download('-abc', " in str(caught.value)
     assert len(store.heard) == 1
     assert_nothing(tmp_path)
 
@@ -683,7 +685,7 @@ def test_an_expiry_in_the_address_explains_what_the_store_does_not(
 ) -> None:
     store = cdn(reply(b"<html>", code))
     ended = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-    with pytest.raises(LinkExpired, match="ended on 2026-01-02 03:04 UTC"):
+    with pytest.raises(LinkExpiredError, match="ended on 2026-01-02 03:04 UTC"):
         get(f"{store.url}&ksTime={int(ended.timestamp()):x}", tmp_path / "a.mp4")
     assert len(store.heard) == 1
 
@@ -695,7 +697,7 @@ def test_a_refusal_is_not_repeated(
         store = cdn(reply(b"", code))
         with pytest.raises(DownloadError, match=f"HTTP {code}") as caught:
             get(store.url, tmp_path / "a.mp4")
-        assert not isinstance(caught.value, LinkExpired)
+        assert not isinstance(caught.value, LinkExpiredError)
         assert len(store.heard) == 1
 
 
@@ -1086,10 +1088,63 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     for target in (tmp_path / "file" / "a.mp4", "~nobody-of-that-name/a.mp4", "a\0/b/"):
         with pytest.raises(DownloadError, match="cannot be made") as caught:
             resolve_target(target, file_name=None, generation_id="1")
-        assert "kling download 1" in str(caught.value)
+        assert "client.download('1', " in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_target_that_is_no_regular_file_is_refused_and_stays(
+    tmp_path: Path, cdn: Callable[..., Cdn], get: Callable[..., Saved], mp4: bytes, kind: str
+) -> None:
+    target = tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(target)
+    else:
+        os.mknod(target, 0o600 | stat.S_IFSOCK)
+    store = cdn(reply(mp4))
+    with pytest.raises(DownloadError, match="no regular file"):
+        get(store.url, target)
+    assert not stat.S_ISREG(target.lstat().st_mode)
+    assert not store.heard
+
+
+def test_a_video_that_drips_for_an_hour_is_given_up(
+    tmp_path: Path,
+    cdn: Callable[..., Cdn],
+    get: Callable[..., Saved],
+    mp4: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fast enough to be no hung connection, and yet without an end."""
+    monkeypatch.setattr(download, "_LONGEST", 0.0)
+    with pytest.raises(DownloadError, match="not whole after"):
+        get(cdn(reply(mp4)).url, tmp_path / "a.mp4")
+    assert_nothing(tmp_path)
 
 
 # A generation's video
+
+
+def saving(generation: Generation, target: Path, refresh: Callable[[str], Generation]) -> Saved:
+    """The flow of ``client.save``, with ``refresh`` as the gateway."""
+
+    class Gateway(Flows):
+        def get(self, generation_id: str) -> Flow[Generation]:
+            yield from ()
+            return refresh(generation_id)
+
+    endpoint = Endpoint("https://gateway.example", "key")
+    flow = Gateway(endpoint, Clock(), Patience(), None).save(generation, target)
+    result, raised = None, None
+    while True:
+        try:
+            action = flow.send(result) if raised is None else flow.throw(raised)
+        except StopIteration as done:
+            return done.value
+        result = raised = None
+        try:
+            result = download.fetch(action)
+        except DownloadError as error:
+            raised = error
 
 
 def finished(url: str | None, **more: object) -> Generation:
@@ -1105,7 +1160,7 @@ def test_a_generation_is_saved_into_a_folder(
     tmp_path: Path, cdn: Callable[..., Cdn], mp4: bytes
 ) -> None:
     generation = finished(cdn(reply(mp4)).url, file_size=len(mp4))
-    saved = fetch(generation, tmp_path, refresh=never)
+    saved = saving(generation, tmp_path, refresh=never)
     assert_saved(saved, saved.path, mp4)
     assert saved.path.name.startswith("output_")
 
@@ -1120,11 +1175,11 @@ def test_an_expired_link_is_asked_for_anew_once(
         asked.append(generation_id)
         return finished(new.url)
 
-    saved = fetch(finished(old.url), tmp_path / "a.mp4", refresh=refresh)
+    saved = saving(finished(old.url), tmp_path / "a.mp4", refresh=refresh)
     assert_saved(saved, tmp_path / "a.mp4", mp4)
     assert asked == ["g:1"]
-    with pytest.raises(LinkExpired):
-        fetch(finished(old.url), tmp_path / "b.mp4", refresh=lambda _: finished(old.url))
+    with pytest.raises(LinkExpiredError):
+        saving(finished(old.url), tmp_path / "b.mp4", refresh=lambda _: finished(old.url))
     assert len(old.heard) == 3
 
 
@@ -1136,9 +1191,9 @@ def test_a_gateway_that_has_no_new_link_is_named_beside_the_old_one(
     def down(generation_id: str) -> Generation:
         raise ServerError("the gateway is out of reach")
 
-    with pytest.raises(LinkExpired, match=r"HTTP 410.*out of reach") as caught:
-        fetch(finished(old.url), tmp_path / "a.mp4", refresh=down)
-    assert "kling download g:1" in str(caught.value)
+    with pytest.raises(LinkExpiredError, match=r"HTTP 410.*out of reach") as caught:
+        saving(finished(old.url), tmp_path / "a.mp4", refresh=down)
+    assert "client.download('g:1', " in str(caught.value)
 
 
 def test_a_generation_without_a_video_is_looked_up_and_then_told_apart(
@@ -1146,14 +1201,14 @@ def test_a_generation_without_a_video_is_looked_up_and_then_told_apart(
 ) -> None:
     pending = Generation("g:1", Status.GENERATING)
     done = finished(cdn(reply(mp4)).url)
-    assert fetch(pending, tmp_path / "a.mp4", refresh=lambda _: done).size == len(mp4)
+    assert saving(pending, tmp_path / "a.mp4", refresh=lambda _: done).size == len(mp4)
     failed = Generation("g:1", Status.FAILED, error=Failure("a face was not found"))
     for answer, says in (
-        (pending, "not finished yet.*kling wait g:1"),
+        (pending, "not finished yet.*client.wait\\('g:1'\\)"),
         (failed, "a face was not found"),
         (finished(None), "names no video"),
     ):
         with pytest.raises(DownloadError, match=f"(?s){says}"):
-            fetch(answer, tmp_path / "b.mp4", refresh=lambda _, answer=answer: answer)
+            saving(answer, tmp_path / "b.mp4", refresh=lambda _, answer=answer: answer)
     assert not issubclass(DownloadError, ServerError)
-    assert issubclass(LinkExpired, KlingError)
+    assert issubclass(LinkExpiredError, KlingError)

@@ -12,6 +12,7 @@ import pytest
 from kling_integrations import (
     InvalidRequestError,
     KlingClient,
+    KlingWarning,
     Ledger,
     LedgerError,
     Status,
@@ -19,6 +20,7 @@ from kling_integrations import (
     SubmissionUncertainError,
     VideoRequest,
 )
+from kling_integrations.core.storage.saved_files import saved_file
 from kling_integrations.core.submission import State
 from kling_integrations.sandbox import Sandbox
 
@@ -164,7 +166,7 @@ def test_a_process_killed_during_its_post_leaves_an_open_question_and_no_second_
     killed.kill()
     killed.communicate(timeout=30)
     with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
-        with pytest.raises(SubmissionUncertainError, match="kling recover"):
+        with pytest.raises(SubmissionUncertainError, match=r"client\.recover\(\)"):
             client.submit(raccoon)
     assert len(sandbox.posts) == 1
 
@@ -210,12 +212,13 @@ def test_an_interrupt_during_the_wait_names_the_way_back(ledger, raccoon):
                 signal.pthread_kill(main, signal.SIGINT)
 
             threading.Thread(target=interrupt).start()
-            with pytest.raises(StoppedWaiting, match="kling wait") as caught:
+            with pytest.raises(StoppedWaiting, match=r"client\.wait\(") as caught:
                 client.generate(raccoon)
         assert caught.value.generation_id in sandbox.jobs
 
 
 def test_a_corrupt_ledger_stops_everything_before_the_post(front, sandbox, ledger, raccoon):
+    ledger.path.parent.mkdir(exist_ok=True)
     ledger.path.write_bytes(b"this is no database" * 100)
     with pytest.raises(LedgerError, match="ledger"):
         generate(front, sandbox, ledger, raccoon)
@@ -238,7 +241,7 @@ def test_a_ledger_that_cannot_be_written_after_the_post_still_tells_the_id(
     def full(self, record):
         raise LedgerError("The disk is full.")
 
-    monkeypatch.setattr(Ledger, "_advance", full)
+    monkeypatch.setattr(Ledger, "advance", full)
     with pytest.raises(LedgerError, match="disk is full") as caught:
         generate(front, sandbox, ledger, raccoon)
     assert caught.value.generation_id in sandbox.jobs
@@ -263,9 +266,9 @@ def test_a_saved_file_is_known_until_it_is_gone(sandbox, ledger, raccoon, tmp_pa
     with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
         done = client.generate(raccoon)
         path = client.download(done, tmp_path / "clip.mp4")
-        assert ledger.entry(sandbox.base_url, done.id).saved_path == path
+        assert saved_file(ledger.entry(sandbox.base_url, done.id)).path == path
         path.unlink()
-        assert ledger.entry(sandbox.base_url, done.id).saved_path is None
+        assert saved_file(ledger.entry(sandbox.base_url, done.id)) is None
         assert client.generate(raccoon).id == done.id  # finished: fetched again, not paid again
     assert len(sandbox.posts) == 1
 
@@ -298,3 +301,86 @@ def test_several_may_open_a_new_ledger_at_the_same_moment(tmp_path):
         for thread in threads:
             thread.join()
     assert not failures
+
+
+def test_a_refused_new_one_leaves_the_open_question_open(front, sandbox, ledger, raccoon):
+    sandbox.fault("submit", "drop-after")
+    with pytest.raises(SubmissionUncertainError):
+        generate(front, sandbox, ledger, raccoon)
+    with pytest.raises(Exception, match="key"):
+        generate(front, sandbox, ledger, raccoon, new=True, api_key="bad")
+    with pytest.raises(SubmissionUncertainError) as caught:  # the next plain run must not pay
+        generate(front, sandbox, ledger, raccoon)
+    assert caught.value.client_request_id == sandbox.posts[0].client_request_id
+    assert sandbox.paid == 1
+
+
+def test_two_posts_in_doubt_are_both_kept(front, sandbox, ledger, raccoon):
+    sandbox.fault("submit", "drop-after", times=2)
+    for new in (False, True):
+        with pytest.raises(SubmissionUncertainError):
+            generate(front, sandbox, ledger, raccoon, new=new)
+    with pytest.raises(SubmissionUncertainError):
+        generate(front, sandbox, ledger, raccoon)
+    assert len(ledger.uncertain(sandbox.base_url)) == 2 == sandbox.paid
+
+
+def test_a_ledger_that_is_moved_away_under_a_process_is_made_anew_and_private(
+    sandbox, ledger, raccoon, tmp_path
+):
+    with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+        client.submit(raccoon)
+        for file in ledger.path.parent.glob("ledger.sqlite3*"):
+            file.rename(tmp_path / file.name)
+        client.submit(VideoRequest(prompt="another"))
+        assert len(ledger.history()) == 1
+    assert ledger.path.stat().st_mode & 0o077 == 0
+
+
+def test_another_home_in_the_middle_of_a_process_is_another_ledger(
+    sandbox, ledger, raccoon, tmp_path, monkeypatch
+):
+    with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+        client.submit(raccoon)
+        monkeypatch.setenv("KLING_HOME", str(tmp_path / "other"))
+        assert ledger.history() == []
+        client.submit(raccoon)
+    assert len(sandbox.posts) == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("state", "'paid'"),
+        ("created_at", "'yesterday'"),
+        ("request", "'[[['"),
+        ("request", "'5'"),
+        ("usage", "'nonsense'"),
+        ("take", "'x'"),
+    ],
+)
+def test_an_unreadable_record_stops_the_post_and_not_the_history(
+    front, sandbox, ledger, raccoon, column, value
+):
+    generate(front, sandbox, ledger, raccoon)
+    with sqlite3.connect(ledger.path) as db:
+        db.execute(f"UPDATE submissions SET {column} = {value}, sha256 = NULL")
+    if column != "take":
+        with pytest.raises(LedgerError, match="unreadable"):
+            generate(front, sandbox, ledger, raccoon)
+        assert len(sandbox.posts) == 1
+    with pytest.warns(KlingWarning, match="unreadable"):
+        assert ledger.history() == []
+
+
+def test_unrelated_requests_have_locks_of_their_own(ledger):
+    requests = [VideoRequest(prompt=f"number {number}") for number in range(600)]
+    held = []
+    for each in requests:
+        lock = ledger.lock(each)
+        assert lock.try_acquire(), "it waits for an unrelated request"
+        held.append(lock)
+    again = ledger.lock(requests[0])
+    assert not again.try_acquire()
+    for lock in held:
+        lock.release()

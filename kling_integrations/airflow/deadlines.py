@@ -1,0 +1,49 @@
+"""When a wait ends: the trigger's deadline, Airflow's own behind it, and the error."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import NextStep, Verb, WaitTimeoutError
+from ..core.progress import clock_time
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from ..core.http.client import KlingClient
+
+# Seconds behind the trigger's own deadline: for its last poll, a restart of the triggerer, the
+# sweep of the scheduler. It comes to that only where no triggerer runs.
+_BACKSTOP = 300.0
+
+
+def end_time(task: Any, context: Context, since: float, client: KlingClient) -> float:
+    """Unix seconds at which a wait ends that began at ``since``.
+
+    Airflow does not end a deferred task at its execution_timeout (apache/airflow#69678): here
+    the wait ends at whichever comes first. A task that waits on a worker is ended by Airflow.
+    """
+    last = since + client.clock.real(float(task.timeout))
+    limit: timedelta | None = task.execution_timeout
+    if not task.deferrable or limit is None:
+        return last
+    started = getattr(context.get("ti"), "start_date", None)
+    begin = started.timestamp() if started else time.time()
+    return min(last, float(begin + limit.total_seconds()))
+
+
+def backstop(end: float) -> timedelta:
+    """What ``defer(timeout=)`` gets: later than the trigger's own deadline ``end``."""
+    return timedelta(seconds=max(0.0, end - time.time()) + _BACKSTOP)
+
+
+def timed_out(generation_id: str, waited: float) -> WaitTimeoutError:
+    """``waited``: seconds since the submit, over all attempts, where that is known."""
+    return WaitTimeoutError(
+        f"Generation {generation_id} is not finished after {clock_time(waited)} minutes. It goes "
+        "on (there is no cancel) and is billed when it completes.",
+        generation_id=generation_id,
+        next_steps=[NextStep(Verb.WAIT, generation_id)],
+    )

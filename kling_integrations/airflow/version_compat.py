@@ -1,0 +1,59 @@
+"""Every difference between the versions of Airflow that are supported (3.0 and up).
+
+What an older version lacks is None or empty here; the modules that use it say what that means.
+The form of a connection before 3.2 is drawn by classmethods of the hook, where Airflow looks for
+them, and ``BaseTrigger.on_kill`` is not called before 3.3.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+else:
+    try:
+        from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+    except ImportError:  # before 3.3
+        RetryDecision, RetryPolicy = None, object
+
+serialize: Callable[[object], object] | None
+"""What Airflow stores the arguments of a trigger with."""
+try:
+    from airflow.sdk.serde import serialize
+except ImportError:  # before 3.2
+    serialize = None
+
+FOREVER: dict[str, Any]
+"""Arguments with which a value in the task state store never expires."""
+try:
+    from airflow.sdk.execution_time.context import NEVER_EXPIRE
+except ImportError:  # before 3.3
+    FOREVER = {}
+else:
+    FOREVER = {"retention": NEVER_EXPIRE}
+
+__all__ = ["FOREVER", "RetryDecision", "RetryPolicy", "serialize", "supported", "task_state_store"]
+
+
+def task_state_store(context: Context) -> Any:
+    """The store that survives the retries of a task; None before 3.3."""
+    return context.get("task_state_store")
+
+
+def supported(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of an operator without those that this Airflow's BaseOperator does not know.
+
+    Logs a warning for each that is left out.
+    """
+    if "retry_policy" in arguments and not hasattr(BaseOperator, "retry_policy"):
+        logging.getLogger(__name__).warning(
+            "This Airflow has no retry policies (3.3 has): the task's retries count as they are."
+        )
+        return {name: value for name, value in arguments.items() if name != "retry_policy"}
+    return arguments

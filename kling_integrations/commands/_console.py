@@ -1,0 +1,118 @@
+"""What a command needs of the surface it runs on: a terminal, a pipe, a notebook."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+from ..core.errors import NextStep
+from ..core.progress import Progress
+from ._hints import hint
+from ._text import clean, columns, one_line
+
+if TYPE_CHECKING:
+    from ..core.http.base import OnUpdate
+    from ..core.settings import Clock
+
+_SHORT_ID = 8  # characters
+_REPEAT_AFTER = 30.0  # seconds after which an unchanged progress line is printed again
+
+
+class Console:
+    """Plain lines: the answer goes to ``out``, everything else to ``err``.
+
+    With ``as_json`` only ``result`` writes to ``out``. Terminal and notebook override what they
+    can show better.
+    """
+
+    program = "kling"
+    """How the user calls the command; a notebook has ``%kling``."""
+
+    width: int | None = None
+    """Columns of a table; None: as wide as it gets."""
+
+    def __init__(self, out: TextIO, err: TextIO, *, as_json: bool = False) -> None:
+        self.out = out
+        self.err = err
+        self.as_json = as_json
+        self._printed: tuple[object, ...] = ()
+        self._printed_at = 0.0
+
+    # --- words -----------------------------------------------------------------------------
+
+    def command(self, words: str) -> str:
+        """``kling jobs``: a command as the user types it."""
+        return f"{self.program} {words}"
+
+    def hint(self, step: NextStep) -> str:
+        """A next step as a sentence, with the command as the user types it."""
+        return hint(step, self.program)
+
+    def short_id(self, generation_id: str | None) -> str:
+        """An id for a table: where width is scarce, its beginning, which all commands take."""
+        return (generation_id or "")[: None if self.width is None else _SHORT_ID]
+
+    # --- output ----------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """What the user should know while or beside the answer."""
+        with suppress(BrokenPipeError):  # a wait must not end because its reader is gone
+            _write(self.err, text)
+
+    def say(self, text: str) -> None:
+        """The answer, or a part of it: a path, an id, a sentence."""
+        _write(self.err if self.as_json else self.out, text)
+
+    def facts(self, pairs: Iterable[tuple[str, object]]) -> None:
+        """An answer as names and values, a line each, without the values that are empty."""
+        known = [(name, one_line(str(value))) for name, value in pairs if value not in (None, "")]
+        widest = max((len(name) for name, _ in known), default=0)
+        for name, value in known:
+            self.say(f"{name:<{widest}}  {value}")
+
+    def table(self, rows: Sequence[Sequence[object]], headers: Sequence[str]) -> None:
+        """An answer in rows, without the columns that are empty."""
+        used = [number for number in range(len(headers)) if any(row[number] for row in rows)]
+        for line in columns(
+            [[row[number] for number in used] for row in rows],
+            [headers[number] for number in used],
+            self.width,
+        ):
+            self.say(line)
+
+    def result(self, answer: dict[str, Any]) -> None:
+        """The answer for a program: once per command, plain JSON values."""
+        if self.as_json:
+            _write(self.out, json.dumps(answer))
+
+    # --- what takes time -------------------------------------------------------------------
+
+    def progress(self, progress: Progress) -> None:
+        """How a wait stands, at each change."""
+        if progress.status.is_terminal:
+            return  # the result follows
+        now = time.monotonic()
+        note = progress.note or (self._printed[-1] if progress.id in self._printed else "")
+        state = (progress.id, progress.status, note)
+        if state != self._printed or now - self._printed_at >= _REPEAT_AFTER:
+            self._printed, self._printed_at = state, now
+            self.note(str(progress))
+
+    def submitting(self) -> AbstractContextManager[None]:
+        """Surrounds a submit, which may take a minute and must not be cut short lightly."""
+        return nullcontext()
+
+    def watching(self, clock: Clock) -> AbstractContextManager[OnUpdate]:
+        """Surrounds a wait; gives the function that takes its Progress."""
+        return nullcontext(self.progress)
+
+    def transfer(self, received: int, total: int | None) -> None:
+        """Bytes of a download so far; ``total`` is None where it is unknown."""
+
+
+def _write(stream: TextIO, text: str) -> None:
+    stream.write(clean(text) + "\n")
+    stream.flush()

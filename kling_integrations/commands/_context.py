@@ -1,0 +1,104 @@
+"""What a command works with: the client, the ledger, and the generation that a word means."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ..core import identity, settings
+from ..core.errors import GenerationFailedError, LedgerError
+from ..core.storage.ledger import Ledger
+from ..core.submission import State
+from ..core.waiting import ended
+from ._arguments import UsageError
+
+if TYPE_CHECKING:
+    from ..core.generation import Generation
+    from ..core.http.client import KlingClient
+    from ..core.submission import Entry
+    from ._console import Console
+
+_SHORTEST_PREFIX = 6  # characters of an id that may stand for the whole
+
+
+def key_variable() -> str | None:
+    """The environment variable that holds the key; None without one."""
+    return next((name for name in settings.KEY_VARIABLES if os.environ.get(name, "").strip()), None)
+
+
+def connect(ledger: Ledger | None = None) -> KlingClient:
+    """The client for the gateway of the environment; the sandbox needs no key.
+
+    Raises AuthenticationError without a key, InvalidRequestError for an unsafe address.
+    """
+    from ..core.http.client import KlingClient
+
+    base_url = settings.base_url()
+    any_key = "sandbox" if settings.is_sandbox(base_url) and key_variable() is None else None
+    return KlingClient(any_key, base_url, ledger=ledger)
+
+
+def readable_ledger(console: Console) -> Ledger | None:
+    """The ledger, or None with a note when it is unusable: what is paid can still be fetched."""
+    ledger = Ledger()
+    try:
+        ledger.history(1)
+    except LedgerError as error:
+        console.note(f"{error.message} Going on without it.")
+        return None
+    return ledger
+
+
+def find(word: str, ledger: Ledger | None, base_url: str) -> tuple[str, Entry | None]:
+    """The generation that ``word`` means, with its record where there is one.
+
+    An id, the beginning of one that the ledger knows, or ``last``. Any other word is taken as an
+    id that the ledger does not know. Raises UsageError for a beginning that fits several.
+    """
+    if ledger is None:
+        if word == "last":
+            raise UsageError("Which generation was the last is unknown without the ledger.")
+        return word, None
+    if entry := ledger.entry(base_url, word):
+        return word, entry
+    last = word == "last"
+    fits = [
+        entry
+        for entry in ledger.history(1000, search="" if last else word)
+        if identity.account(entry.base_url) == identity.account(base_url)
+        and entry.generation_id
+        and (last or entry.generation_id.startswith(word))
+    ]
+    if last:
+        if not fits:
+            raise UsageError("There is no last generation: nothing was submitted from here yet.")
+        fits = fits[:1]
+    elif len(word) < _SHORTEST_PREFIX:
+        fits = []
+    if len(fits) > 1:
+        raise UsageError(
+            f"{word!r} is the beginning of several ids: "
+            f"{', '.join(entry.generation_id or '' for entry in fits[:5])}."
+        )
+    if not fits:
+        return word, None
+    return fits[0].generation_id or word, fits[0]
+
+
+def uncertain(ledger: Ledger | None, base_url: str) -> list[Entry]:
+    """Submissions that block a repetition; those that the user paid past no longer matter."""
+    if ledger is None:
+        return []
+    return [entry for entry in ledger.uncertain(base_url) if entry.state is State.INTENT]
+
+
+def poll(client: KlingClient, ledger: Ledger | None, generation_id: str) -> Generation:
+    """One poll; a generation that has ended is marked so in the ledger. Raises KlingError."""
+    generation = client.get(generation_id)
+    if ledger and generation.is_terminal:
+        base_url = client.endpoint.base_url
+        try:
+            ledger.completed(base_url, ended(generation), None)
+        except GenerationFailedError as error:
+            ledger.wait_failed(base_url, error)
+    return generation

@@ -1,0 +1,138 @@
+"""``kling wait`` and ``kling download``: back to what is running or finished."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core import settings
+from ..core.errors import KlingError, StoppedWaiting, describe
+from ..core.manifest import manifest
+from ._arguments import ID_HELP, UsageError, add_command, output_argument, timeout_argument
+from ._context import connect, find, readable_ledger
+from ._exit_codes import DONE, exit_code, failure
+from ._finish import finish
+from ._save import check_output, local_video
+
+if TYPE_CHECKING:
+    from ..core.http.client import KlingClient
+    from ..core.storage.ledger import Ledger
+    from ._console import Console
+
+
+def add(commands: Any) -> None:
+    """Adds both commands to the grammar."""
+    wait = add_command(commands, "wait", _run_wait, "wait for generations and save their videos")
+    wait.add_argument("id", metavar="ID", nargs="*", help=f"{ID_HELP}; all (default) that run")
+    output_argument(wait)
+    timeout_argument(wait)
+    wait.add_argument("--no-download", action="store_true", help="only wait")
+
+    download = add_command(
+        commands, "download", _run_download, "save the video of a finished generation"
+    )
+    download.add_argument("id", metavar="ID", help=ID_HELP)
+    output_argument(download)
+
+
+def _run_wait(args: argparse.Namespace, console: Console) -> int:
+    ledger = readable_ledger(console)
+    words = args.id or ["all"]
+    targets = _targets(words, ledger)
+    if not targets:
+        console.say("Nothing is running.")
+        console.result({"generations": []})
+        return DONE
+    if len(targets) > 1 and args.out is not None:
+        _check_folder(args.out)
+    check_output(args.out)
+    with connect(ledger) as client:
+        if len(words) > 1 or words == ["all"]:
+            return _wait_for_several(client, ledger, targets, args, console)
+        console.result(
+            finish(
+                client,
+                ledger,
+                targets[0],
+                console,
+                timeout=args.timeout,
+                download=not args.no_download,
+                output=args.out,
+            )
+        )
+    return DONE
+
+
+def _targets(words: list[str], ledger: Ledger | None) -> list[str]:
+    """The generation ids that the words mean, each once, the oldest of ``all`` first."""
+    base_url = settings.base_url()
+    ids: list[str] = []
+    for word in words:
+        if word != "all":
+            ids.append(find(word, ledger, base_url)[0])
+        elif ledger is None:
+            raise UsageError("What is running is unknown without the ledger: give ids.")
+        else:
+            ids += [entry.generation_id or "" for entry in reversed(ledger.running(base_url))]
+    return list(dict.fromkeys(ids))
+
+
+def _check_folder(output: str) -> None:
+    if not (output.endswith("/") or Path(output).expanduser().is_dir()):
+        raise UsageError(
+            "For several videos --out takes a folder; one that does not exist yet ends in /."
+        )
+
+
+def _wait_for_several(
+    client: KlingClient,
+    ledger: Ledger | None,
+    targets: list[str],
+    args: argparse.Namespace,
+    console: Console,
+) -> int:
+    """One after another: all run at the gateway meanwhile, so the last one sets the end anyway."""
+    deadline = client.clock.now() + args.timeout
+    results: list[dict[str, Any]] = []
+    code = DONE
+    for number, generation_id in enumerate(targets, 1):
+        if len(targets) > 1:
+            console.note(f"{number} of {len(targets)}: {generation_id}")
+        try:
+            made = finish(
+                client,
+                ledger,
+                generation_id,
+                console,
+                timeout=max(0.0, deadline - client.clock.now()),
+                download=not args.no_download,
+                output=args.out,
+            )
+            results.append(made)
+        except KlingError as error:  # one that fails must not keep the others
+            console.note(describe(error, console.hint))
+            results.append(failure(error, console.hint))
+            code = code or exit_code(error)
+        except StoppedWaiting:
+            if number < len(targets):
+                console.note(
+                    f"The others go on as well. All of them: {console.command('wait all')}"
+                )
+            raise
+    console.result({"generations": results})
+    return code
+
+
+def _run_download(args: argparse.Namespace, console: Console) -> int:
+    check_output(args.out)
+    generation, saved, entry = local_video(args.id, console, output=args.out, answer=True)
+    console.result(
+        manifest(
+            generation,
+            base_url=settings.base_url(),
+            model=entry.record.model if entry else None,
+            saved=saved,
+        )
+    )
+    return DONE

@@ -1,0 +1,373 @@
+"""What a client does for each verb, written once.
+
+A flow is a generator. It yields actions (``waiting.Action``): carry a call, let time pass, report
+progress, do blocking work on disk, save a video. It is sent what came of each, or gets raised in it
+what the action raised, and returns the verb's result. ``KlingClient`` and ``AsyncKlingClient`` only
+carry out actions, each in its own way, so the order of record, POST, id and outcome is the same
+in both.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from . import protocol, recovery
+from .errors import (
+    DownloadError,
+    InvalidRequestError,
+    KlingError,
+    KlingWarning,
+    LedgerError,
+    LinkExpiredError,
+    NextStep,
+    Verb,
+)
+from .generation import Generation, Saved, Status, Video
+from .payloads import figure
+from .progress import Progress
+from .protocol import Endpoint
+from .recovery import Recovered
+from .request import VideoRequest
+from .schedule import Schedule
+from .settings import Clock
+from .submission import Decision, Entry, Record
+from .waiting import (
+    Ask,
+    Flow,
+    OnDisk,
+    Patience,
+    Sleep,
+    Transfer,
+    TransferProgress,
+    Wait,
+    submitting,
+)
+
+T = TypeVar("T")
+
+_REMEMBERED = 20_000  # submits that one client remembers without a ledger
+_LOCK_INTERVAL = 0.05  # real seconds between two tries to get a request's lock
+_LOCK_NOTICE = 40  # tries after which the user hears of it: two seconds
+
+
+class RequestLock(Protocol):
+    """Held while one request is decided and posted; it falls with the process that holds it."""
+
+    def try_acquire(self) -> bool:
+        """Whether the lock is held now; returns at once."""
+        ...
+
+    def release(self) -> None: ...
+
+
+class SubmissionLedger(Protocol):
+    """What the flows need of a ledger; every method may block and raise LedgerError."""
+
+    def lock(self, request: VideoRequest) -> RequestLock: ...
+
+    def claim(
+        self, request: VideoRequest, base_url: str, *, new: bool, take: int
+    ) -> tuple[Decision, Record]: ...
+
+    def advance(self, record: Record) -> None: ...
+
+    def completed(self, base_url: str, generation: Generation, elapsed: float | None) -> None: ...
+
+    def wait_failed(self, base_url: str, error: BaseException) -> None: ...
+
+    def saved(self, base_url: str, generation_id: str, saved: Saved) -> None: ...
+
+    def entry(self, base_url: str, generation_id: str) -> Entry | None: ...
+
+    def finished(self, base_url: str, model: str, duration: int | None) -> list[float]: ...
+
+    def uncertain(self, base_url: str) -> list[Entry]: ...
+
+
+class Flows:
+    """The verbs of one client. Safe to share between threads; reads no clock but ``clock``."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        clock: Clock,
+        patience: Patience,
+        ledger: SubmissionLedger | None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+        self._patience = patience
+        self._ledger = ledger
+        self._rng = random.Random()
+        # When each POST left, on the client's clock, and what it asked for.
+        self._submits: OrderedDict[str, tuple[float, str, int | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    # --- submitting ------------------------------------------------------------------------
+
+    def submit(
+        self,
+        request: VideoRequest,
+        *,
+        new: bool = False,
+        take: int = 1,
+        client_request_id: str | None = None,
+    ) -> Flow[Generation]:
+        """Decide, write the intent, POST, write the id."""
+        ledger = self._ledger
+        if ledger is None:
+            if new or take != 1:
+                raise InvalidRequestError("new= and take= need a client with a ledger.")
+            own = client_request_id or protocol.new_client_request_id()
+            return (yield from self._post(request, own))
+        lock: RequestLock = yield OnDisk(partial(ledger.lock, request))
+        tries = 0
+        while not (yield OnDisk(lock.try_acquire)):
+            tries += 1
+            if tries == _LOCK_NOTICE:
+                warnings.warn(
+                    "Another process is submitting the same request: waiting for its reply.",
+                    KlingWarning,
+                    stacklevel=2,
+                )
+            yield Sleep(_LOCK_INTERVAL * self._clock.speed)
+        try:
+            claim = partial(ledger.claim, request, self._endpoint.base_url, new=new, take=take)
+            decided: tuple[Decision, Record] = yield OnDisk(claim)
+            decision, record = decided
+            if decision.entry is not None and decision.picks_up:
+                return decision.entry.generation()
+            return (yield from self._post_recorded(ledger, request, record))
+        finally:
+            lock.release()
+
+    def _post_recorded(
+        self, ledger: SubmissionLedger, request: VideoRequest, record: Record
+    ) -> Flow[Generation]:
+        try:
+            generation = yield from self._post(request, record.client_request_id)
+        except BaseException as error:
+            after = record.after(error)
+            if after != record:
+                try:
+                    yield OnDisk(partial(ledger.advance, after))
+                except LedgerError as trouble:
+                    error.add_note(f"Its record could not be written: {trouble.message}")
+            raise
+        try:
+            yield OnDisk(partial(ledger.advance, record.submitted(generation.id)))
+        except LedgerError as error:
+            raise LedgerError(
+                f"Generation {generation.id} was submitted, but its id could not be written down "
+                f"({error.message})",
+                generation_id=generation.id,
+                hint="Note the id.",
+                next_steps=[NextStep(Verb.WAIT, generation.id)],
+            ) from error
+        return generation
+
+    def _post(self, request: VideoRequest, client_request_id: str) -> Flow[Generation]:
+        moment = self._clock.now()
+        generation = yield from submitting(
+            self._endpoint,
+            request,
+            client_request_id,
+            now=self._clock.now,
+            patience=self._patience,
+            rng=self._rng,
+        )
+        with self._lock:
+            self._submits[generation.id] = (moment, request.model, request.duration)
+            while len(self._submits) > _REMEMBERED:
+                self._submits.popitem(last=False)
+        return generation
+
+    # --- looking and waiting ---------------------------------------------------------------
+
+    def get(self, generation_id: str) -> Flow[Generation]:
+        """One poll."""
+        generation_id = protocol.check_id(generation_id)
+        outcome = yield Ask(self._endpoint.poll(generation_id))
+        generation = protocol.read_one_poll(outcome, generation_id)
+        if odd := protocol.odd_status(generation):
+            warnings.warn(odd, KlingWarning, stacklevel=2)
+        return generation
+
+    def wait(
+        self,
+        generation: Generation,
+        *,
+        timeout: float,
+        poll_interval: float | None = None,
+        schedule: Schedule | None = None,
+        elapsed: float | None = None,
+    ) -> Flow[Generation]:
+        """Polls until it ends, and writes down how."""
+        protocol.check_id(generation.id)
+        if schedule is None:
+            schedule, elapsed = yield from self._expectation(generation)
+            if poll_interval:  # replaces when to ask, not what to expect
+                schedule = schedule.every(poll_interval)
+        wait = Wait(self._endpoint, schedule, self._clock.now, self._patience, self._rng)
+        base_url = self._endpoint.base_url
+        try:
+            done = yield from wait.run(generation, elapsed, timeout)
+        except KlingError as error:
+            failed = error
+            yield from self._note(lambda ledger: ledger.wait_failed(base_url, failed), None)
+            raise
+        except Exception as error:  # raised by the caller's on_update
+            error.add_note(f"Generation {generation.id} goes on at the gateway and is billed.")
+            raise
+        took = _seconds_taken(wait.last)
+        yield from self._note(lambda ledger: ledger.completed(base_url, done, took), None)
+        return done
+
+    def _expectation(self, generation: Generation) -> Flow[tuple[Schedule, float | None]]:
+        """The schedule to wait by, and the seconds since the submit (None when unknown)."""
+        base_url, elapsed = self._endpoint.base_url, None
+        model, duration = generation.model, None
+        with self._lock:
+            known = self._submits.get(generation.id)
+        if known:
+            moment, model, duration = known
+            elapsed = max(0.0, self._clock.now() - moment)
+        else:
+            entry = yield from self._note(
+                lambda ledger: ledger.entry(base_url, generation.id), None
+            )
+            if entry is not None:
+                elapsed = max(0.0, time.time() - entry.since) * self._clock.speed
+                model, duration = entry.record.model, entry.duration
+        finished: list[float] = []
+        if model:
+            known_model = model
+            finished = yield from self._note(
+                lambda ledger: ledger.finished(base_url, known_model, duration), finished
+            )
+        return Schedule.expecting(model, duration=duration, finished=finished), elapsed
+
+    def _note(self, work: Callable[[SubmissionLedger], T], otherwise: T) -> Flow[T]:
+        """Beside a generation that is paid for, a ledger out of order is a warning, no error."""
+        if self._ledger is None:
+            return otherwise
+        try:
+            result: T = yield OnDisk(partial(work, self._ledger))
+        except LedgerError as error:
+            warnings.warn(f"{error.message} The generation itself goes on.", KlingWarning, 2)
+            return otherwise
+        return result
+
+    # --- saving ----------------------------------------------------------------------------
+
+    def save(
+        self,
+        generation: Generation | str,
+        target: str | Path,
+        *,
+        prompt: str | None = None,
+        progress: TransferProgress | None = None,
+        overwrite: bool = True,
+    ) -> Flow[Saved]:
+        """Saves the video; a link that has expired is asked for anew once."""
+        if isinstance(generation, str):
+            generation = yield from self.get(generation)
+        if generation.video is None:
+            generation = yield from self.get(generation.id)
+
+        def transfer(video: Video) -> Transfer:
+            return Transfer(video, generation_id, target, prompt, progress, overwrite)
+
+        generation_id = generation.id
+        expired: LinkExpiredError | None = None
+        try:
+            saved: Saved = yield transfer(_video_of(generation))
+        except LinkExpiredError as error:
+            expired = error
+        if expired is not None:
+            saved = yield transfer((yield from self._fresh_link(generation_id, expired)))
+        base_url = self._endpoint.base_url
+        yield from self._note(lambda ledger: ledger.saved(base_url, generation_id, saved), None)
+        return saved
+
+    def _fresh_link(self, generation_id: str, expired: LinkExpiredError) -> Flow[Video]:
+        try:
+            return _video_of((yield from self.get(generation_id)))
+        except KlingError as trouble:
+            why = trouble.message
+        raise LinkExpiredError(
+            f"{expired.message} A new link could not be had: {why}",
+            generation_id=generation_id,
+            hint=expired.hint,
+            next_steps=expired.next_steps,
+        )
+
+    # --- free services ---------------------------------------------------------------------
+
+    def balance(self) -> Flow[dict[str, Any]]:
+        outcome = yield Ask(self._endpoint.balance())
+        answer = protocol.read_service(outcome, "the balance")
+        if not isinstance(answer, Mapping):
+            return {}
+        return {**answer, "current_balance": figure(answer.get("current_balance"))}
+
+    def prices(self, model: str) -> Flow[Any]:
+        outcome = yield Ask(self._endpoint.prices(model))
+        return protocol.read_service(outcome, "the prices")
+
+    def logs(self, start: str, end: str, offset: int = 0) -> Flow[Any]:
+        outcome = yield Ask(self._endpoint.logs(start, end, offset))
+        return protocol.read_service(outcome, "the logs")
+
+    # --- recovering ------------------------------------------------------------------------
+
+    def recover(self) -> Flow[list[Recovered]]:
+        """Looks up every uncertain submission of the ledger; what is found is attached."""
+        ledger = self._ledger
+        if ledger is None:
+            raise InvalidRequestError("recover needs a client with a ledger.")
+        entries: list[Entry] = yield OnDisk(partial(ledger.uncertain, self._endpoint.base_url))
+        results = yield from recovery.look_up(self._endpoint, entries)
+        for result in results:
+            if result.generation_id:
+                found = result.entry.record.submitted(result.generation_id)
+                yield OnDisk(partial(ledger.advance, found))
+        return results
+
+    def find_submission(self, client_request_id: str, submitted_at: float) -> Flow[str | None]:
+        """The generation that the gateway's log names for one POST, or None."""
+        found, _ = yield from recovery.search(self._endpoint, {client_request_id}, [submitted_at])
+        return found.get(client_request_id)
+
+
+def _seconds_taken(last: Progress | None) -> float | None:
+    """Seconds from submit to a finish that was seen to happen, without the queue.
+
+    One poll only means that it was over already, for an unknown time.
+    """
+    return last.elapsed - last.queued if last is not None and last.polls > 1 else None
+
+
+def _video_of(generation: Generation) -> Video:
+    if generation.video is not None:
+        return generation.video
+    if generation.status is Status.COMPLETED:
+        problem, verb = "is completed, but the gateway names no video", Verb.SHOW
+    elif generation.status is Status.FAILED:
+        why = generation.error.message if generation.error else "the gateway does not say why"
+        problem, verb = f"failed: {why}", Verb.SHOW
+    else:
+        problem, verb = "is not finished yet", Verb.WAIT
+    raise DownloadError(
+        f"Generation {generation.id} {problem}.",
+        generation_id=generation.id,
+        next_steps=[NextStep(verb, generation.id)],
+    )

@@ -1,0 +1,67 @@
+"""What both clients are made of: the gateway, the key, the clock and the flows of the verbs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .. import settings
+from ..errors import KlingWarning
+from ..flows import Flows
+from ..generation import Status
+from ..progress import Progress
+from ..protocol import Endpoint
+from ..waiting import Patience
+
+if TYPE_CHECKING:
+    from ..storage.ledger import Ledger
+
+OnUpdate = Callable[[Progress], object]
+"""Called with a Progress at each change of a wait; ``print`` works."""
+
+
+class BaseClient:
+    """A gateway, a key for it, and what is remembered of both. See the two clients."""
+
+    def __init__(
+        self,
+        api_key: str | None,
+        base_url: str | None,
+        *,
+        timeout: float,
+        legacy_endpoint: bool | None,
+        ledger: Ledger | None,
+        patience: Patience | None,
+    ) -> None:
+        self.endpoint = Endpoint(
+            settings.base_url(base_url),
+            settings.api_key(api_key),
+            settings.legacy_endpoint(legacy_endpoint),
+        )
+        self.clock = settings.clock_for(self.endpoint.base_url)
+        self.timeout = timeout
+        self.ledger = ledger
+        self.patience = patience or Patience()
+        self._flows = Flows(self.endpoint, self.clock, self.patience, ledger)
+
+    @property
+    def base_url(self) -> str:
+        """The gateway's address."""
+        return self.endpoint.base_url
+
+    @property
+    def is_sandbox(self) -> bool:
+        """Whether the gateway is the sandbox, which costs nothing."""
+        return settings.is_sandbox(self.base_url)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r})"
+
+
+def report(progress: Progress, on_update: OnUpdate | None) -> None:
+    """Hands a progress to the caller; without ``on_update`` an odd status is a warning."""
+    if on_update:
+        on_update(progress)
+    elif progress.note and progress.status is Status.UNKNOWN:
+        warnings.warn(progress.note, KlingWarning, stacklevel=6)

@@ -1,0 +1,171 @@
+"""Parameters held against the documentation: types, bounds, choices, and what goes together."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import catalog
+from .catalog import Model, Parameter
+from .errors import InvalidRequestError, KlingWarning
+
+
+def warn(message: str) -> None:
+    """One KlingWarning, at the line that made the request."""
+    warnings.warn(message, KlingWarning, stacklevel=5)
+
+
+def check_prompt(value: Any) -> None:
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"The prompt must be text, not {type(value).__name__}.")
+    if not value.strip():
+        raise InvalidRequestError("The prompt is blank: say what the video should show.")
+
+
+def checked(model: Model, given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters, coerced and checked; an undocumented one passes with a warning."""
+    if "prompt" in given:
+        check_prompt(given["prompt"])
+    missing = [name for name, p in model.parameters.items() if p.required and name not in given]
+    if missing:
+        what = {"image_url": "an image", "prompt": "a prompt", "video_url": "a video_url"}
+        needs = " and ".join(what.get(name, name) for name in missing)
+        raise InvalidRequestError(f"{model.id} needs {needs}.")
+    if "multi_prompt" in model.parameters:
+        if not {"prompt", "multi_prompt"} & set(given):
+            raise InvalidRequestError(f"{model.id} needs a prompt or a multi_prompt.")
+        items = model.parameters["multi_prompt"].items
+        if {"prompt", "multi_prompt"} <= set(given) and items and items.type == "object":
+            raise InvalidRequestError(f"{model.id} takes prompt or multi_prompt, not both.")
+    if (
+        (model.tier or "").startswith("omni")
+        and "tail_image_url" in given
+        and given.get("generate_audio") is not False
+    ):
+        raise InvalidRequestError(
+            f"{model.id} makes no audio when a tail image is given, and audio is on by default: "
+            "turn the audio off."
+        )
+    unknown = [name for name in given if model.parameters and name not in model.parameters]
+    if unknown:
+        close = catalog.did_you_mean(unknown[0], model.parameters)
+        warn(f"{model.id} does not document {', '.join(unknown)}; sent as given.{close}")
+    return {
+        name: _value(model.parameters[name], value) if name in model.parameters else value
+        for name, value in given.items()
+    }
+
+
+def _value(parameter: Parameter, value: Any) -> Any:
+    """``value`` in the parameter's type and bounds; raises InvalidRequestError otherwise."""
+    coerce = _COERCE.get(parameter.type)
+    coerced = coerce(parameter, value) if coerce else value
+    if parameter.enum and coerced not in parameter.enum:
+        raise _excluded(parameter, value)
+    longest = parameter.max_length
+    if longest is not None and isinstance(coerced, str) and len(coerced) > longest:
+        raise InvalidRequestError(
+            f"{parameter.name} has {len(coerced):,} characters; at most {longest:,} are allowed."
+        )
+    return coerced
+
+
+def _excluded(parameter: Parameter, value: Any) -> InvalidRequestError:
+    if parameter.enum:
+        allowed = [str(choice) for choice in parameter.enum]
+        if len(allowed) > 16:
+            hint = catalog.did_you_mean(str(value), allowed)
+            says = f"one of {len(allowed)} documented values.{hint}".removesuffix(".")
+        elif len(allowed) == 1:
+            says = allowed[0]
+        else:
+            says = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
+    elif parameter.minimum is not None:
+        says = f"a {parameter.type} from {parameter.minimum:g} to {parameter.maximum:g}"
+    else:
+        article = "an" if parameter.type[0] in "aio" else "a"
+        says = f"{article} {parameter.type}"
+    shown = repr(value) if len(repr(value)) < 80 else type(value).__name__
+    return InvalidRequestError(f"{parameter.name} {shown} is not possible: it takes {says}.")
+
+
+def _integer(parameter: Parameter, value: Any) -> Any:
+    # The documents' samples send durations as "5"; the schema says integer, so that goes out.
+    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _excluded(parameter, value)
+    return _bounded(parameter, value)
+
+
+def _number(parameter: Parameter, value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise _excluded(parameter, value) from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise _excluded(parameter, value)
+    return _bounded(parameter, value)
+
+
+def _bounded(parameter: Parameter, value: Any) -> Any:
+    low, high = parameter.minimum, parameter.maximum
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise _excluded(parameter, value)
+    return value
+
+
+def _boolean(parameter: Parameter, value: Any) -> bool:
+    words = {"true": True, "false": False}
+    if isinstance(value, str) and value.strip().lower() in words:  # rendered templates are text
+        return words[value.strip().lower()]
+    if not isinstance(value, bool):
+        raise _excluded(parameter, value)
+    return value
+
+
+def _string(parameter: Parameter, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _excluded(parameter, value)
+    return value
+
+
+def _array(parameter: Parameter, value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise _excluded(parameter, value)
+    low, high = parameter.min_items or 0, parameter.max_items or math.inf
+    if not low <= len(value) <= high:
+        most = f" to {high}" if high < math.inf else " or more"
+        raise InvalidRequestError(
+            f"{parameter.name} has {len(value)} items; {low}{most} are allowed."
+        )
+    inner = parameter.items
+    return [_value(inner, item) for item in value] if inner else list(value)
+
+
+def _object(parameter: Parameter, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _excluded(parameter, value)
+    properties = parameter.properties or {}
+    missing = [name for name, p in properties.items() if p.required and name not in value]
+    if missing:
+        raise InvalidRequestError(f"{parameter.name} needs {', '.join(missing)}.")
+    return {
+        name: _value(properties[name], inner) if name in properties else inner
+        for name, inner in value.items()
+    }
+
+
+_COERCE: dict[str, Callable[[Parameter, Any], Any]] = {
+    "integer": _integer,
+    "number": _number,
+    "boolean": _boolean,
+    "string": _string,
+    "array": _array,
+    "object": _object,
+}

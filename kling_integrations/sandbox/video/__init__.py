@@ -1,0 +1,1 @@
+"""The MP4s of the sandbox: what they show, how they are encoded, which are kept."""

@@ -1,0 +1,78 @@
+"""Which exception of Airflow an error of the core becomes, and what it says."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+)
+
+from kling_integrations.airflow.exceptions import (
+    KlingFailed,
+    KlingSensorTimeout,
+    KlingTaskError,
+    KlingWaitTimeout,
+    task_error,
+)
+from kling_integrations.core import errors
+from kling_integrations.core.errors import GenerationFailedError, KlingError, NextStep, Verb
+
+RETRIED = {"KlingError", "RateLimitedError", "ServerError", "DownloadError", "LinkExpiredError"}
+FINAL = {
+    "AuthenticationError",
+    "InsufficientCreditsError",
+    "InvalidRequestError",
+    "SubmissionUncertainError",
+    "GenerationNotFoundError",
+    "LedgerError",
+}
+
+
+def test_every_error_of_the_core_has_its_exception():
+    kinds = {
+        name: kind
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, KlingError)
+    }
+    assert set(kinds) == RETRIED | FINAL | {"GenerationFailedError", "WaitTimeoutError"}
+    for name in RETRIED:
+        assert type(task_error(kinds[name]("x"))) is KlingTaskError
+    for name in FINAL:
+        assert type(task_error(kinds[name]("x"))) is KlingFailed
+    assert type(task_error(kinds["WaitTimeoutError"]("x"))) is KlingWaitTimeout
+
+
+@pytest.mark.parametrize(
+    ("kind", "exception"),
+    [
+        ("moderation", KlingFailed),
+        ("input", KlingFailed),
+        ("credits", KlingFailed),
+        ("provider", KlingTaskError),
+        ("unknown", KlingTaskError),
+    ],
+)
+def test_a_failed_generation_is_final_where_the_next_would_fail_as_well(kind, exception):
+    assert type(task_error(GenerationFailedError("x", kind=kind))) is exception
+
+
+def test_they_are_airflows():
+    assert issubclass(KlingTaskError, AirflowException)
+    assert issubclass(KlingFailed, AirflowFailException)
+    assert issubclass(KlingSensorTimeout, AirflowSensorTimeout)
+
+
+def test_they_say_what_happened_then_the_hint_then_the_next_steps_in_airflows_words():
+    error = KlingError(
+        "It broke.", hint="It happens.", next_steps=[NextStep(Verb.SET_KEY), NextStep(Verb.WAIT)]
+    )
+    raised = task_error(error, "other")
+    assert raised.error is error
+    assert str(raised) == (
+        "It broke.\n"
+        "  It happens.\n"
+        "  Set the API key as the password of the connection 'other'.\n"
+        "  A retry or a clear of this task picks up what is paid for."
+    )
