@@ -187,3 +187,19 @@ def test_downloads_that_fill_their_pool_delay_no_look_at_the_records(shell, sand
         release.set()
     assert all(each.result() for each in stuck)
     assert shell["job"].result(20).status == "completed"
+
+
+def test_a_job_never_outlives_its_thread(shell, sandbox):
+    sandbox.fault("poll", "odd-status", None, word="queued")
+    shell.run("%%kling -d 5 --bg -o job\nA cat")
+    assert shell["job"].wait_for_id(10)
+    thread = current().watcher._thread
+    thread.loop.call_soon_threadsafe(thread.loop.stop)  # as after a fork: jobs, and no thread
+    until(lambda: not thread.is_alive(), 5)
+    sandbox.clear_faults()
+    shell.run("%%kling -d 5 -o clip\nA cat")
+    assert shell["clip"].id == shell["job"].id
+    with pytest.raises(WaitTimeoutError, match="goes on"):
+        shell["job"].result(1)
+    assert sandbox.paid == 1
+    thread.loop.run_until_complete(thread._shut_down())  # else its tasks complain at the end
