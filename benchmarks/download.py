@@ -5,10 +5,9 @@
 How to read it: each round fetches the same file once with curl and once with
 ``kling_integrations.core.storage.download.save``, in turn, each into a new file on the same disk,
 so that a busy moment of the machine hits both. ``MB/s`` is the median over the rounds; ``ratio``
-is ours over curl's and must reach 0.8. Ours does more: it hashes (SHA-256), and a file of at most
-64 MiB, as videos are, is on the disk (fsync) when it returns: see ``--size 60``. ``curl +
-sha256sum + sync`` is that work by tools. The hash has a thread of its own, which a machine
-with other work on all its cores cannot run beside: there the ratio is lower.
+is ours over curl's and must reach 0.8. Ours does more: it hashes (SHA-256, some 0.8 ms a megabyte),
+and a file of at most 64 MiB, as videos are, is on the disk (fsync) when it returns: see
+``--size 60``. ``curl + sha256sum + sync`` is that work by tools.
 Starting either program is not counted for ours and is (some 10 ms) for curl; ``as a program``
 counts the start of Python, too. ``peak`` is what the process's resident memory grows by.
 """

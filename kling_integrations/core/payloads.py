@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .concealed import SignedUrl
 from .generation import Failure, Generation, Status, Usage, Video, printable
 
 # A generation's reply is under 2 kB; whatever is larger is not one, and must not fill memory.
@@ -102,7 +103,7 @@ def video_of(body: Mapping[str, Any]) -> Video | None:
             continue
         size, seconds = item.get("file_size"), item.get("duration", body.get("duration"))
         return Video(
-            url=item["url"],
+            url=SignedUrl(item["url"]),
             content_type=_text_or_none(item.get("content_type")),
             file_name=_text_or_none(item.get("file_name")),
             file_size=size if isinstance(size, int) and size > 0 else None,

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from ..version import __version__
+from .concealed import Secret
 from .errors import (
     AuthenticationError,
     GenerationNotFoundError,
@@ -100,7 +101,7 @@ class Endpoint:
 
     def _call(self, method: str, url: str, **more: Any) -> Call:
         headers = {
-            "Authorization": f"Bearer {self.api_key}",
+            "Authorization": Secret(f"Bearer {self.api_key}"),
             "User-Agent": USER_AGENT,
             "Accept": "application/json",
             # Replies are small; an encoded body is only a way to hide a large one.

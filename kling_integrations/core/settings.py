@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .concealed import Secret, secret
 from .errors import AuthenticationError, InvalidRequestError, LedgerError, NextStep, Verb
 
 DEFAULT_BASE_URL = "https://api.aimlapi.com"
@@ -18,8 +19,9 @@ KEY_VARIABLES = ("AIML_API_KEY", "AIMLAPI_API_KEY", "AIMLAPI_KEY")
 
 def api_key(given: str | None = None) -> str:
     """The key from the argument or the environment; raises AuthenticationError without one."""
-    candidates = (given, *(os.environ.get(name) for name in KEY_VARIABLES))
-    key = next((value.strip() for value in candidates if value and value.strip()), "")
+    given = secret(given)
+    candidates = (given, *(secret(os.environ.get(name)) for name in KEY_VARIABLES))
+    key = next((Secret(value.strip()) for value in candidates if value and value.strip()), Secret())
     if not key:
         raise AuthenticationError(
             "No API key. It comes from the AI/ML API dashboard.",

@@ -19,6 +19,7 @@ import pytest
 
 from kling_integrations import (
     AsyncKlingClient,
+    DownloadError,
     InvalidRequestError,
     KlingClient,
     KlingError,
@@ -50,6 +51,60 @@ def home(tmp_path, monkeypatch):
 
 
 # --- the key and signed addresses ----------------------------------------------------------------
+
+
+def everything_of(error):
+    """The traceback as debuggers and ``%xmode Verbose`` show it."""
+    return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+
+
+@pytest.mark.parametrize("kind", [KlingClient, AsyncKlingClient])
+@pytest.mark.parametrize(
+    ("key", "base_url"),
+    [
+        (KEY, "http://evil.example"),
+        (KEY, "https://gateway.example:port"),
+        (f"{KEY}\nX-More: 1", None),
+        (f"{KEY} {KEY}", None),
+    ],
+)
+def test_an_error_while_a_client_is_made_does_not_show_the_key(kind, key, base_url):
+    with pytest.raises(KlingError) as caught:
+        kind(key, base_url)
+    shown = everything_of(caught.value)
+    own = shown.index("core/http")  # the frames of this package, not of this test
+    assert KEY not in shown[own:]
+
+
+@pytest.mark.parametrize("verb", ["get", "balance", "prices", "wait"])
+def test_an_interrupt_in_any_verb_does_not_show_the_key(sandbox, verb):
+    import signal
+    import threading
+
+    names = {"get": "poll", "wait": "poll", "balance": "billing", "prices": "models"}
+    sandbox.fault(names[verb], "hang")
+    main = threading.get_ident()
+    timer = threading.Timer(0.5, lambda: signal.pthread_kill(main, signal.SIGINT))
+    client = KlingClient(KEY, sandbox.base_url)
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            getattr(client, verb)(*(["gen-1"] if verb != "balance" else []))
+    finally:
+        timer.cancel()
+        client.close()
+    assert KEY not in everything_of(caught.value)
+
+
+def test_a_signed_address_shows_in_no_local_variable(tmp_path):
+    generation = Generation(
+        "g", Status.COMPLETED, Video("http://127.0.0.1:9/v.mp4?Signature=s3cr3t")
+    )
+    client = KlingClient(KEY, "https://gateway.example")
+    with pytest.raises(DownloadError) as caught:
+        client.save(generation, tmp_path / "folder-that-is-not-there" / "\0.mp4")
+    shown = everything_of(caught.value)
+    assert "s3cr3t" not in shown[shown.index("core/http") :]
 
 
 @pytest.mark.parametrize(

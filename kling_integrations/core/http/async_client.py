@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..concealed import secret
 from ..generation import Generation, Saved, Status
 from ..protocol import Call, Outcome
 from ..recovery import Recovered
@@ -64,6 +65,7 @@ class AsyncKlingClient(BaseClient):
         connections: int = 200,
         max_requests_per_second: float | None = None,
     ) -> None:
+        api_key = secret(api_key)
         super().__init__(
             api_key,
             base_url,
@@ -220,7 +222,16 @@ class AsyncKlingClient(BaseClient):
     async def _carry_out(self, action: Action, on_update: OnUpdate | None) -> Any:
         match action:
             case Ask(call, likelihood):
-                return await self.exchange(call, likelihood)
+                try:
+                    return await self.exchange(call, likelihood)
+                except asyncio.CancelledError:
+                    if call.method == "POST":  # the loop ends: nothing can wait for the reply
+                        log.warning(
+                            "A POST was cut off: it may have been taken and paid. Its client "
+                            "request id is %s.",
+                            call.headers.get("X-Client-Request-Id"),
+                        )
+                    raise
             case Sleep(seconds):
                 await asyncio.sleep(self.clock.real(seconds))
             case Report(progress):

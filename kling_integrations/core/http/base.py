@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .. import settings
+from ..concealed import secret
 from ..errors import KlingWarning
 from ..flows import Flows
 from ..generation import Status
@@ -34,6 +35,7 @@ class BaseClient:
         ledger: Ledger | None,
         patience: Patience | None,
     ) -> None:
+        api_key = secret(api_key)  # no traceback that shows local variables may show it
         self.endpoint = Endpoint(
             settings.base_url(base_url),
             settings.api_key(api_key),
@@ -56,7 +58,8 @@ class BaseClient:
         return settings.is_sandbox(self.base_url)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.base_url!r})"
+        endpoint = getattr(self, "endpoint", None)  # None while it is being made
+        return f"{type(self).__name__}({endpoint.base_url if endpoint else '…'!r})"
 
 
 def report(progress: Progress, on_update: OnUpdate | None) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..concealed import secret
 from ..errors import StoppedWaiting
 from ..generation import Generation, Saved, Status
 from ..protocol import Call, Outcome
@@ -79,6 +80,7 @@ class KlingClient(BaseClient):
         ledger: Ledger | None = None,
         patience: Patience | None = None,
     ) -> None:
+        api_key = secret(api_key)
         super().__init__(
             api_key,
             base_url,

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from ...version import __version__
+from ..concealed import SignedUrl
 from ..errors import DownloadError, InvalidRequestError, LinkExpiredError, NextStep, Verb
 from ..generation import Saved, url_expiry, without_query
 from ..protocol import retry_after
@@ -103,6 +104,7 @@ def save(
     """
     from ..http import requests_transport as transport
 
+    url = SignedUrl(url)  # no traceback that shows local variables may show its signature
     target = Path(target)
     source = _Fetch(
         url,
@@ -235,13 +237,13 @@ class _Fetch:
         url = self.url
         for _ in range(MAX_REDIRECTS + 1):
             response = self._send(url, offset)
-            location = response.headers.get("Location")
+            location = SignedUrl(response.headers.get("Location") or "")
             if response.status_code not in (301, 302, 303, 307, 308) or not location:
                 return response
             response.close()
             if problem := _address_problem(location, url):
                 raise self.error(f"it redirects elsewhere, and {problem}")
-            url = urljoin(url, location)
+            url = SignedUrl(urljoin(url, location))
         raise self.error(f"it redirects more than {MAX_REDIRECTS} times")
 
     def _send(self, url: str, offset: int) -> requests.Response:
@@ -468,4 +470,5 @@ _REDACTED = _Redacted()
 
 
 def _redact_urllib3() -> None:
-    logging.getLogger("urllib3.connectionpool").addFilter(_REDACTED)  # once, however often called
+    for name in ("urllib3.connectionpool", "urllib3.connection"):
+        logging.getLogger(name).addFilter(_REDACTED)  # once, however often called

@@ -9,7 +9,6 @@ import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 
@@ -21,7 +20,6 @@ except ImportError:  # Windows, where an open file cannot be removed: a lock of 
     fcntl = None  # type: ignore[assignment]
 
 HEAD = 12  # bytes that tell a video from anything else
-_HAND_OVER = 2**20  # bytes that are worth waking another thread for
 # Up to here, beyond every documented video, a file is on the disk before it gets its name. With
 # a larger one a busy disk could hold up the caller for a long while: that is left to the system.
 _WAIT_FOR_DISK = 2**26
@@ -43,7 +41,7 @@ class PartialFile:
         self.size = 0
         self.head = b""
         self._error = error
-        self._helper = _Helper()
+        self._sha = hashlib.sha256()
         self._prefix = f".{target.name.encode()[:150].decode(errors='ignore')}."
         self._path = Path()
         self._file: FileIO | None = None
@@ -73,7 +71,7 @@ class PartialFile:
                 rest = rest[self._opened.write(rest) :]
         if len(self.head) < HEAD:
             self.head = (self.head + chunk[:HEAD])[:HEAD]
-        self._helper.update(chunk)
+        self._sha.update(chunk)  # some 0.8 ms a megabyte: a thread for it would gain nothing
         self.size += len(chunk)
 
     def restart(self) -> None:
@@ -82,7 +80,7 @@ class PartialFile:
         with self._disk():
             self._opened.seek(0)
             self._opened.truncate()
-        self._helper.restart()
+        self._sha = hashlib.sha256()
         self.size, self.head = 0, b""
 
     @property
@@ -116,7 +114,7 @@ class PartialFile:
 
     def finish(self, *, overwrite: bool) -> str:
         """Put the file in place; returns its SHA-256. Leftovers of killed runs go with it."""
-        digest = self._helper.finish()
+        digest = self._sha.hexdigest()
         with self._disk():
             if self.size <= _WAIT_FOR_DISK:
                 os.fsync(self._opened.fileno())
@@ -140,7 +138,6 @@ class PartialFile:
 
     def discard(self) -> None:
         """Close; remove what was not finished."""
-        self._helper.close()
         if self._file is not None:
             self._file.close()
             with contextlib.suppress(OSError):
@@ -164,55 +161,6 @@ class PartialFile:
         else:
             return
         raise self._error(f"the disk refuses {self.target}: {problem}")
-
-
-class _Helper:
-    """Hashes (SHA-256) in a thread of its own, while the next bytes come in."""
-
-    def __init__(self) -> None:
-        self._sha = hashlib.sha256()
-        self._gathered: list[bytes] = []
-        self._size = 0
-        self._pool: ThreadPoolExecutor | None = None
-        self._under_way: Future[None] | None = None
-
-    def update(self, chunk: bytes) -> None:
-        self._gathered.append(chunk)
-        self._size += len(chunk)
-        if self._size < _HAND_OVER:
-            return
-        self._catch_up()
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="kling-sha256")
-        try:
-            self._under_way = self._pool.submit(self._hash, self._gathered)
-        except RuntimeError:  # the interpreter is going down and takes no more threads
-            self._hash(self._gathered)
-        self._gathered, self._size = [], 0
-
-    def _hash(self, chunks: list[bytes]) -> None:
-        for chunk in chunks:
-            self._sha.update(chunk)
-
-    def _catch_up(self) -> None:
-        if self._under_way:
-            self._under_way.result()
-            self._under_way = None
-
-    def restart(self) -> None:
-        self._catch_up()
-        self._sha, self._gathered, self._size = hashlib.sha256(), [], 0
-
-    def finish(self) -> str:
-        """The hash of it all, once nothing is under way any more."""
-        self.close()
-        self._hash(self._gathered)
-        self._gathered, self._size = [], 0
-        return self._sha.hexdigest()
-
-    def close(self) -> None:
-        if self._pool:
-            self._pool.shutdown()
 
 
 def _lock(file: FileIO) -> None:

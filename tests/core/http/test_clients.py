@@ -353,3 +353,18 @@ def test_an_encoding_that_was_not_asked_for_is_not_unpacked(front, gateway):
 def test_a_balance_beyond_all_numbers_is_unknown(front, gateway):
     other = gateway(http("200 OK", b'{"current_balance": 1e999, "currency": "USD"}'))
     assert front.run(other.base_url, "balance")["current_balance"] is None
+
+
+def test_a_loop_that_ends_during_the_post_logs_how_to_look_it_up(sandbox, raccoon, caplog):
+    sandbox.fault("submit", "hang-after")
+
+    async def ends_early():
+        client = AsyncKlingClient("sandbox", sandbox.base_url)
+        submit = asyncio.ensure_future(client.submit(raccoon))
+        while not sandbox.posts:
+            await asyncio.sleep(0.01)
+        assert not submit.done()
+
+    asyncio.run(ends_early())
+    [post] = sandbox.posts
+    assert post.client_request_id in caplog.text
