@@ -147,16 +147,6 @@ class Entry:
         return self.record.state
 
     @property
-    def saved_path(self) -> Path | None:
-        """The video's file, when it still is where and as it was saved."""
-        try:
-            if self.path and self.path.stat().st_size == self.size:
-                return self.path
-        except OSError:
-            pass
-        return None
-
-    @property
     def since(self) -> float:
         """When it was submitted, in Unix seconds; before the reply, when the intent was written."""
         return self.submitted_at or self.record.created_at

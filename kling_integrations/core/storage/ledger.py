@@ -240,9 +240,6 @@ class Ledger:
         )
         return rows[0] if rows else None
 
-    def standing(self, request: VideoRequest, base_url: str, *, take: int = 1) -> Entry | None:
-        return self.preview(request, base_url, take=take).entry
-
     def at(self, path: Path) -> list[Entry]:
         """The generations whose video was saved as this file."""
         names = (str(path.resolve()), str(path.absolute()))
