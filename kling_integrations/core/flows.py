@@ -1,9 +1,9 @@
 """What a client does for each verb, written once.
 
-A flow is a generator. It yields actions (``waiting.Action``): carry a call, let time pass, report
+A flow is a generator. It yields effects (``waiting.Effect``): carry a call, let time pass, report
 progress, do blocking work on disk, save a video. It is sent what came of each, or gets raised in it
-what the action raised, and returns the verb's result. ``KlingClient`` and ``AsyncKlingClient`` only
-carry out actions, each in its own way, so the order of record, POST, id and outcome is the same
+what the effect raised, and returns the verb's result. ``KlingClient`` and ``AsyncKlingClient`` only
+carry out effects, each in its own way, so the order of record, POST, id and outcome is the same
 in both.
 """
 
