@@ -11,6 +11,7 @@ from ..core.manifest import manifest
 from ..core.progress import Progress, clock_time
 from ..core.storage.saved_files import saved_file
 from ..core.submission import State
+from ._context import adopt
 from ._save import save_video
 from ._target import naming_output
 from ._text import money
@@ -50,6 +51,7 @@ def finish(
         else:
             generation, last = watch(client, generation_id, console, timeout, quiet=finished)
             console.note(_completed(generation, last, client.is_sandbox))
+            entry = entry or adopt(client, ledger, generation, console)
         if download:
             prompt = entry.prompt if entry else None
             saved = save_video(

@@ -10,7 +10,7 @@ from ..core.errors import NextStep, StoppedWaiting, Verb
 from ..core.generation import Generation, Saved
 from ..core.storage import file_names, saved_files
 from ..core.submission import State
-from ._context import connect, find, poll, readable_ledger
+from ._context import adopt, connect, find, poll, readable_ledger
 from ._target import is_foreign, naming_output, reserved
 from ._text import size
 
@@ -70,6 +70,7 @@ def local_video(
             generation = entry.generation()
         else:
             generation = poll(client, ledger, generation_id)
+            entry = entry or adopt(client, ledger, generation, console)
         prompt = entry.prompt if entry else None
         saved = save_video(
             client,

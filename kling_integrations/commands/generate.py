@@ -36,7 +36,7 @@ from ._arguments import (
     request_from,
     timeout_argument,
 )
-from ._context import connect, find
+from ._context import connect, find, user_ledger
 from ._exit_codes import DONE, RUNNING
 from ._finish import finish
 from ._save import local_video
@@ -146,7 +146,7 @@ def _extended_before(
     is not what it goes on from. None where the last generation is something else.
     """
     base_url = settings.base_url()
-    ledger = Ledger()
+    ledger = user_ledger()
     _, last = find("last", ledger, base_url)
     if last is None or _words(last.prompt) != _words(args.prompt):
         return None
@@ -189,7 +189,7 @@ def _generate(
         _show(notes, console)
         return _dry_run(args, console, request)
     check_output(args.out)
-    ledger = Ledger()
+    ledger = user_ledger()
     with connect(ledger) as client, naming_output(args.out):
         base_url = client.endpoint.base_url
         console.note(_headline(request, client.is_sandbox))
@@ -303,7 +303,7 @@ def _submitted(generation: Generation, before: Decision, console: Console) -> st
 
 def _dry_run(args: argparse.Namespace, console: Console, request: VideoRequest) -> int:
     base_url = settings.base_url()
-    decision = Ledger().preview(request, base_url, new=args.new)
+    decision = user_ledger().preview(request, base_url, new=args.new)
     expected = _estimate(request)
     console.facts(request.summary().items())
     console.say("")
