@@ -223,6 +223,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = exit_code(error)
             if isinstance(error, KeyboardInterrupt) and received:
                 code = 128 + received[0]  # the code that shells use for it
+                for number in received:  # a second one must not cut the answer short
+                    signal.signal(number, signal.SIG_IGN)
             return _report(error, console, debug, code)
         finally:
             _settle_streams()

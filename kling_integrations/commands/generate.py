@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 import unicodedata
 import warnings
@@ -25,7 +24,7 @@ from ..core.generation import Generation, Status
 from ..core.manifest import manifest
 from ..core.storage.ledger import Ledger
 from ..core.storage.saved_files import saved_file
-from ..core.submission import Action
+from ..core.submission import Action, State
 from ._arguments import (
     ID_HELP,
     UsageError,
@@ -39,6 +38,7 @@ from ._arguments import (
 from ._context import connect, find, user_ledger
 from ._exit_codes import DONE, RUNNING
 from ._finish import finish
+from ._hints import command_line
 from ._save import local_video
 from ._target import check_output, naming_output, request_name, reserved
 from ._text import ago, one_line
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from ._console import Console
 
 _MOST_EARLIER = 200  # generations among which the one that was extended is looked for
+
+_FRAME = "data:image/png"  # how a frame travels
 
 _OUTCOME = {
     Action.SUBMIT: "be submitted",
@@ -157,15 +159,22 @@ def _extended_before(
         if identity.account(entry.base_url) == account
         and entry.generation_id not in (None, last.generation_id)
     ]
+    gone = False
     for entry in earlier:
         saved = saved_file(entry)
         if saved is None:
+            gone = gone or entry.state is State.COMPLETED
             continue
         request, notes = _noting(partial(_continuation, args, saved.path, entry))
         if last.record.fingerprint in request.fingerprints:
-            further = console.command(f"extend {shlex.quote(last.generation_id or '')} '…'")
+            further = command_line(console.program, "extend", last.generation_id or "") + " '…'"
             console.note(f"The last generation is what this command made. To extend it: {further}")
             return request, notes
+    if gone and str(last.request.get("image_url", "")).startswith(_FRAME):
+        raise UsageError(
+            "The last generation may be what this command made: the video that it would have gone "
+            "on from is not here any more. Nothing was submitted: give the id of the one to extend."
+        )
     return None
 
 

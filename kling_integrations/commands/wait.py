@@ -65,20 +65,37 @@ def _run_wait(args: argparse.Namespace, console: Console) -> int:
         only = targets[0]
         if only in dead:
             raise dead[only]
-        output = None if args.no_download else args.out
-        with reserved(ledger, output, only, generation_id=only, overwrite=args.overwrite):
-            made = finish(
-                client,
-                ledger,
-                only,
-                console,
-                timeout=args.timeout,
-                download=not args.no_download,
-                output=args.out,
-                overwrite=args.overwrite,
-            )
+        made = _finish(client, ledger, only, args.timeout, args, console)
         console.result(made)
     return DONE
+
+
+def _finish(
+    client: KlingClient,
+    ledger: Ledger | None,
+    generation_id: str,
+    timeout: float,
+    args: argparse.Namespace,
+    console: Console,
+) -> dict[str, Any]:
+    """To the end of one generation, its file held meanwhile; the manifest."""
+    with reserved(
+        ledger,
+        None if args.no_download else args.out,
+        generation_id,
+        generation_id=generation_id,
+        overwrite=args.overwrite,
+    ):
+        return finish(
+            client,
+            ledger,
+            generation_id,
+            console,
+            timeout=timeout,
+            download=not args.no_download,
+            output=args.out,
+            overwrite=args.overwrite,
+        )
 
 
 def _targets(words: list[str], ledger: Ledger | None) -> list[str]:
@@ -162,15 +179,8 @@ def _wait_for_several(
         try:
             if generation_id in dead:
                 raise dead[generation_id]
-            made = finish(
-                client,
-                ledger,
-                generation_id,
-                console,
-                timeout=max(0.0, deadline - client.clock.now()),
-                download=not args.no_download,
-                output=args.out,
-            )
+            left = max(0.0, deadline - client.clock.now())
+            made = _finish(client, ledger, generation_id, left, args, console)
             results.append(made)
         except KlingError as error:  # one that fails must not keep the others
             console.note(describe(error, console.hint))

@@ -182,6 +182,19 @@ def test_extending_the_last_one_again_is_free_until_something_else_is_asked_for(
     assert sandbox.paid == 5
 
 
+def test_extending_the_last_one_without_the_video_before_it_is_not_guessed(shell, sandbox):
+    first = shell("generate", CAT).path
+    assert shell("extend", "last", "It jumps").code == 0
+    first.unlink()
+    refused = shell("extend", "last", "It jumps")
+    assert refused.code == 2
+    assert "give the id" in refused.err
+    assert sandbox.paid == 2
+    generation_id = list(sandbox.jobs)[-1]
+    assert shell("extend", generation_id, "It jumps").code == 0
+    assert sandbox.paid == 3
+
+
 def test_an_extension_that_still_runs_is_picked_up_by_the_same_command(shell_on, endless):
     shell = shell_on(endless)
     shell("generate", CAT, "--detach")

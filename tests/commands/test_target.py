@@ -40,6 +40,14 @@ def test_the_same_request_twice_at_once_shares_the_file(shell, sandbox):
     assert sandbox.paid == 1
 
 
+def test_waiting_for_all_replaces_no_file_of_the_user_either(shell, sandbox):
+    shell("generate", CAT, "--detach")
+    (shell.folder / "c.mp4").write_text("precious")
+    assert shell("wait", "-o", "c.mp4").code == 2
+    assert (shell.folder / "c.mp4").read_text() == "precious"
+    assert shell("wait", "-o", "c.mp4", "--overwrite").code == 0
+
+
 def test_two_paid_repetitions_at_once_do_not_share_a_file(shell, sandbox):
     sandbox.fault("submit", "slow", seconds=1, times=2)
     runs = [shell.start("generate", CAT, "-o", "c.mp4", "--new") for _ in range(2)]
