@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     forget.add_argument(
         "id",
         metavar="ID",
-        help="an id or the beginning of one, or a client request id that kling recover shows",
+        help="an id or the beginning of one, or a client request id that recover shows",
     )
 
 
