@@ -106,8 +106,8 @@ class Ledger:
         with self._transaction() as db:
             return _decide(db, request, base_url, new=new, take=take)
 
-    def lock(self, request: VideoRequest) -> RequestLock:
-        """The lock under which this request is decided and posted."""
+    def lock(self, request: VideoRequest | Record) -> RequestLock:
+        """The lock under which this request, or that of this record, is decided and posted."""
         home = self.path.parent
         try:
             _make_private(home)
