@@ -88,7 +88,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, for any shelf."""
-        stored = {
+        stored: dict[str, Any] = {
             "format": FORMAT,
             "state": self.state.value,
             "fingerprint": self.fingerprint,
