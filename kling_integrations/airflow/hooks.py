@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.connection import get_async_connection
@@ -22,9 +22,11 @@ from ..core.errors import (
 )
 from ..core.generation import printable
 from ..core.http.client import KlingClient
+from . import version_compat
 from .exceptions import KlingFailed, KlingTaskError, task_error
 from .get_provider_info import CONNECTION_TYPE, DEFAULT_CONNECTION, EXTRAS, FORM, HOOK_NAME
 from .hints import renderer
+from .task_ledger import TaskLedger
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -59,12 +61,13 @@ class Access:
             legacy_endpoint=_boolean(extras.get("legacy_endpoint")),
         )
 
-    def client(self) -> KlingClient:
+    def client(self, ledger: TaskLedger | None = None) -> KlingClient:
         return KlingClient(
             self.api_key,
             self.base_url,
             timeout=self.timeout,
             legacy_endpoint=self.legacy_endpoint,
+            ledger=cast("Any", ledger),  # the flows need less than a whole Ledger
         )
 
     def async_client(self) -> AsyncKlingClient:
@@ -80,6 +83,13 @@ class Access:
 
 class KlingHook(BaseHook):
     """The gateway through an Airflow connection: ``KlingHook().client`` in a ``@task``.
+
+    From Airflow 3.3 on, the client of a running task keeps its submissions in the task state
+    store: a retry (or a clear that keeps the task's state) that asks for the same request gets the
+    generation that an earlier attempt paid for. In the same run of the same task, ``take=2`` or
+    ``new=True`` ask for another one. Unlike KlingVideoOperator, a retry whose request differs pays
+    again: one task may ask for several videos. ``client.recover()`` looks up what is uncertain.
+    Before 3.3 there is no such store, and each retry pays again: set ``retries=0``.
 
     The connection's password is the API key and its host the base URL (empty: the gateway), for
     example ``{"conn_type": "kling", "password": "…", "host": "https://api.aimlapi.com"}`` or
@@ -117,7 +127,8 @@ class KlingHook(BaseHook):
     @cached_property
     def client(self) -> KlingClient:
         """A pooled client, made once. Raises KlingFailed for a connection that cannot work."""
-        return self.access().client()
+        store = version_compat.current_task_state_store()
+        return self.access().client(TaskLedger(store) if store is not None else None)
 
     def access(self) -> Access:
         try:
