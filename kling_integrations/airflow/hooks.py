@@ -216,7 +216,7 @@ def _extras(connection: Connection) -> dict[str, Any]:
     """The allowed extras. Not ``extra_dejson``: that masks by a blocking call (Airflow < 3.3.2)."""
     try:
         given = json.loads(connection.extra or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidRequestError(
             f"The extra of the connection {connection.conn_id!r} is not JSON."
         ) from None
@@ -235,7 +235,7 @@ def _shown(text: str) -> str:
 def _seconds(value: Any) -> float:
     try:
         seconds = 60.0 if value is None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = 0.0
     if not 1.0 <= seconds <= 600.0:
         raise InvalidRequestError("The connection's timeout is a number of seconds from 1 to 600.")

@@ -43,7 +43,7 @@ def request_from(
         if not isinstance(value or {}, Mapping):
             raise InvalidRequestError(f"{name} is a dictionary, not {type(value).__name__}.")
     for name in optional.keys() & {"image", "tail_image"}:
-        optional[name] = _image(name, _given(optional[name]))
+        optional[name] = _image(name, optional[name])
     optional = {name: _given(value) for name, value in optional.items()}
     fields = {"model": model, "prompt": prompt, "extra": extra or None, **optional}
     given = {name: value for name, value in fields.items() if value is not None}
@@ -97,6 +97,11 @@ def _plain(value: Any) -> str:
 
 def _image(name: str, value: Any) -> Any:
     value = manifest_or(value)
+    if isinstance(value, str) and value.strip() == "None":
+        raise InvalidRequestError(
+            f"{name} is the text 'None': what its template names does not exist. For no image, let "
+            "it render to empty text. Nothing was submitted."
+        )
     if isinstance(value, Mapping):
         path = value.get("path")
         if not isinstance(path, str) or _given(path) is None:

@@ -19,7 +19,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from ..core.errors import InvalidRequestError, KlingError
+from ..core.errors import AuthenticationError, InvalidRequestError, KlingError
 from ..core.generation import Generation, Status
 from ..core.protocol import Outcome, check_id
 from ..core.schedule import Schedule
@@ -239,6 +239,11 @@ class KlingVideoSensor(BaseSensorOperator):
             yield
         except (KlingError, KlingTaskError) as caught:
             error = caught
+            core = caught if isinstance(caught, KlingError) else caught.error
+            if isinstance(core, AuthenticationError):
+                # A key or a connection can be mended, and what is waited for is paid for.
+                core.generation_id = core.generation_id or str(self.generation_id)
+                error = core
             if isinstance(error, KlingError):
                 error = task_error(error, self.kling_conn_id)
             if isinstance(error, KlingWaitTimeout):
