@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..core.submission import Record
+from ..core.submission import Record, State
 from . import version_compat
 
 KEY = "kling_submission"
@@ -59,6 +59,31 @@ class SubmissionStore:
         stored = self._store.get(KEY) if self._store is not None else None
         self.current = None if stored is None else StoredSubmission.from_json(stored)
         return self.current
+
+    @property
+    def paid_id(self) -> str | None:
+        """The id of a generation that is paid for, or will be, by the current record."""
+        record = self.current.record if self.current else None
+        if record is None or record.state not in (State.SUBMITTED, State.COMPLETED):
+            return None
+        return record.generation_id
+
+    def record_of(self, generation_id: str) -> Record | None:
+        """The record of what a trigger has waited for; None where there is none.
+
+        It is paid for and is delivered without a record, too: a store that fails is a warning. An
+        intent is completed: its id could not be written when it was known.
+        """
+        try:
+            stored = self.load()
+        except Exception as error:  # noqa: BLE001 (a state store may raise anything)
+            self._log.warning("The task's record cannot be read (%s).", type(error).__name__)
+            return None
+        if stored is None:
+            return None
+        if stored.record.state is State.INTENT:
+            return self.note(stored.record.submitted(generation_id))
+        return stored.record if stored.record.generation_id == generation_id else None
 
     def save(self, record: Record, waiting_since: float | None = None) -> StoredSubmission:
         """Writes the record; without ``waiting_since`` the wait goes on counting as it did.

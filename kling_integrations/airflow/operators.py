@@ -73,7 +73,8 @@ class KlingVideoOperator(BaseOperator):
     :param wait_for_completion: False returns right after the submit; a KlingVideoSensor waits.
     :param deferrable: wait in the triggerer instead of on a worker slot. Default:
         ``[operators] default_deferrable``.
-    :param durable: keep the record of the payment over retries and clears (Airflow 3.3 and up).
+    :param durable: keep the record of the payment over retries and clears (Airflow 3.3 and up;
+        Airflow 3.4 discards it at a clear unless that asks to keep the task's state).
     :param timeout: seconds from the submit (default: an hour); a clear starts them anew. The
         generation goes on when they are over: a retry waits for it again.
     :param poll_interval: seconds between two polls; None: when a finish is likely.
@@ -187,15 +188,16 @@ class KlingVideoOperator(BaseOperator):
         with self._task_errors():
             # Before the client: a key that is gone must not fail a task for good that has paid.
             store = self._open_store(context)
-            stored = store.load()
-            self._generation_id = _paid_id(stored)
+            store.load()
+            self._generation_id = store.paid_id
             with KlingHook(self.kling_conn_id).access().client() as client:
                 submitter = self._submitter_for(context, client, store)
                 generation = submitter.attach_or_submit()
                 self._generation_id = generation.id
                 if submitter.picked_up:
                     self._announce(context, client, generation.id)
-                record = self._record(store)
+                assert store.current is not None
+                record = store.current.record
                 if not self.wait_for_completion:
                     base_url = client.endpoint.base_url
                     return manifest(generation, base_url=base_url, model=record.model)
@@ -211,7 +213,7 @@ class KlingVideoOperator(BaseOperator):
         self._generation_id = result.generation_id
         with self._task_errors():
             store = self._open_store(context)
-            record = self._record_of(store, result.generation_id)
+            record = store.record_of(result.generation_id)
             if result.error is not None:
                 raise result.error
             with KlingHook(self.kling_conn_id).access().client() as client:
@@ -286,8 +288,7 @@ class KlingVideoOperator(BaseOperator):
             error,
             self.kling_conn_id,
             durable=self._is_durable,
-            settled_later=self.on_ambiguous_submit == "resubmit"
-            or (self._submitter is not None and self._submitter.is_settled_later),
+            settled_later=self._submitter is not None and self._submitter.is_settled_later,
         )
 
     # --- paying --------------------------------------------------------------------------------
@@ -352,27 +353,6 @@ class KlingVideoOperator(BaseOperator):
             )
         self._submissions = SubmissionStore(store, self.log)
         return self._submissions
-
-    def _record(self, store: SubmissionStore) -> Record:
-        assert store.current is not None
-        return store.current.record
-
-    def _record_of(self, store: SubmissionStore, generation_id: str) -> Record | None:
-        """The record of what the trigger waited for; None, with a warning, where there is none.
-
-        It is paid for, so it is delivered without one. An intent is completed: its id could not
-        be written when it was known.
-        """
-        try:
-            stored = store.load()
-        except Exception as error:  # noqa: BLE001 (a state store may raise anything)
-            self.log.warning("The task's record cannot be read (%s).", type(error).__name__)
-            return None
-        if stored is None:
-            return None
-        if stored.record.state is State.INTENT:
-            return store.note(stored.record.submitted(generation_id))
-        return stored.record if stored.record.generation_id == generation_id else None
 
     @property
     def _is_durable(self) -> bool:
@@ -474,10 +454,3 @@ class KlingVideoOperator(BaseOperator):
             "parameters": MaskedField.value(self, "parameters"),
             "extra": MaskedField.value(self, "extra"),
         }
-
-
-def _paid_id(stored: StoredSubmission | None) -> str | None:
-    """The id of a generation that is paid for, or will be."""
-    if stored is None or stored.record.state not in (State.SUBMITTED, State.COMPLETED):
-        return None
-    return stored.record.generation_id

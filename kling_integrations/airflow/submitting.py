@@ -188,7 +188,8 @@ class Submitter:
         try:
             return self.client.find_submission(record.client_request_id, record.created_at)
         except (ServerError, RateLimitedError) as error:
-            self.is_settled_later = True
+            # Without a record the next attempt would not even look.
+            self.is_settled_later = self.store.is_durable
             uncertain = submission.refusal(record)
             uncertain.hint = f"The gateway's log is out of reach: {error.message}"
             raise uncertain from None
@@ -220,7 +221,7 @@ class Submitter:
         except BaseException as error:
             after = record.after(error)
             if after.state is State.INTENT:
-                self.is_settled_later = self.store.is_durable
+                self.is_settled_later = self.store.is_durable or self.resubmit_uncertain
             else:
                 self.open = None
             if after.state is State.REFUSED and before and before.record.state in _PAID:

@@ -399,6 +399,14 @@ def test_without_a_record_the_log_is_asked_in_the_same_attempt(sandbox, task, op
     assert len(sandbox.posts) == 1
 
 
+def test_without_a_record_and_a_log_nothing_is_posted_again(sandbox, task, operator):
+    sandbox.fault("submit", "drop-after")
+    sandbox.fault("logs", "503", None)
+    with pytest.raises(AirflowFailException, match="log is out of reach"):
+        task(operator(on_ambiguous_submit="resubmit", durable=False), retries=1).run()
+    assert len(sandbox.posts) == 1
+
+
 def test_a_lost_reply_is_found_in_the_gateways_log_once_it_is_there(sandbox, task, operator):
     sandbox.fault("submit", "drop-after")
     attempt = task(operator(), retries=1)
