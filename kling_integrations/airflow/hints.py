@@ -33,8 +33,8 @@ def render(step: NextStep, kling_conn_id: str, *, durable: bool = True) -> str:
             return "A retry or a clear of this task picks up what is paid for."
         case Verb.RECOVER if durable:
             return (
-                "Clear the task once a generation would have ended: it looks for this id in the "
-                "gateway's log and goes on with what it finds."
+                "A retry or a clear of this task looks for this id in the gateway's log, once a "
+                "generation would have ended, and goes on with what it finds."
             )
         case Verb.RECOVER:
             return (
