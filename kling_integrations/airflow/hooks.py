@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.connection import get_async_connection
@@ -67,7 +67,7 @@ class Access:
             self.base_url,
             timeout=self.timeout,
             legacy_endpoint=self.legacy_endpoint,
-            ledger=cast("Any", ledger),  # the flows need less than a whole Ledger
+            ledger=ledger,
         )
 
     def async_client(self) -> AsyncKlingClient:

@@ -48,9 +48,15 @@ class TaskLedger:
         return NoLock()
 
     def claim(
-        self, request: VideoRequest, base_url: str, *, new: bool = False, take: int = 1
+        self,
+        request: VideoRequest,
+        base_url: str,
+        *,
+        new: bool = False,
+        take: int = 1,
+        key_hash: str | None = None,
     ) -> tuple[Decision, Record]:
-        """See ``core.storage.ledger.Ledger.claim``."""
+        """See ``core.storage.ledger.Ledger.claim``; one task has one connection, so no key."""
         with self._lock:
             records = self._load()
             keys = [_key(fingerprint, base_url, take) for fingerprint in request.fingerprints]

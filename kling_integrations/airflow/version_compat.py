@@ -11,8 +11,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import BaseOperator
 from airflow.sdk import get_current_context
+from packaging import version
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -39,7 +41,14 @@ except ImportError:  # before 3.3
 else:
     FOREVER = {"retention": NEVER_EXPIRE}
 
+CLEAR = "a clear"
+"""A clear after which the task's record is still there, in words."""
+if version.parse(version.parse(airflow_version).base_version) >= version.parse("3.4"):
+    # From then on a clear discards the task state store unless told otherwise (#72100).
+    CLEAR = "a clear with keep_task_state"
+
 __all__ = [
+    "CLEAR",
     "FOREVER",
     "RetryDecision",
     "RetryPolicy",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..concealed import secret
+from ..flows import SubmissionLedger
 from ..generation import Generation, Saved, Status
 from ..protocol import Call, Outcome
 from ..recovery import Recovered
@@ -33,7 +34,6 @@ from .base import BaseClient, OnUpdate, report
 if TYPE_CHECKING:
     import aiohttp
 
-    from ..storage.ledger import Ledger
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class AsyncKlingClient(BaseClient):
         *,
         timeout: float = 60.0,
         legacy_endpoint: bool | None = None,
-        ledger: Ledger | None = None,
+        ledger: SubmissionLedger | None = None,
         patience: Patience | None = None,
         connections: int = 200,
         max_requests_per_second: float | None = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..concealed import secret
 from ..errors import StoppedWaiting
+from ..flows import SubmissionLedger
 from ..generation import Generation, Saved, Status
 from ..protocol import Call, Outcome
 from ..recovery import Recovered
@@ -33,7 +34,6 @@ from .base import BaseClient, OnUpdate, report
 if TYPE_CHECKING:
     import requests
 
-    from ..storage.ledger import Ledger
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class KlingClient(BaseClient):
         *,
         timeout: float = 60.0,
         legacy_endpoint: bool | None = None,
-        ledger: Ledger | None = None,
+        ledger: SubmissionLedger | None = None,
         patience: Patience | None = None,
     ) -> None:
         api_key = secret(api_key)
