@@ -9,15 +9,18 @@ from commands.conftest import CAT, end_of
 PROMPTS = ("A cat", "A dog", "A fish", "A bird")
 
 
-def test_four_runs_for_one_file_pay_once(shell, sandbox):
-    sandbox.fault("submit", "slow", seconds=1, times=4)
+def test_four_runs_for_one_file_pay_once(shell_on, endless):
+    shell = shell_on(endless)
     runs = [shell.start("generate", prompt, "-o", "clip.mp4") for prompt in PROMPTS]
+    # The one that pays goes on until the others have ended, however late they start.
+    assert endless.wait_for(lambda _: sum(run.poll() is not None for run in runs) == 3, timeout=90)
+    endless.finish()
     ended = [end_of(run) for run in runs]
     assert sorted(done.code for done in ended) == [0, 2, 2, 2], ended
     refused = next(done for done in ended if done.code == 2)
     assert "Another run is making a video for" in refused.err
     assert "Nothing was submitted" in refused.err
-    assert sandbox.paid == 1
+    assert endless.paid == 1
 
 
 @pytest.mark.parametrize("other", ["../{}/w/clip.mp4", "linked/clip.mp4", "w/../w/clip.mp4"])
@@ -48,11 +51,13 @@ def test_waiting_for_all_replaces_no_file_of_the_user_either(shell, sandbox):
     assert shell("wait", "-o", "c.mp4", "--overwrite").code == 0
 
 
-def test_two_paid_repetitions_at_once_do_not_share_a_file(shell, sandbox):
-    sandbox.fault("submit", "slow", seconds=1, times=2)
+def test_two_paid_repetitions_at_once_do_not_share_a_file(shell_on, endless):
+    shell = shell_on(endless)
     runs = [shell.start("generate", CAT, "-o", "c.mp4", "--new") for _ in range(2)]
+    assert endless.wait_for(lambda _: any(run.poll() is not None for run in runs), timeout=90)
+    endless.finish()
     assert sorted(end_of(run).code for run in runs) == [0, 2]
-    assert sandbox.paid == 1
+    assert endless.paid == 1
 
 
 def test_waiting_for_what_another_run_waits_for_shares_the_file(shell_on, endless):
