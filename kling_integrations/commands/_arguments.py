@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..core import catalog
-from ..core.errors import KlingError
+from ..core import catalog, cost
+from ..core.errors import InvalidRequestError, KlingError
 from ..core.waiting import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
@@ -157,6 +157,16 @@ def output_argument(parser: argparse._ActionsContainer) -> None:
         metavar="FILE",
         help="file or folder of the video (default: here, named after the prompt)",
     )
+    overwrite_argument(parser)
+
+
+def overwrite_argument(parser: argparse._ActionsContainer) -> None:
+    """``--overwrite``: a file of the user's own may be replaced."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a file that was not made here (a paid video is kept aside in any case)",
+    )
 
 
 def timeout_argument(parser: argparse._ActionsContainer) -> None:
@@ -212,12 +222,11 @@ def seconds(text: str) -> float:
 def dollars(text: str) -> float:
     """``1.50`` or ``$1.50`` as a positive number."""
     try:
-        value = float(text.strip().removeprefix("$"))
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a sum in USD such as 1.50")
-    return value
+        return cost.limit(text.strip().removeprefix("$")) or 0.0
+    except InvalidRequestError:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is not a sum in USD such as 1.50"
+        ) from None
 
 
 def count(text: str) -> int:

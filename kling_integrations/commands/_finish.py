@@ -11,7 +11,8 @@ from ..core.manifest import manifest
 from ..core.progress import Progress, clock_time
 from ..core.storage.saved_files import saved_file
 from ..core.submission import State
-from ._save import naming_output, save_video
+from ._save import save_video
+from ._target import naming_output
 from ._text import money
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def finish(
     timeout: float,
     download: bool,
     output: str | None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Waits unless it is known to have ended, saves the video, reports both; the manifest.
 
@@ -50,7 +52,15 @@ def finish(
             console.note(_completed(generation, last, client.is_sandbox))
         if download:
             prompt = entry.prompt if entry else None
-            saved = save_video(client, ledger, generation, console, output=output, prompt=prompt)
+            saved = save_video(
+                client,
+                ledger,
+                generation,
+                console,
+                output=output,
+                prompt=prompt,
+                overwrite=overwrite,
+            )
     return manifest(
         generation,
         base_url=base_url,

@@ -206,7 +206,7 @@ def _run_history(args: argparse.Namespace, console: Console) -> int:
     entries = Ledger().history(args.limit, args.search, args.model)
     rows = []
     for entry in entries:
-        saved = saved_file(entry)
+        saved = saved_file(entry, by_size=True)
         rows.append(
             (
                 _when(entry),
@@ -253,7 +253,7 @@ def _expected(entry: Entry) -> float | None:
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
-    saved = saved_file(entry)
+    saved = saved_file(entry, by_size=True)
     return {
         "generation_id": entry.generation_id,
         "client_request_id": entry.record.client_request_id,

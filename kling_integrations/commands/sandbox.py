@@ -15,7 +15,8 @@ from ..core.waiting import DEFAULT_TIMEOUT
 from ._arguments import UsageError, add_command
 from ._exit_codes import DONE
 from ._finish import watch
-from ._save import check_output, save_video
+from ._save import save_video
+from ._target import check_output
 from ._text import money, one_line
 
 if TYPE_CHECKING:

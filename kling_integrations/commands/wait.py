@@ -13,7 +13,8 @@ from ._arguments import ID_HELP, UsageError, add_command, output_argument, timeo
 from ._context import connect, find, readable_ledger
 from ._exit_codes import DONE, exit_code, failure
 from ._finish import finish
-from ._save import check_output, local_video
+from ._save import local_video
+from ._target import check_output, reserved
 
 if TYPE_CHECKING:
     from ..core.http.client import KlingClient
@@ -50,17 +51,20 @@ def _run_wait(args: argparse.Namespace, console: Console) -> int:
     with connect(ledger) as client:
         if len(words) > 1 or words == ["all"]:
             return _wait_for_several(client, ledger, targets, args, console)
-        console.result(
-            finish(
+        only = targets[0]
+        output = None if args.no_download else args.out
+        with reserved(ledger, output, only, generation_id=only, overwrite=args.overwrite):
+            made = finish(
                 client,
                 ledger,
-                targets[0],
+                only,
                 console,
                 timeout=args.timeout,
                 download=not args.no_download,
                 output=args.out,
+                overwrite=args.overwrite,
             )
-        )
+        console.result(made)
     return DONE
 
 
@@ -126,7 +130,9 @@ def _wait_for_several(
 
 def _run_download(args: argparse.Namespace, console: Console) -> int:
     check_output(args.out)
-    generation, saved, entry = local_video(args.id, console, output=args.out, answer=True)
+    generation, saved, entry = local_video(
+        args.id, console, output=args.out, answer=True, overwrite=args.overwrite
+    )
     console.result(
         manifest(
             generation,
