@@ -9,8 +9,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core import catalog, cost, identity, settings
 from ..core.errors import (
@@ -21,7 +20,7 @@ from ..core.errors import (
     StoppedWaiting,
     Verb,
 )
-from ..core.generation import Generation, Status
+from ..core.generation import Generation, Saved, Status
 from ..core.manifest import manifest
 from ..core.storage.ledger import Ledger
 from ..core.storage.saved_files import saved_file
@@ -51,6 +50,8 @@ if TYPE_CHECKING:
     from ..core.storage.target_lock import TargetLock
     from ..core.submission import Decision, Entry
     from ._console import Console
+
+T = TypeVar("T")
 
 _MOST_EARLIER = 200  # generations among which the one that was extended is looked for
 
@@ -140,32 +141,44 @@ def _continuation(args: argparse.Namespace, video: Path, entry: Entry | None) ->
 def _extended_before(
     args: argparse.Namespace, console: Console
 ) -> tuple[VideoRequest, list[str]] | None:
-    """The request of the last generation, where this very command made it.
+    """The request of the last generation with its notes, where this very command made it."""
+    found = extended_before(
+        args.prompt,
+        console,
+        Ledger(),
+        lambda entry, saved: _noting(lambda: _continuation(args, saved.path, entry)),
+    )
+    return found and found[1]
+
+
+def extended_before(
+    prompt: str | None,
+    console: Console,
+    ledger: Ledger,
+    request_of: Callable[[Entry, Saved], tuple[VideoRequest, T]],
+) -> tuple[Entry, tuple[VideoRequest, T]] | None:
+    """What an ``extend last`` went on from, where the last generation is what it made.
 
     ``extend last`` repeated is one payment, like any other command that is repeated: what it made
-    is not what it goes on from. None where the last generation is something else.
+    is not what it goes on from. ``request_of`` makes the request that goes on from a video, with
+    whatever the caller wants to keep beside it. None where the last generation is something else.
     """
     base_url = settings.base_url()
-    ledger = Ledger()
     _, last = find("last", ledger, base_url)
-    if last is None or _words(last.prompt) != _words(args.prompt):
+    if last is None or _words(last.prompt) != _words(prompt):
         return None
     account = identity.account(base_url)
-    earlier = [
-        entry
-        for entry in ledger.history(_MOST_EARLIER)
-        if identity.account(entry.base_url) == account
-        and entry.generation_id not in (None, last.generation_id)
-    ]
-    for entry in earlier:
-        saved = saved_file(entry)
-        if saved is None:
+    for entry in ledger.history(_MOST_EARLIER):
+        if identity.account(entry.base_url) != account:
             continue
-        request, notes = _noting(partial(_continuation, args, saved.path, entry))
-        if last.record.fingerprint in request.fingerprints:
+        saved = saved_file(entry)
+        if entry.generation_id in (None, last.generation_id) or saved is None:
+            continue
+        made = request_of(entry, saved)
+        if last.record.fingerprint in made[0].fingerprints:
             further = console.command(f"extend {shlex.quote(last.generation_id or '')} '…'")
             console.note(f"The last generation is what this command made. To extend it: {further}")
-            return request, notes
+            return entry, made
     return None
 
 

@@ -92,7 +92,7 @@ def _readable(path: str | os.PathLike[str]) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 (they share no other base)
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InvalidRequestError(
-            f"{shortened(path)} holds no readable video ({str(why)[:200]})."
+            f"{shortened(Path(path))} holds no readable video ({str(why)[:200]})."
         ) from None
 
 
