@@ -179,6 +179,7 @@ def run_batch(args: argparse.Namespace, variants: Sequence[Variant], pattern: st
                 take=variant.take,
                 new=args.new,
                 file=args.file,
+                overwrite=args.overwrite,
                 timeout=args.timeout,
                 jobs=jobs,
             )

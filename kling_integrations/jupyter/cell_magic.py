@@ -87,6 +87,7 @@ def run_one(args: argparse.Namespace, variant: Variant) -> Any:
             take=variant.take,
             new=args.new,
             file=args.file,
+            overwrite=args.overwrite,
             timeout=args.timeout,
             jobs=jobs,
         )
@@ -131,6 +132,7 @@ def cell_parser() -> Parser:
     add = parser.add_argument_group("result").add_argument
     add("-o", "--out", metavar="VAR", help="variable for the result (always also in _kling)")
     add("-f", "--file", metavar="PATH", help="MP4 or folder/; may use {slug} {id} {date} {take}")
+    add("--overwrite", action="store_true", help="let -f replace a file that was not made here")
     add("-q", "--quiet", action="store_true", help="show nothing, return the result")
     add("--embed", choices=["auto", "always", "never"], help="the video's bytes in the notebook")
     add("--width", metavar="PX", type=int, help="width of the player")

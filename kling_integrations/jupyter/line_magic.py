@@ -157,7 +157,13 @@ def _wait(args: argparse.Namespace, console: NotebookConsole) -> Any:
                 _resume_all(args, jobs)
             else:
                 generation_id, _ = find(word, session.ledger, settings.base_url())
-                session.resume(generation_id, file=args.out, timeout=args.timeout, jobs=jobs)
+                session.resume(
+                    generation_id,
+                    file=args.out,
+                    overwrite=args.overwrite,
+                    timeout=args.timeout,
+                    jobs=jobs,
+                )
         if not jobs:
             console.say("Nothing is running.")
             return None
@@ -189,7 +195,13 @@ def _resume_all(args: argparse.Namespace, jobs: list[Job]) -> None:
             and entry.generation_id not in known
             and (entry.record.fingerprint, entry.take) not in requests
         ):
-            session.resume(entry.generation_id, file=args.out, timeout=args.timeout, jobs=jobs)
+            session.resume(
+                entry.generation_id,
+                file=args.out,
+                overwrite=args.overwrite,
+                timeout=args.timeout,
+                jobs=jobs,
+            )
 
 
 def _show(args: argparse.Namespace, console: NotebookConsole) -> Any:

@@ -17,16 +17,18 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core import settings
-from ..core.errors import KlingError, LedgerError
+from ..core.errors import KlingError, LedgerError, WaitTimeoutError
 from ..core.generation import Generation, Saved, Status
 from ..core.http.async_client import AsyncKlingClient
-from ..core.storage import saved_files
+from ..core.storage import safe_files, saved_files
 from ..core.storage.ledger import Ledger
 from ..core.submission import Entry
 from .job import Job, JobStatus
+from .targets import Target
 from .video import KlingVideo
 
 log = logging.getLogger(__name__)
@@ -120,7 +122,9 @@ class Watcher:
     def _register(self, thread: _Thread, job: Job, key: str, registered: Future[Job]) -> None:
         try:
             other = self._same(job)
-            if other is None:
+            if other is not None and other is not job:
+                other.join(job)
+            elif other is None:
                 self._tasks[job] = thread.loop.create_task(self._carry(thread, job, key))
             registered.set_result(other or job)
         except BaseException as error:  # noqa: BLE001 (raised again by the caller, who waits)
@@ -131,7 +135,8 @@ class Watcher:
         if job in self._tasks:
             return job
         for other in self.jobs:
-            if not (job.new or other.stop_requested) and _same_thing(job, other):
+            over = other.stop_requested or other.is_complete
+            if not (job.new or over) and _same_thing(job, other):
                 return other
         return None
 
@@ -197,7 +202,7 @@ class Watcher:
         else:
             return None
         entry = await thread.on_records(self._entry, job)
-        saved = await asyncio.to_thread(_reuse, entry, job)
+        saved = await self._reuse(thread, job, entry)
         if saved is not None and entry is not None:
             job.reused = True
             generation = entry.generation()
@@ -207,9 +212,12 @@ class Watcher:
                 return None
             generation = job.generation = finished
             job.advance(JobStatus.DOWNLOADING)
-            target = await asyncio.to_thread(job.target, job)
-            saved = await client.save(generation, target)
+            async with self._cleared(thread, job, job.target) as path:
+                saved = await client.save(generation, path)
             entry = await thread.on_records(self._entry, job)
+        while job.other_targets:
+            await self._copy(thread, job, saved, job.other_targets.pop(0))
+        job.is_complete = True
         progress = job.progress
         return await asyncio.to_thread(
             KlingVideo.from_file,
@@ -220,6 +228,33 @@ class Watcher:
             summary=job.summary,
             polls=progress.polls if progress else None,
         )
+
+    async def _reuse(self, thread: _Thread, job: Job, entry: Entry | None) -> Saved | None:
+        """The video that an earlier run saved, also where this job wants it."""
+        if await asyncio.to_thread(saved_files.saved_file, entry) is None:
+            return None
+        async with self._cleared(thread, job, job.target) as path:
+            return await asyncio.to_thread(saved_files.reuse, entry, path)
+
+    async def _copy(self, thread: _Thread, job: Job, saved: Saved, target: Target) -> None:
+        """The saved video also where a later cell wants it; a failure is a remark, no loss."""
+        try:
+            async with self._cleared(thread, job, target) as path:
+                await asyncio.to_thread(safe_files.copy, saved.path, path)
+        except (KlingError, OSError) as error:
+            job.remarks.append(f"The video could not be copied to {target.file}: {error}")
+
+    @contextlib.asynccontextmanager
+    async def _cleared(self, thread: _Thread, job: Job, target: Target) -> AsyncIterator[Path]:
+        """The file of a target, cleared of other paid videos. One job at a time writes it."""
+        assert job.id is not None
+        wanted = await asyncio.to_thread(target.path, job.prompt, job.id, job.take)
+        async with thread.files.setdefault(wanted, asyncio.Lock()):
+            path, remark = await asyncio.to_thread(target.clear, self.ledger, wanted, job.id)
+            if remark:
+                log.warning("%s", remark)
+                job.remarks.append(remark)
+            yield path
 
     def _entry(self, job: Job) -> Entry | None:
         """The record of the job's generation. Once something is paid, a ledger out of order is
@@ -251,6 +286,7 @@ class _Thread:
         self.loop = asyncio.new_event_loop()
         self.slots = asyncio.Condition()
         self.slots_taken = 0
+        self.files: dict[Path, asyncio.Lock] = {}  # that jobs write, by name
         self._clients: dict[tuple[str, str], AsyncKlingClient] = {}
         # Downloads and copies can fill the first pool; looking up a record waits for neither.
         self._downloads = ThreadPoolExecutor(8, thread_name_prefix="kling-disk")
@@ -360,10 +396,7 @@ def _same_thing(job: Job, other: Job) -> bool:
 
 async def _wait(job: Job, client: AsyncKlingClient, stop: asyncio.Event) -> Generation | None:
     """The finished generation; None when the user stopped waiting."""
-    assert job.id is not None
-    waiting = asyncio.create_task(
-        client.wait(job.id, timeout=job.timeout, on_update=job.progressed)
-    )
+    waiting = asyncio.create_task(_patiently(job, client))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -373,11 +406,18 @@ async def _wait(job: Job, client: AsyncKlingClient, stop: asyncio.Event) -> Gene
         waiting.cancel()
 
 
-def _reuse(entry: Entry | None, job: Job) -> Saved | None:
-    """The video that an earlier run saved, also where this job wants it."""
-    if saved_files.saved_file(entry) is None:
-        return None
-    return saved_files.reuse(entry, job.target(job))
+async def _patiently(job: Job, client: AsyncKlingClient) -> Generation:
+    """The finished generation. A later cell may have given the job more time meanwhile."""
+    assert job.id is not None
+    waited = 0.0
+    while True:
+        limit = job.timeout
+        try:
+            return await client.wait(job.id, timeout=limit - waited, on_update=job.progressed)
+        except WaitTimeoutError:
+            if job.timeout <= limit:
+                raise
+            waited = limit
 
 
 async def _tick(job: Job) -> None:

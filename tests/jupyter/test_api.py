@@ -10,7 +10,7 @@ import kling_integrations.jupyter as public
 from kling_integrations.core.errors import InvalidRequestError, WaitTimeoutError
 from kling_integrations.jupyter import KlingVideo, generate, submit
 
-RUN_OPTIONS = ("timeout", "take", "new", "file")
+RUN_OPTIONS = ("timeout", "take", "new", "file", "overwrite")
 
 
 def test_a_gallery_shows_videos_with_labels(shell):

@@ -49,7 +49,7 @@ class _Lines:
 def text_line(job: Job) -> str:
     """A job in one line of a log."""
     if job.video:
-        return f"✔ {caption(job.video, reused=job.reused)} · {short_path(job.video.path)}"
+        return f"✔ {caption(job.video, reused=job.reused)} · {short_path(job.video.saved_as)}"
     line = job_line(job)
     line += f" · id {job.id}" if job.id else ""
     return f"{line} · {job.note}" if job.note else line
