@@ -174,7 +174,10 @@ def extended_before(
         saved = saved_file(entry)
         if entry.generation_id in (None, last.generation_id) or saved is None:
             continue
-        made = request_of(entry, saved)
+        try:
+            made = request_of(entry, saved)
+        except InvalidRequestError:  # its file cannot be read
+            continue
         if last.record.fingerprint in made[0].fingerprints:
             further = console.command(f"extend {shlex.quote(last.generation_id or '')} '…'")
             console.note(f"The last generation is what this command made. To extend it: {further}")

@@ -24,6 +24,7 @@ from ..core.errors import (
 from ..core.generation import Generation, Status
 from ..core.progress import Progress
 from ..core.request import VideoRequest
+from ..core.storage.ledger import Ledger
 from .errors import presentable
 from .targets import Target
 from .video import KlingVideo
@@ -85,6 +86,7 @@ class Job:
         self.other_targets: list[Target] = []  # of cells that asked for it while it ran
         self.remarks: list[str] = []  # what a cell that waits for it says at the end
         self.base_url = base_url
+        self.ledger = Ledger()  # the watcher's, from its start on
         self.sandbox = settings.is_sandbox(base_url)
         self.reused = False  # the file was here already
         self.attached = False  # the generation was submitted earlier

@@ -8,13 +8,20 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from ..core import settings
-from ..core.errors import NextStep, StoppedWaiting, SubmissionUncertainError, Verb
+from ..core.errors import (
+    InvalidRequestError,
+    NextStep,
+    StoppedWaiting,
+    SubmissionUncertainError,
+    Verb,
+)
 from ..core.http.client import INTERRUPT_GRACE
 from ..core.progress import clock_time
 from ..core.request import VideoRequest
 from ..core.storage.ledger import Ledger
 from .display.live import JobView
-from .frontend import background_context, print_line
+from .errors import noting
+from .frontend import background_context, print_line, print_notes, remember_shown
 from .job import Job
 from .options import Notebook, notebook
 from .targets import Target
@@ -114,7 +121,7 @@ class Session:
         timeout: float | None = None,
     ) -> KlingVideo:
         """One video with its card, waited for. ``parameters`` are those of VideoRequest."""
-        request = VideoRequest(**parameters)
+        request, notes = noting(lambda: VideoRequest(**parameters))
         with self.interruptible() as jobs:
             job = self.start(
                 request,
@@ -127,8 +134,11 @@ class Session:
             )
             view = JobView(job)
             view.begin()
-            self.wait(jobs, view.lines)
-        return job.result()
+            self.wait(jobs, view.lines, notes)
+        video = job.result()
+        if not view.in_text:
+            remember_shown(video)
+        return video
 
     def _target(self, file: str | None, overwrite: bool) -> Target:
         here = self.notebook
@@ -136,18 +146,38 @@ class Session:
 
     # --- waiting ---------------------------------------------------------------------------
 
-    def wait(self, jobs: Sequence[Job], lines: Callable[[], Sequence[str]] | None = None) -> None:
+    def wait(
+        self,
+        jobs: Sequence[Job],
+        lines: Callable[[], Sequence[str]] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
         """Until all are over, printing what ``lines()`` gives (where there is no card), and at the
-        end what became of files in the way."""
+        end what became of files in the way.
+
+        ``notes`` are printed once a generation is known. Where the request is refused they say
+        why, so they become part of that error.
+        """
+        notes = list(notes)
 
         def print_news() -> None:
             for line in lines() if lines else ():
                 print_line(line)
+            if any(job.id for job in jobs):
+                print_notes(notes)
+                notes.clear()
 
-        for job in jobs:
-            while not job.wait(0.25):
-                print_news()
-        print_news()
+        try:
+            for job in jobs:
+                while not job.wait(0.25):
+                    print_news()
+            print_news()
+        finally:
+            refused = [job.error for job in jobs if isinstance(job.error, InvalidRequestError)]
+            if refused and notes:
+                refused[0].hint = " ".join(filter(None, (refused[0].hint, *notes)))
+            else:
+                print_notes(notes)
         for remark in dict.fromkeys(remark for job in jobs for remark in job.remarks):
             print_line(remark)
 
@@ -190,7 +220,7 @@ class Session:
         if isinstance(job.error, SubmissionUncertainError):
             return job.error.client_request_id
         assert job.request is not None
-        entry = self.ledger.preview(job.request, job.base_url, take=job.take).entry
+        entry = job.ledger.preview(job.request, job.base_url, take=job.take).entry
         return entry.record.client_request_id if entry else None
 
     def close(self) -> None:

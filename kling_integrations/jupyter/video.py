@@ -19,7 +19,7 @@ from ..core.storage.ledger import Ledger
 from ..core.submission import Entry
 from ..version import __version__
 from .display.player import card
-from .frontend import Bundle, publish
+from .frontend import Bundle, is_shown, publish
 from .options import notebook
 
 if TYPE_CHECKING:
@@ -220,6 +220,8 @@ class KlingVideo:
         publish(card(self, embed=embed, width=width))
 
     def _repr_mimebundle_(self, **_: Any) -> Bundle:
+        if is_shown(self):
+            return {"text/plain": repr(self)}, {}
         return card(self)
 
     def __repr__(self) -> str:

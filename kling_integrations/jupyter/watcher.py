@@ -53,6 +53,7 @@ class Watcher:
         self.ledger = ledger
         self._context = context
         self._at_once = at_once
+        self._ledgers: dict[Path, Ledger] = {}
         self._tasks: dict[Job, asyncio.Task[None]] = {}  # changed by the watcher's thread only
         self._lock = threading.Lock()
         self._thread: _Thread | None = None
@@ -71,6 +72,8 @@ class Watcher:
         nothing was submitted then. After an interrupt, ``carrier`` says which job runs.
         """
         key = "sandbox" if job.sandbox else settings.api_key()
+        # A home that is changed while the job runs must not part its intent from its id.
+        job.ledger = self._ledgers.setdefault(self.ledger.path, Ledger(self.ledger.path))
         thread = self._running_thread()
         registered: Future[Job] = Future()
         # In a context of its own: the caller's names the running cell as the parent of all
@@ -145,7 +148,7 @@ class Watcher:
         ticking = asyncio.create_task(_tick(job))
         try:
             job.on_stop(lambda: thread.stop(stop))
-            client = thread.client(job.base_url, key, self.ledger)
+            client = thread.client(job.base_url, key, job.ledger)
             needs_slot = await thread.on_records(self._pays, job)
             async with self._slot(thread, stop, needed=needs_slot):
                 video = await self._make(thread, job, client, stop)
@@ -189,7 +192,7 @@ class Watcher:
         """Whether the job would submit something now."""
         if job.request is None:
             return False
-        return self.ledger.preview(job.request, job.base_url, new=job.new, take=job.take).pays
+        return job.ledger.preview(job.request, job.base_url, new=job.new, take=job.take).pays
 
     async def _make(
         self, thread: _Thread, job: Job, client: AsyncKlingClient, stop: asyncio.Event
@@ -250,7 +253,7 @@ class Watcher:
         assert job.id is not None
         wanted = await asyncio.to_thread(target.path, job.prompt, job.id, job.take)
         async with thread.files.setdefault(wanted, asyncio.Lock()):
-            path, remark = await asyncio.to_thread(target.clear, self.ledger, wanted, job.id)
+            path, remark = await asyncio.to_thread(target.clear, job.ledger, wanted, job.id)
             if remark:
                 log.warning("%s", remark)
                 job.remarks.append(remark)
@@ -261,7 +264,7 @@ class Watcher:
         no reason to lose it."""
         assert job.id is not None
         try:
-            return self.ledger.entry(job.base_url, job.id)
+            return job.ledger.entry(job.base_url, job.id)
         except LedgerError as error:
             log.warning("%s", error.message)
             return None
@@ -271,7 +274,7 @@ class Watcher:
         client_request_id = None
         if job.outcome_unknown and job.request is not None:
             with contextlib.suppress(LedgerError):
-                entry = self.ledger.preview(job.request, job.base_url, take=job.take).entry
+                entry = job.ledger.preview(job.request, job.base_url, take=job.take).entry
                 if entry is not None and entry.generation_id:
                     job.submitted(entry.generation())
                 elif entry is not None:
@@ -287,7 +290,7 @@ class _Thread:
         self.slots = asyncio.Condition()
         self.slots_taken = 0
         self.files: dict[Path, asyncio.Lock] = {}  # that jobs write, by name
-        self._clients: dict[tuple[str, str], AsyncKlingClient] = {}
+        self._clients: dict[tuple[str, str, Path], AsyncKlingClient] = {}
         # Downloads and copies can fill the first pool; looking up a record waits for neither.
         self._downloads = ThreadPoolExecutor(8, thread_name_prefix="kling-disk")
         self._records = ThreadPoolExecutor(2, thread_name_prefix="kling-records")
@@ -325,11 +328,11 @@ class _Thread:
         return self._thread.is_alive()
 
     def client(self, base_url: str, key: str, ledger: Ledger) -> AsyncKlingClient:
-        """One for each gateway and key: a notebook may change both on its way."""
-        made = self._clients.get((base_url, key))
+        """One for each gateway, key and ledger: a notebook may change all on its way."""
+        made = self._clients.get((base_url, key, ledger.path))
         if made is None:
             made = AsyncKlingClient(key, base_url, ledger=ledger)
-            self._clients[base_url, key] = made
+            self._clients[base_url, key, ledger.path] = made
         return made
 
     async def on_records(self, work: Callable[[Job], T], job: Job) -> T:
