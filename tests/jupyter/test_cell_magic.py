@@ -331,7 +331,15 @@ def test_new_is_said_to_pay_each_time(shell, sandbox, cell):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("output_dir", "'.hidden'"), ("width", "0"), ("embed", "'maybe'"), ("max_cost", "-1")],
+    [
+        ("output_dir", "'.hidden'"),
+        ("width", "0"),
+        ("embed", "'maybe'"),
+        ("max_cost", "-1"),
+        ("max_cost", "float('nan')"),
+        ("confirm_above", "float('nan')"),
+        ("timeout", "float('nan')"),
+    ],
 )
 def test_settings_are_checked(shell, caplog, name, value):
     before = shell.run("%config KlingMagics." + name)
