@@ -253,10 +253,7 @@ def test_a_cell_that_extends_shows_the_video_once(kernels, slow_sandbox):
         slow_sandbox.wait_for(lambda s, n=number: s.requests["poll"] >= n, 30)
         slow_sandbox.finish()
         outputs = kernel.finish(running)
-        players = [
-            data for data in final_displays(outputs) if "<video" in data.get("text/html", "")
-        ]
-        assert len(players) == 1
+        assert players(outputs) == 1
     (result,) = [output for output in outputs if output["type"] == "execute_result"]
     assert result["data"]["text/plain"].startswith("KlingVideo(")
     again = kernel.run("more")
