@@ -23,7 +23,9 @@ from ._context import connect, find, key_variable
 from ._exit_codes import exit_code, failure
 from ._hints import hint
 from ._parser import parser, run
+from ._target import is_foreign, refused
 from ._text import ago, clean, columns, cut, money, one_line, size
+from .generate import extended_before
 from .info import print_status
 
 __all__ = [
@@ -38,16 +40,19 @@ __all__ = [
     "cut",
     "dollars",
     "exit_code",
+    "extended_before",
     "failure",
     "find",
     "flag",
     "generation_arguments",
     "hint",
+    "is_foreign",
     "key_variable",
     "money",
     "one_line",
     "parser",
     "print_status",
+    "refused",
     "request_from",
     "run",
     "seconds",

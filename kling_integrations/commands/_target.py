@@ -58,13 +58,13 @@ def file_of(output: str | None) -> Path | None:
 def is_foreign(ledger: Ledger | None, target: Path, generation_id: str | None) -> bool:
     """Whether a file at ``target`` is the user's own, which no video may replace unasked.
 
-    A video of ours is none: that of ``generation_id`` is written again, one of another generation
-    is kept aside.
+    A video of ours is none, nor is a copy of it: that of ``generation_id`` is written again, one
+    of another generation is kept aside.
     """
     if not safe_files.is_foreign(target):
         return False
     for entry in ledger.at(target) if ledger else ():
-        if entry.generation_id == generation_id or saved_files.saved_file(entry):
+        if entry.generation_id == generation_id or saved_files.is_video_of(target, entry):
             return False
     return True
 

@@ -8,8 +8,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..core import catalog, cost, identity, settings
 from ..core.errors import (
@@ -20,7 +19,7 @@ from ..core.errors import (
     StoppedWaiting,
     Verb,
 )
-from ..core.generation import Generation, Status
+from ..core.generation import Generation, Saved, Status
 from ..core.manifest import manifest
 from ..core.storage.ledger import Ledger
 from ..core.storage.saved_files import saved_file
@@ -51,6 +50,8 @@ if TYPE_CHECKING:
     from ..core.storage.target_lock import TargetLock
     from ..core.submission import Decision, Entry
     from ._console import Console
+
+T = TypeVar("T")
 
 _MOST_EARLIER = 200  # generations among which the one that was extended is looked for
 
@@ -142,15 +143,31 @@ def _continuation(args: argparse.Namespace, video: Path, entry: Entry | None) ->
 def _extended_before(
     args: argparse.Namespace, console: Console
 ) -> tuple[VideoRequest, list[str]] | None:
-    """The request of the last generation, where this very command made it.
+    """The request of the last generation with its notes, where this very command made it."""
+    found = extended_before(
+        args.prompt,
+        console,
+        user_ledger(),
+        lambda entry, saved: _noting(lambda: _continuation(args, saved.path, entry)),
+    )
+    return found and found[1]
+
+
+def extended_before(
+    prompt: str | None,
+    console: Console,
+    ledger: Ledger,
+    request_of: Callable[[Entry, Saved], tuple[VideoRequest, T]],
+) -> tuple[Entry, tuple[VideoRequest, T]] | None:
+    """What an ``extend last`` went on from, where the last generation is what it made.
 
     ``extend last`` repeated is one payment, like any other command that is repeated: what it made
-    is not what it goes on from. None where the last generation is something else.
+    is not what it goes on from. ``request_of`` makes the request that goes on from a video, with
+    whatever the caller wants to keep beside it. None where the last generation is something else.
     """
     base_url = settings.base_url()
-    ledger = user_ledger()
     _, last = find("last", ledger, base_url)
-    if last is None or _words(last.prompt) != _words(args.prompt):
+    if last is None or _words(last.prompt) != _words(prompt):
         return None
     account = identity.account(base_url)
     earlier = [
@@ -165,11 +182,14 @@ def _extended_before(
         if saved is None:
             gone = gone or entry.state is State.COMPLETED
             continue
-        request, notes = _noting(partial(_continuation, args, saved.path, entry))
-        if last.record.fingerprint in request.fingerprints:
+        try:
+            made = request_of(entry, saved)
+        except InvalidRequestError:  # its file cannot be read
+            continue
+        if last.record.fingerprint in made[0].fingerprints:
             further = command_line(console.program, "extend", last.generation_id or "") + " '…'"
             console.note(f"The last generation is what this command made. To extend it: {further}")
-            return request, notes
+            return entry, made
     if gone and str(last.request.get("image_url", "")).startswith(_FRAME):
         raise UsageError(
             "The last generation may be what this command made: the video that it would have gone "

@@ -23,6 +23,7 @@ def submit(
     take: int = 1,
     new: bool = False,
     file: str | None = None,
+    overwrite: bool = False,
     **parameters: Any,
 ) -> Job:
     """Starts a video in the background, without a display; returns its Job at once.
@@ -35,14 +36,17 @@ def submit(
     ``take=2`` is a second video of the same request, ``new=True`` pays for another one each time.
     ``timeout``: seconds that the job waits for the gateway (default: ``%config
     KlingMagics.timeout``). ``file``: an MP4 or a folder (ending in ``/``) beside the notebook; it
-    may hold {slug}, {id}, {date} and {take}. None of these four is sent to the gateway.
+    may hold {slug}, {id}, {date} and {take}; another paid video there is kept aside, a file that
+    was not made here is refused unless ``overwrite``. None of these five is sent to the gateway.
 
     Raises InvalidRequestError before ``%load_ext kling_integrations`` and for what the
     documentation excludes, AuthenticationError without a key. What happens later is raised by
     ``job.result()``.
     """
     request = VideoRequest(prompt=prompt, **parameters)
-    return current().start(request, timeout=timeout, take=take, new=new, file=file)
+    return current().start(
+        request, timeout=timeout, take=take, new=new, file=file, overwrite=overwrite
+    )
 
 
 def generate(
@@ -52,6 +56,7 @@ def generate(
     take: int = 1,
     new: bool = False,
     file: str | None = None,
+    overwrite: bool = False,
     **parameters: Any,
 ) -> KlingVideo:
     """Makes one video with its card in the cell, and waits for it. Arguments as for ``submit``.

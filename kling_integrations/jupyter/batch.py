@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..commands import UsageError, request_from
-from ..core.errors import InvalidRequestError, KlingError, KlingWarning
+from ..core.errors import InvalidRequestError, KlingError
 from ..core.request import VideoRequest
 from .display.grid import Cell
 from .display.live import GridView
+from .errors import noting
 from .job import Job
 from .session import current
 from .templating import fields_of, fill, look_up
@@ -52,10 +53,8 @@ def plan(
     keys = [name for name, _ in dimensions]
     for combination in itertools.product(*(choices for _, choices in dimensions)):
         chosen = dict(zip(keys, combination, strict=True))
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", KlingWarning)
-            request = _request(args, body, names, chosen)
-        notes.update(dict.fromkeys(str(each.message) for each in caught))
+        request, noted = noting(partial(_request, args, body, names, chosen))
+        notes.update(dict.fromkeys(noted))
         differs = {name: _text(value) for name, value in chosen.items()}
         for take in range(1, args.takes + 1):
             labels = {**differs, "take": str(take)} if args.takes > 1 else differs
@@ -179,6 +178,7 @@ def run_batch(args: argparse.Namespace, variants: Sequence[Variant], pattern: st
                 take=variant.take,
                 new=args.new,
                 file=args.file,
+                overwrite=args.overwrite,
                 timeout=args.timeout,
                 jobs=jobs,
             )

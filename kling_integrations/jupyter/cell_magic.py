@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,10 +17,12 @@ from ..commands import (
 from .batch import Variant, plan, run_batch
 from .cost_limits import check_cost, dry_run
 from .display.live import JobView
-from .frontend import print_line
+from .frontend import print_line, print_notes
 from .options import notebook, options
 from .session import current
 from .templating import fill
+
+NEW_PAYS = "--new is set: each run of this cell pays for another video."
 
 
 def run(line: str, body: str) -> Any:
@@ -30,14 +31,16 @@ def run(line: str, body: str) -> Any:
     if args is None:
         return None
     variants, notes = plan(args, body, notebook().variables)
-    for note in notes:
-        sys.stderr.write(f"Note: {note}\n")
     if args.dry_run:
+        print_notes(notes)
         dry_run(args, variants)
         return None
     check_cost(args, variants)
+    if args.new:
+        print_notes([NEW_PAYS])
     if len(variants) == 1:
-        return run_one(args, variants[0])
+        return run_one(args, variants[0], notes)
+    print_notes(notes)
     return run_batch(args, variants, body.strip())
 
 
@@ -75,10 +78,11 @@ def filled(words: Sequence[str]) -> list[str]:
     return values
 
 
-def run_one(args: argparse.Namespace, variant: Variant) -> Any:
+def run_one(args: argparse.Namespace, variant: Variant, notes: Sequence[str] = ()) -> Any:
     """Starts one generation, shows it and waits for it (not with ``--bg``).
 
-    The variable holds the job while it runs, so that nothing is out of reach.
+    ``notes`` are shown once it is submitted, and are part of the error where it is refused. The
+    variable holds the job while it runs, so that nothing is out of reach.
     """
     session = current()
     with session.interruptible() as jobs:
@@ -87,6 +91,7 @@ def run_one(args: argparse.Namespace, variant: Variant) -> Any:
             take=variant.take,
             new=args.new,
             file=args.file,
+            overwrite=args.overwrite,
             timeout=args.timeout,
             jobs=jobs,
         )
@@ -95,10 +100,11 @@ def run_one(args: argparse.Namespace, variant: Variant) -> Any:
         if not args.quiet:
             view.begin()
         if args.bg:
+            print_notes(notes)
             if view.in_text and not args.quiet:
                 print_line(f"In the background: {job!r}; wait for it with: %kling wait")
             return None if args.out and not args.quiet else job
-        session.wait(jobs, None if args.quiet else view.lines)
+        session.wait(jobs, None if args.quiet else view.lines, notes)
     video = job.result()
     session.notebook.assign(args.out, video)
     return video if args.quiet else None
@@ -131,6 +137,7 @@ def cell_parser() -> Parser:
     add = parser.add_argument_group("result").add_argument
     add("-o", "--out", metavar="VAR", help="variable for the result (always also in _kling)")
     add("-f", "--file", metavar="PATH", help="MP4 or folder/; may use {slug} {id} {date} {take}")
+    add("--overwrite", action="store_true", help="let -f replace a file that was not made here")
     add("-q", "--quiet", action="store_true", help="show nothing, return the result")
     add("--embed", choices=["auto", "always", "never"], help="the video's bytes in the notebook")
     add("--width", metavar="PX", type=int, help="width of the player")

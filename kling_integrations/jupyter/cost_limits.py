@@ -9,7 +9,7 @@ from typing import Any
 
 from ..commands import UsageError, connect
 from ..core import settings
-from ..core.cost import explain
+from ..core.cost import dollars, explain
 from ..core.errors import InvalidRequestError, KlingError, NextStep, Verb
 from .batch import Variant
 from .frontend import print_line
@@ -31,9 +31,9 @@ class BatchCost:
 
     def __str__(self) -> str:
         if self.usd is None:
-            more = f"; ${self.known:.2f} of it is known" if self.known else ""
+            more = f"; {dollars(self.known)} of it is known" if self.known else ""
             return f"unknown ({self.reason}{more})"
-        return f"${self.usd:.2f}"
+        return dollars(self.usd)
 
 
 def expected_cost(variants: Sequence[Variant], *, new: bool) -> BatchCost:
@@ -79,7 +79,7 @@ def check_cost(args: argparse.Namespace, variants: Sequence[Variant]) -> None:
     what = f"Expected cost: {cost} for {len(variants)} videos{there}."
     if limits and (cost.usd is None or cost.usd > min(limits) + 1e-9):
         raise InvalidRequestError(
-            f"{what} The limit is ${min(limits):.2f}. Nothing was submitted.",
+            f"{what} The limit is {dollars(min(limits))}. Nothing was submitted.",
             next_steps=[NextStep(Verb.RAISE_COST_LIMIT)],
         )
     if len(variants) == 1:

@@ -7,13 +7,16 @@ them pass.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import TypeVar
 
-from ..core.errors import describe
+from ..core.errors import KlingWarning, describe
 from .hints import hint
 from .options import options
 
 E = TypeVar("E", bound=BaseException)
+T = TypeVar("T")
 
 
 def presentable(error: E) -> E:
@@ -34,3 +37,11 @@ def rendered(error: BaseException) -> list[str]:
     """The lines of an error without a traceback."""
     first, *more = lines_of(error)
     return [f"{type(error).__name__}: {first}", *more]
+
+
+def noting(make: Callable[[], T]) -> tuple[T, list[str]]:
+    """What ``make`` returns, and what it warned of: notes of a cell, or part of a refusal."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", KlingWarning)
+        made = make()
+    return made, [str(each.message) for each in caught]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import Context, ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,6 +74,33 @@ def print_line(text: str) -> None:
     """A line in the running cell; only ever called by the main thread."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """What deserves a look, in the running cell; only ever called by the main thread."""
+    for note in notes:
+        sys.stderr.write(f"Note: {note}\n")
+
+
+_shown_in_cell: list[Any] = []  # what the running cell has displayed already
+
+
+def remember_shown(value: Any) -> None:
+    """The running cell shows this already: as its last line it needs no second display."""
+    events = notebook().shell.events
+
+    def forget() -> None:
+        _shown_in_cell.clear()
+        events.unregister("post_execute", forget)
+
+    if not _shown_in_cell:
+        events.register("post_execute", forget)
+    _shown_in_cell.append(value)
+
+
+def is_shown(value: Any) -> bool:
+    """Whether the running cell has displayed this value itself."""
+    return any(each is value for each in _shown_in_cell)
 
 
 def notebook_folder(shell: Any) -> Path:

@@ -24,7 +24,9 @@ from ..core.errors import (
 from ..core.generation import Generation, Status
 from ..core.progress import Progress
 from ..core.request import VideoRequest
+from ..core.storage.ledger import Ledger
 from .errors import presentable
+from .targets import Target
 from .video import KlingVideo
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ class Job:
         request: VideoRequest | None,
         *,
         base_url: str,
-        target: Callable[[Job], Path],
+        target: Target,
         timeout: float,
         take: int = 1,
         new: bool = False,
@@ -71,7 +73,7 @@ class Job:
     ) -> None:
         """For the Session, which starts jobs; users get theirs from ``submit`` and ``--bg``.
 
-        ``target(job)`` names the file once the id is known; ``timeout`` is in gateway seconds.
+        ``target`` names the file once the id is known; ``timeout`` is in gateway seconds.
         Without a ``request``, ``generation_id`` is what was submitted before, and ``summary``
         what its record says of the request.
         """
@@ -81,11 +83,15 @@ class Job:
         self.new = new
         self.timeout = timeout
         self.target = target
+        self.other_targets: list[Target] = []  # of cells that asked for it while it ran
+        self.remarks: list[str] = []  # what a cell that waits for it says at the end
         self.base_url = base_url
+        self.ledger = Ledger()  # the watcher's, from its start on
         self.sandbox = settings.is_sandbox(base_url)
         self.reused = False  # the file was here already
         self.attached = False  # the generation was submitted earlier
         self.detached = False  # its cell was interrupted, the watcher goes on
+        self.is_complete = False  # the files are written: later cells need a job of their own
         self.stop_requested = False
         self.generation: Generation | None = None
         self.video: KlingVideo | None = None
@@ -282,6 +288,15 @@ class Job:
         self.changed()
 
     # --- for the watcher -------------------------------------------------------------------
+
+    def join(self, other: Job) -> None:
+        """For the watcher: a later cell asks for the same generation, in its own way.
+
+        The job waits as long as the more patient one of both, and saves to both files.
+        """
+        self.timeout = max(self.timeout, other.timeout)
+        if other.target.file and other.target != self.target:
+            self.other_targets.append(other.target)
 
     def on_stop(self, callback: Callable[[], None]) -> None:
         """For the watcher: ``callback`` is called when the waiting shall end, at once if it should

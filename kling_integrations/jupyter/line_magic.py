@@ -15,6 +15,7 @@ from typing import Any
 from ..commands import (
     add_command,
     connect,
+    extended_before,
     find,
     flag,
     parser,
@@ -26,15 +27,18 @@ from ..commands import (
 )
 from ..core import media, settings
 from ..core.errors import InvalidRequestError, NextStep, Verb
+from ..core.generation import Saved
+from ..core.request import VideoRequest
 from ..core.storage.saved_files import saved_file
 from ..core.submission import Entry, State
 from .batch import Variant, picture, raise_first
-from .cell_magic import filled, run_one, split
+from .cell_magic import NEW_PAYS, filled, run_one, split
 from .console import NotebookConsole
 from .cost_limits import check_cost, dry_run
 from .display.grid import Cell, side_by_side
 from .display.live import GridView, JobView
-from .frontend import TEXT, choose_ui, publish
+from .errors import noting
+from .frontend import TEXT, choose_ui, print_notes, publish
 from .job import Job
 from .options import Options, notebook, options
 from .session import current
@@ -109,26 +113,44 @@ def _is_assigned() -> bool:
 def _generate(args: argparse.Namespace, console: NotebookConsole) -> Any:
     names = notebook().variables
     args.model = args.model or options().default_model or None
-    request = request_from(
-        args,
-        args.prompt,
-        image=picture(args.image, names),
-        tail_image=picture(args.tail_image, names),
+    request, notes = noting(
+        lambda: request_from(
+            args,
+            args.prompt,
+            image=picture(args.image, names),
+            tail_image=picture(args.tail_image, names),
+        )
     )
-    return _run_as_cell(args, Variant(request))
+    return _run_as_cell(args, Variant(request), notes)
 
 
 def _extend(args: argparse.Namespace, console: NotebookConsole) -> Any:
-    defaults = _video_of(args.id).continuation(args.prompt)
-    if args.model is None:
-        args.model = defaults.get("model")
-    if args.duration is None:
-        args.duration = defaults.get("duration")
-    request = request_from(args, args.prompt, image=defaults["image"])
-    return _run_as_cell(args, Variant(request))
+    def request_of(video: KlingVideo) -> tuple[VideoRequest, list[str]]:
+        return noting(lambda: _continuation(args, video))
+
+    def request_from_record(entry: Entry, saved: Saved) -> tuple[VideoRequest, list[str]]:
+        return request_of(_video_of_record(entry, saved))
+
+    found = None
+    if args.id == "last":
+        found = extended_before(args.prompt, console, current().ledger, request_from_record)
+    request, notes = found[1] if found else request_of(_video_of(args.id))
+    return _run_as_cell(args, Variant(request), notes)
 
 
-def _run_as_cell(args: argparse.Namespace, variant: Variant) -> Any:
+def _continuation(args: argparse.Namespace, video: KlingVideo) -> VideoRequest:
+    """The request that goes on where a video ends; flags come before what that was made with."""
+    defaults = video.continuation(args.prompt)
+    for key in ("model", "duration"):
+        if getattr(args, key) is not None:
+            defaults[key] = getattr(args, key)
+    chosen = argparse.Namespace(
+        **{**vars(args), "model": defaults.get("model"), "duration": defaults.get("duration")}
+    )
+    return request_from(chosen, args.prompt, image=defaults["image"])
+
+
+def _run_as_cell(args: argparse.Namespace, variant: Variant, notes: list[str]) -> Any:
     cell_only = {
         "file": args.out,
         "out": None,
@@ -140,10 +162,13 @@ def _run_as_cell(args: argparse.Namespace, variant: Variant) -> Any:
     }
     args = argparse.Namespace(**{**vars(args), **cell_only})
     if args.dry_run:
+        print_notes(notes)
         dry_run(args, [variant])
         return None
     check_cost(args, [variant])
-    return run_one(args, variant) or notebook().variables.get("_kling")
+    if args.new:
+        print_notes([NEW_PAYS])
+    return run_one(args, variant, notes) or notebook().variables.get("_kling")
 
 
 # --- looking and waiting -----------------------------------------------------------------------
@@ -157,7 +182,13 @@ def _wait(args: argparse.Namespace, console: NotebookConsole) -> Any:
                 _resume_all(args, jobs)
             else:
                 generation_id, _ = find(word, session.ledger, settings.base_url())
-                session.resume(generation_id, file=args.out, timeout=args.timeout, jobs=jobs)
+                session.resume(
+                    generation_id,
+                    file=args.out,
+                    overwrite=args.overwrite,
+                    timeout=args.timeout,
+                    jobs=jobs,
+                )
         if not jobs:
             console.say("Nothing is running.")
             return None
@@ -189,7 +220,13 @@ def _resume_all(args: argparse.Namespace, jobs: list[Job]) -> None:
             and entry.generation_id not in known
             and (entry.record.fingerprint, entry.take) not in requests
         ):
-            session.resume(entry.generation_id, file=args.out, timeout=args.timeout, jobs=jobs)
+            session.resume(
+                entry.generation_id,
+                file=args.out,
+                overwrite=args.overwrite,
+                timeout=args.timeout,
+                jobs=jobs,
+            )
 
 
 def _show(args: argparse.Namespace, console: NotebookConsole) -> Any:
@@ -231,6 +268,10 @@ def _saved_video(entry: Entry | None) -> KlingVideo | None:
     saved = saved_file(entry)
     if entry is None or saved is None:
         return None
+    return _video_of_record(entry, saved)
+
+
+def _video_of_record(entry: Entry, saved: Saved) -> KlingVideo:
     return KlingVideo.from_file(saved, entry.generation(), entry.base_url, entry=entry)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.magic import Magics, magics_class
 from traitlets import Bool, CaselessStrEnum, Float, Int, TraitError, Unicode, observe, validate
 
+from ..core.cost import limit
+from ..core.errors import InvalidRequestError
 from .completion import install, uninstall
 from .frontend import notebook_folder
 from .options import Notebook, Options, set_loaded
@@ -100,13 +103,20 @@ class KlingMagics(Magics):
 
     @validate("width", "at_once", "timeout", "embed_limit_mb")
     def _check_positive(self, proposal: Any) -> Any:
-        if proposal["value"] <= 0:
+        if not 0 < proposal["value"] < inf:  # NaN is neither
             raise TraitError(f"{proposal['trait'].name} must be more than 0.")
         return proposal["value"]
 
-    @validate("max_cost", "confirm_above")
+    @validate("max_cost")
+    def _check_limit(self, proposal: Any) -> Any:
+        try:
+            return limit(proposal["value"], proposal["trait"].name)
+        except InvalidRequestError as error:
+            raise TraitError(f"max_cost must be a limit: {error.message}") from None
+
+    @validate("confirm_above")
     def _check_sum(self, proposal: Any) -> Any:
-        if proposal["value"] is not None and proposal["value"] < 0:
+        if not proposal["value"] >= 0:  # NaN is not
             raise TraitError(f"{proposal['trait'].name} must not be negative.")
         return proposal["value"]
 

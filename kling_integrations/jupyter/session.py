@@ -5,19 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, cast
 
 from ..core import settings
-from ..core.errors import DownloadError, NextStep, StoppedWaiting, SubmissionUncertainError, Verb
+from ..core.errors import (
+    InvalidRequestError,
+    NextStep,
+    StoppedWaiting,
+    SubmissionUncertainError,
+    Verb,
+)
 from ..core.http.client import INTERRUPT_GRACE
+from ..core.progress import clock_time
 from ..core.request import VideoRequest
-from ..core.storage.file_names import default_file_name
 from ..core.storage.ledger import Ledger
 from .display.live import JobView
-from .frontend import background_context, print_line
+from .errors import noting
+from .frontend import background_context, print_line, print_notes, remember_shown
 from .job import Job
 from .options import Notebook, notebook
+from .targets import Target
 from .video import KlingVideo
 from .watcher import Watcher
 
@@ -41,40 +48,56 @@ class Session:
         take: int = 1,
         new: bool = False,
         file: str | None = None,
+        overwrite: bool = False,
         timeout: float | None = None,
         jobs: list[Job] | None = None,
     ) -> Job:
         """A job for the request: a new generation, or the one that it already has.
 
         ``jobs`` is the list of ``interruptible``: the job is in it before anything can leave.
+        Raises InvalidRequestError for a ``file`` that cannot be written or is the user's own
+        (unless ``overwrite``), before anything is paid.
         """
+        base_url = settings.base_url()
+        target = self._target(file, overwrite)
+        decision = self.ledger.preview(request, base_url, new=new, take=take) if file else None
+        known = decision.entry if decision and decision.picks_up else None
+        target.check(self.ledger, request.prompt, take, known.generation_id if known else None)
         job = Job(
             request,
-            base_url=settings.base_url(),
-            target=lambda job: self.target_of(job, file),
+            base_url=base_url,
+            target=target,
             timeout=timeout or self.notebook.options.timeout,
             take=take,
             new=new,
         )
-        return self._start(job, jobs)
+        running = self._start(job, jobs)
+        if timeout and running.timeout > timeout:  # another cell started it
+            limit = clock_time(running.timeout)
+            print_line(f"It runs already, and is waited for up to {limit}, as asked for before.")
+        return running
 
     def resume(
         self,
         generation_id: str,
         *,
         file: str | None = None,
+        overwrite: bool = False,
         timeout: float | None = None,
         jobs: list[Job] | None = None,
     ) -> Job:
         """A job that goes on with a generation that was submitted before, here or elsewhere."""
         base_url = settings.base_url()
         entry = self.ledger.entry(base_url, generation_id)
+        take = entry.take if entry else 1
+        target = self._target(file, overwrite)
+        target.check(self.ledger, entry.prompt if entry else None, take, generation_id)
         job = Job(
             None,
             base_url=base_url,
-            target=lambda job: self.target_of(job, file),
+            target=target,
             timeout=timeout or self.notebook.options.timeout,
-            take=entry.take if entry else 1,
+            take=take,
             generation_id=generation_id,
             summary=entry.request if entry else None,
         )
@@ -94,66 +117,69 @@ class Session:
         take: int = 1,
         new: bool = False,
         file: str | None = None,
+        overwrite: bool = False,
         timeout: float | None = None,
     ) -> KlingVideo:
         """One video with its card, waited for. ``parameters`` are those of VideoRequest."""
-        request = VideoRequest(**parameters)
+        request, notes = noting(lambda: VideoRequest(**parameters))
         with self.interruptible() as jobs:
-            job = self.start(request, take=take, new=new, file=file, timeout=timeout, jobs=jobs)
+            job = self.start(
+                request,
+                take=take,
+                new=new,
+                file=file,
+                overwrite=overwrite,
+                timeout=timeout,
+                jobs=jobs,
+            )
             view = JobView(job)
             view.begin()
-            self.wait(jobs, view.lines)
-        return job.result()
+            self.wait(jobs, view.lines, notes)
+        video = job.result()
+        if not view.in_text:
+            remember_shown(video)
+        return video
 
-    def target_of(self, job: Job, file: str | None = None) -> Path:
-        """The file for a job whose id is known: as the user named it, else readable and unique.
-
-        ``file`` is a file or a folder, and may hold {slug}, {id}, {date} and {take}. Raises
-        DownloadError when the folder cannot be made.
-        """
-        assert job.id is not None
-        name = default_file_name(job.prompt, job.id)
-        if not file:
-            target = self.notebook.folder / self.notebook.options.output_dir / name
-        else:
-            stem, _, tag = name.removesuffix(".mp4").rpartition("_")
-            fields = {
-                "{slug}": stem,
-                "{id}": tag,
-                "{date}": time.strftime("%Y%m%d"),
-                "{take}": str(job.take),
-            }
-            for field, value in fields.items():
-                file = file.replace(field, value)
-            target = self.notebook.folder / Path(file).expanduser()
-            if file.endswith("/") or target.is_dir():
-                target = target / name
-            elif not target.suffix:
-                target = target.with_suffix(".mp4")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DownloadError(
-                f"The folder {target.parent} cannot be made: {error.strerror}.",
-                generation_id=job.id,
-                hint="The video is kept.",
-                next_steps=[NextStep(Verb.SET_OUTPUT)],
-            ) from None
-        return target
+    def _target(self, file: str | None, overwrite: bool) -> Target:
+        here = self.notebook
+        return Target(here.folder, here.options.output_dir, file, overwrite)
 
     # --- waiting ---------------------------------------------------------------------------
 
-    def wait(self, jobs: Sequence[Job], lines: Callable[[], Sequence[str]] | None = None) -> None:
-        """Until all are over, printing what ``lines()`` gives (where there is no card)."""
+    def wait(
+        self,
+        jobs: Sequence[Job],
+        lines: Callable[[], Sequence[str]] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Until all are over, printing what ``lines()`` gives (where there is no card), and at the
+        end what became of files in the way.
+
+        ``notes`` are printed once a generation is known. Where the request is refused they say
+        why, so they become part of that error.
+        """
+        notes = list(notes)
 
         def print_news() -> None:
             for line in lines() if lines else ():
                 print_line(line)
+            if any(job.id for job in jobs):
+                print_notes(notes)
+                notes.clear()
 
-        for job in jobs:
-            while not job.wait(0.25):
-                print_news()
-        print_news()
+        try:
+            for job in jobs:
+                while not job.wait(0.25):
+                    print_news()
+            print_news()
+        finally:
+            refused = [job.error for job in jobs if isinstance(job.error, InvalidRequestError)]
+            if refused and notes:
+                refused[0].hint = " ".join(filter(None, (refused[0].hint, *notes)))
+            else:
+                print_notes(notes)
+        for remark in dict.fromkeys(remark for job in jobs for remark in job.remarks):
+            print_line(remark)
 
     @contextmanager
     def interruptible(self) -> Iterator[list[Job]]:
@@ -194,7 +220,7 @@ class Session:
         if isinstance(job.error, SubmissionUncertainError):
             return job.error.client_request_id
         assert job.request is not None
-        entry = self.ledger.preview(job.request, job.base_url, take=job.take).entry
+        entry = job.ledger.preview(job.request, job.base_url, take=job.take).entry
         return entry.record.client_request_id if entry else None
 
     def close(self) -> None:

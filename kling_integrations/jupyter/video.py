@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import catalog, settings
 from ..core.cost import spent
-from ..core.errors import KlingError
+from ..core.errors import InvalidRequestError, LedgerError, NextStep, Verb
 from ..core.generation import Generation, Saved, Status, Usage
-from ..core.storage import safe_files
+from ..core.storage import safe_files, saved_files
+from ..core.storage.ledger import Ledger
 from ..core.submission import Entry
 from ..version import __version__
 from .display.player import card
-from .frontend import Bundle, publish
+from .frontend import Bundle, is_shown, publish
 from .options import notebook
 
 if TYPE_CHECKING:
@@ -29,15 +32,16 @@ _POSTER_BYTES = 16_000  # a card holds it three times, and notebooks are version
 class KlingVideo:
     """A finished video. As a cell's last line it shows its player.
 
-    ``path`` is the MP4, ``params`` the parameters besides ``model`` and ``prompt`` (pictures as
-    their hash). ``duration`` is in seconds of video, ``elapsed`` in seconds from the submit to
-    the end, ``created`` in Unix seconds, ``size`` in bytes, ``width`` and ``height`` in pixels,
-    ``cost`` in USD; what is not known is None. ``poster`` is a small JPEG, ``polls`` how often
-    the gateway was asked. ``sandbox`` marks a test picture that cost nothing.
+    ``path`` is the MP4, ``saved_as`` where it was saved at first, ``params`` the parameters
+    besides ``model`` and ``prompt`` (pictures as their hash). ``duration`` is in seconds of video,
+    ``elapsed`` in seconds from the submit to the end, ``created`` in Unix seconds, ``size`` in
+    bytes, ``width`` and ``height`` in pixels, ``cost`` in USD; what is not known is None.
+    ``poster`` is a small JPEG, ``polls`` how often the gateway was asked. ``sandbox`` marks a test
+    picture that cost nothing.
     """
 
     id: str
-    path: Path
+    saved_as: Path
     model: str
     prompt: str | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -76,7 +80,7 @@ class KlingVideo:
         facts = _probe(saved.path)
         return cls(
             id=generation.id,
-            path=saved.path,
+            saved_as=saved.path,
             model=str(model),
             prompt=params.pop("prompt", None),
             params=params,
@@ -91,6 +95,26 @@ class KlingVideo:
             height=facts.height,
             poster=facts.poster,
             sandbox=settings.is_sandbox(base_url),
+        )
+
+    @property
+    def path(self) -> Path:
+        """The video's file: as it was saved, or where it was moved or copied since, by content.
+
+        Raises InvalidRequestError where the file holds something else by now and no other one is
+        known: it must not pass for this video.
+        """
+        if self.sha256 is None or saved_files.has_content(self.saved_as, self.sha256):
+            return self.saved_as
+        with suppress(LedgerError):
+            for entry in Ledger().with_content(self.sha256):
+                if (saved := saved_files.saved_file(entry)) is not None:
+                    return saved.path
+        if not os.path.lexists(self.saved_as):
+            return self.saved_as
+        raise InvalidRequestError(
+            f"{self.saved_as} holds something else by now than the video of generation {self.id}.",
+            next_steps=[NextStep(Verb.DOWNLOAD, self.id)],
         )
 
     @property
@@ -118,14 +142,15 @@ class KlingVideo:
         take: int = 1,
         new: bool = False,
         file: str | None = None,
+        overwrite: bool = False,
         **parameters: Any,
     ) -> KlingVideo:
         """A video that goes on where this one ended: its last frame and a new prompt.
 
-        ``timeout``, ``take``, ``new`` and ``file`` are as in ``generate``; ``parameters`` are
-        those of VideoRequest. Model, ``duration`` and ``cfg_scale`` are this one's unless given
-        (an image-to-video model of the same family). Pays only for what is not there yet; raises
-        as ``generate`` does.
+        ``timeout``, ``take``, ``new``, ``file`` and ``overwrite`` are as in ``generate``;
+        ``parameters`` are those of VideoRequest. Model, ``duration`` and ``cfg_scale`` are this
+        one's unless given (an image-to-video model of the same family). Pays only for what is not
+        there yet; raises as ``generate`` does.
         """
         video: KlingVideo = (
             notebook()
@@ -136,6 +161,7 @@ class KlingVideo:
                 take=take,
                 new=new,
                 file=file,
+                overwrite=overwrite,
             )
         )
         return video
@@ -155,7 +181,7 @@ class KlingVideo:
         """
         target = Path(path).expanduser()
         if target.is_dir():
-            target = target / self.path.name
+            target = target / self.saved_as.name
         target.parent.mkdir(parents=True, exist_ok=True)
         return safe_files.copy(self.path, target)
 
@@ -164,7 +190,7 @@ class KlingVideo:
 
         Returns both paths: ``NAME.mp4`` and ``NAME.mp4.json``. Raises as ``save`` does.
         """
-        video = self.save(Path(folder).expanduser() / self.path.name)
+        video = self.save(Path(folder).expanduser() / self.saved_as.name)
         text = json.dumps(self.provenance(), indent=2, ensure_ascii=False)
         sidecar = video.with_name(video.name + ".json")
         return video, safe_files.write(sidecar, f"{text}\n".encode())
@@ -177,7 +203,7 @@ class KlingVideo:
             "model": self.model,
             "prompt": self.prompt,
             "parameters": dict(self.params),
-            "file": self.path.name,
+            "file": self.saved_as.name,
             "sha256": self.sha256,
             "size": self.size,
             "seconds": self.duration,
@@ -194,10 +220,12 @@ class KlingVideo:
         publish(card(self, embed=embed, width=width))
 
     def _repr_mimebundle_(self, **_: Any) -> Bundle:
+        if is_shown(self):
+            return {"text/plain": repr(self)}, {}
         return card(self)
 
     def __repr__(self) -> str:
-        parts = [repr(self.path.name), f"id={self.id!r}", f"model={self.model!r}"]
+        parts = [repr(self.saved_as.name), f"id={self.id!r}", f"model={self.model!r}"]
         if self.duration:
             parts.append(f"{self.duration:g} s")
         if self.cost is not None:
@@ -219,11 +247,12 @@ def _probe(path: Path) -> _FileFacts:
     """Opens the video once for size, length and poster."""
     from ..core import media
 
-    try:
-        facts = media.probe(path)
-        return _FileFacts(facts.duration, facts.width, facts.height, _small_poster(path))
-    except KlingError:
-        return _FileFacts()
+    facts = _FileFacts()
+    with suppress(InvalidRequestError):
+        found = media.probe(path)
+        facts = _FileFacts(found.duration, found.width, found.height)
+        facts = replace(facts, poster=_small_poster(path))
+    return facts
 
 
 def _small_poster(path: Path) -> bytes:

@@ -17,16 +17,18 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..core import settings
-from ..core.errors import KlingError, LedgerError
+from ..core.errors import KlingError, LedgerError, WaitTimeoutError
 from ..core.generation import Generation, Saved, Status
 from ..core.http.async_client import AsyncKlingClient
-from ..core.storage import saved_files
+from ..core.storage import safe_files, saved_files
 from ..core.storage.ledger import Ledger
 from ..core.submission import Entry
 from .job import Job, JobStatus
+from .targets import Target
 from .video import KlingVideo
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class Watcher:
         self.ledger = ledger
         self._context = context
         self._at_once = at_once
+        self._ledgers: dict[Path, Ledger] = {}
         self._tasks: dict[Job, asyncio.Task[None]] = {}  # changed by the watcher's thread only
         self._lock = threading.Lock()
         self._thread: _Thread | None = None
@@ -69,6 +72,8 @@ class Watcher:
         nothing was submitted then. After an interrupt, ``carrier`` says which job runs.
         """
         key = "sandbox" if job.sandbox else settings.api_key()
+        # A home that is changed while the job runs must not part its intent from its id.
+        job.ledger = self._ledgers.setdefault(self.ledger.path, Ledger(self.ledger.path))
         thread = self._running_thread()
         registered: Future[Job] = Future()
         # In a context of its own: the caller's names the running cell as the parent of all
@@ -120,7 +125,9 @@ class Watcher:
     def _register(self, thread: _Thread, job: Job, key: str, registered: Future[Job]) -> None:
         try:
             other = self._same(job)
-            if other is None:
+            if other is not None and other is not job:
+                other.join(job)
+            elif other is None:
                 self._tasks[job] = thread.loop.create_task(self._carry(thread, job, key))
             registered.set_result(other or job)
         except BaseException as error:  # noqa: BLE001 (raised again by the caller, who waits)
@@ -131,7 +138,8 @@ class Watcher:
         if job in self._tasks:
             return job
         for other in self.jobs:
-            if not (job.new or other.stop_requested) and _same_thing(job, other):
+            over = other.stop_requested or other.is_complete
+            if not (job.new or over) and _same_thing(job, other):
                 return other
         return None
 
@@ -140,7 +148,7 @@ class Watcher:
         ticking = asyncio.create_task(_tick(job))
         try:
             job.on_stop(lambda: thread.stop(stop))
-            client = thread.client(job.base_url, key, self.ledger)
+            client = thread.client(job.base_url, key, job.ledger)
             needs_slot = await thread.on_records(self._pays, job)
             async with self._slot(thread, stop, needed=needs_slot):
                 video = await self._make(thread, job, client, stop)
@@ -184,7 +192,7 @@ class Watcher:
         """Whether the job would submit something now."""
         if job.request is None:
             return False
-        return self.ledger.preview(job.request, job.base_url, new=job.new, take=job.take).pays
+        return job.ledger.preview(job.request, job.base_url, new=job.new, take=job.take).pays
 
     async def _make(
         self, thread: _Thread, job: Job, client: AsyncKlingClient, stop: asyncio.Event
@@ -197,7 +205,7 @@ class Watcher:
         else:
             return None
         entry = await thread.on_records(self._entry, job)
-        saved = await asyncio.to_thread(_reuse, entry, job)
+        saved = await self._reuse(thread, job, entry)
         if saved is not None and entry is not None:
             job.reused = True
             generation = entry.generation()
@@ -207,9 +215,12 @@ class Watcher:
                 return None
             generation = job.generation = finished
             job.advance(JobStatus.DOWNLOADING)
-            target = await asyncio.to_thread(job.target, job)
-            saved = await client.save(generation, target)
+            async with self._cleared(thread, job, job.target) as path:
+                saved = await client.save(generation, path)
             entry = await thread.on_records(self._entry, job)
+        while job.other_targets:
+            await self._copy(thread, job, saved, job.other_targets.pop(0))
+        job.is_complete = True
         progress = job.progress
         return await asyncio.to_thread(
             KlingVideo.from_file,
@@ -221,12 +232,39 @@ class Watcher:
             polls=progress.polls if progress else None,
         )
 
+    async def _reuse(self, thread: _Thread, job: Job, entry: Entry | None) -> Saved | None:
+        """The video that an earlier run saved, also where this job wants it."""
+        if await asyncio.to_thread(saved_files.saved_file, entry) is None:
+            return None
+        async with self._cleared(thread, job, job.target) as path:
+            return await asyncio.to_thread(saved_files.reuse, entry, path)
+
+    async def _copy(self, thread: _Thread, job: Job, saved: Saved, target: Target) -> None:
+        """The saved video also where a later cell wants it; a failure is a remark, no loss."""
+        try:
+            async with self._cleared(thread, job, target) as path:
+                await asyncio.to_thread(safe_files.copy, saved.path, path)
+        except (KlingError, OSError) as error:
+            job.remarks.append(f"The video could not be copied to {target.file}: {error}")
+
+    @contextlib.asynccontextmanager
+    async def _cleared(self, thread: _Thread, job: Job, target: Target) -> AsyncIterator[Path]:
+        """The file of a target, cleared of other paid videos. One job at a time writes it."""
+        assert job.id is not None
+        wanted = await asyncio.to_thread(target.path, job.prompt, job.id, job.take)
+        async with thread.files.setdefault(wanted, asyncio.Lock()):
+            path, remark = await asyncio.to_thread(target.clear, job.ledger, wanted, job.id)
+            if remark:
+                log.warning("%s", remark)
+                job.remarks.append(remark)
+            yield path
+
     def _entry(self, job: Job) -> Entry | None:
         """The record of the job's generation. Once something is paid, a ledger out of order is
         no reason to lose it."""
         assert job.id is not None
         try:
-            return self.ledger.entry(job.base_url, job.id)
+            return job.ledger.entry(job.base_url, job.id)
         except LedgerError as error:
             log.warning("%s", error.message)
             return None
@@ -236,7 +274,7 @@ class Watcher:
         client_request_id = None
         if job.outcome_unknown and job.request is not None:
             with contextlib.suppress(LedgerError):
-                entry = self.ledger.preview(job.request, job.base_url, take=job.take).entry
+                entry = job.ledger.preview(job.request, job.base_url, take=job.take).entry
                 if entry is not None and entry.generation_id:
                     job.submitted(entry.generation())
                 elif entry is not None:
@@ -251,7 +289,8 @@ class _Thread:
         self.loop = asyncio.new_event_loop()
         self.slots = asyncio.Condition()
         self.slots_taken = 0
-        self._clients: dict[tuple[str, str], AsyncKlingClient] = {}
+        self.files: dict[Path, asyncio.Lock] = {}  # that jobs write, by name
+        self._clients: dict[tuple[str, str, Path], AsyncKlingClient] = {}
         # Downloads and copies can fill the first pool; looking up a record waits for neither.
         self._downloads = ThreadPoolExecutor(8, thread_name_prefix="kling-disk")
         self._records = ThreadPoolExecutor(2, thread_name_prefix="kling-records")
@@ -289,11 +328,11 @@ class _Thread:
         return self._thread.is_alive()
 
     def client(self, base_url: str, key: str, ledger: Ledger) -> AsyncKlingClient:
-        """One for each gateway and key: a notebook may change both on its way."""
-        made = self._clients.get((base_url, key))
+        """One for each gateway, key and ledger: a notebook may change all on its way."""
+        made = self._clients.get((base_url, key, ledger.path))
         if made is None:
             made = AsyncKlingClient(key, base_url, ledger=ledger)
-            self._clients[base_url, key] = made
+            self._clients[base_url, key, ledger.path] = made
         return made
 
     async def on_records(self, work: Callable[[Job], T], job: Job) -> T:
@@ -360,10 +399,7 @@ def _same_thing(job: Job, other: Job) -> bool:
 
 async def _wait(job: Job, client: AsyncKlingClient, stop: asyncio.Event) -> Generation | None:
     """The finished generation; None when the user stopped waiting."""
-    assert job.id is not None
-    waiting = asyncio.create_task(
-        client.wait(job.id, timeout=job.timeout, on_update=job.progressed)
-    )
+    waiting = asyncio.create_task(_patiently(job, client))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -373,11 +409,18 @@ async def _wait(job: Job, client: AsyncKlingClient, stop: asyncio.Event) -> Gene
         waiting.cancel()
 
 
-def _reuse(entry: Entry | None, job: Job) -> Saved | None:
-    """The video that an earlier run saved, also where this job wants it."""
-    if saved_files.saved_file(entry) is None:
-        return None
-    return saved_files.reuse(entry, job.target(job))
+async def _patiently(job: Job, client: AsyncKlingClient) -> Generation:
+    """The finished generation. A later cell may have given the job more time meanwhile."""
+    assert job.id is not None
+    waited = 0.0
+    while True:
+        limit = job.timeout
+        try:
+            return await client.wait(job.id, timeout=limit - waited, on_update=job.progressed)
+        except WaitTimeoutError:
+            if job.timeout <= limit:
+                raise
+            waited = limit
 
 
 async def _tick(job: Job) -> None:

@@ -167,3 +167,15 @@ def test_a_name_that_no_file_can_have_is_refused_before_paying(shell, sandbox, o
     refused = shell("generate", CAT, "-o", output)
     assert refused.code == 2, refused
     assert sandbox.posts == []
+
+
+def test_a_copy_is_no_file_of_the_users_own(shell, sandbox):
+    shell("generate", CAT)
+    for _ in range(2):
+        done = shell("generate", CAT, "-o", "copy.mp4")
+        assert done.code == 0, done.err
+    content = (shell.folder / "copy.mp4").read_bytes()
+    assert shell("generate", "A dog", "-o", "copy.mp4").code == 0
+    others = {file.read_bytes() for file in shell.folder.glob("copy_*.mp4")}
+    assert others == {content}
+    assert (sandbox.paid, sandbox.requests["download"]) == (2, 2)

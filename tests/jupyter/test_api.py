@@ -8,9 +8,10 @@ import pytest
 
 import kling_integrations.jupyter as public
 from kling_integrations.core.errors import InvalidRequestError, WaitTimeoutError
+from kling_integrations.core.request import RESERVED
 from kling_integrations.jupyter import KlingVideo, generate, submit
 
-RUN_OPTIONS = ("timeout", "take", "new", "file")
+RUN_OPTIONS = ("timeout", "take", "new", "file", "overwrite")
 
 
 def test_a_gallery_shows_videos_with_labels(shell):
@@ -86,3 +87,24 @@ def test_public_names_explain_themselves(name):
         assert all(inspect.getdoc(member) for member in members), [
             member for member in members if not inspect.getdoc(member)
         ]
+
+
+def test_calls_that_differ_in_their_patience_are_one_payment(shell, sandbox):
+    sandbox.fault("poll", "odd-status", None, word="queued")
+    for seconds in (1, 2, 1.5):
+        with pytest.raises(WaitTimeoutError):
+            generate("A cat", duration=5, timeout=seconds)
+    sandbox.clear_faults()
+    assert submit("A cat", duration=5, timeout=3000).result(20).prompt == "A cat"
+    assert (sandbox.paid, sandbox.requests["submit"]) == (1, 1)
+
+
+@pytest.mark.parametrize("word", sorted(RESERVED - set(RUN_OPTIONS)))
+def test_a_word_of_another_verb_is_no_parameter(shell, sandbox, word):
+    clip = generate("A cat", duration=5)
+    for call in (submit, generate, clip.extend):
+        with pytest.raises(InvalidRequestError, match=f"{word} is no parameter of a video"):
+            call("A dog", **{word: 1})
+    with pytest.raises(TypeError, match=word):
+        public.gallery([clip], **{word: 1})
+    assert sandbox.requests["submit"] == 1

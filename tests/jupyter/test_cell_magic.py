@@ -288,17 +288,58 @@ def test_the_older_url_makes_the_same_video(shell, sandbox, monkeypatch):
     assert post.path.endswith("/v2/generate/video/kling/generation")
 
 
-def test_an_unknown_model_goes_through_with_a_note(shell, sandbox):
-    with pytest.raises(Exception, match=".*"):
-        shell.run("%%kling v2.5-turbo-prx -d 5\nA cat")
-    assert "Note: " in shell.text
-    assert "Did you mean v2.5-turbo-pro" in shell.text
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%%kling v2.5-turbo-prx -d 5\nA cat",
+        "%kling gen 'A cat' -m v2.5-turbo-prx",
+        "from kling_integrations.jupyter import generate\n"
+        "generate('A cat', model='v2.5-turbo-prx')",
+    ],
+)
+def test_an_unknown_model_goes_through_and_a_refusal_is_one_message(shell, sandbox, code):
+    with pytest.raises(InvalidRequestError, match="Did you mean v2.5-turbo-pro"):
+        shell.run(code)
+    assert sandbox.requests["submit"] == 1
+    assert shell.text.count("InvalidRequestError") == 1
+    assert shell.text.count("not in the catalogue") == shell.text.count("Did you mean") == 1
+    assert "Note: " not in shell.text
+    assert "✖" not in shell.text
     assert ".py" not in shell.text
+
+
+def test_a_note_about_a_request_that_is_taken_is_shown(shell, sandbox):
+    shell.run("%%kling -d 5 -p mood=happy -o clip\nA cat")
+    assert shell["clip"].status == "completed"
+    assert shell.text.count("Note: ") == 1
+    assert "mood" in shell.text
+    shell.run("%%kling -d 5 -p mood=happy --bg -o job\nA dog")
+    assert shell.text.count("Note: ") == 1
+    shell["job"].result(20)
+
+
+@pytest.mark.parametrize(
+    "cell", ["%%kling -d 5 {}\nA cat", "%%kling -d 5 --takes 2 {}\nA cat", "%kling gen 'A cat' {}"]
+)
+def test_new_is_said_to_pay_each_time(shell, sandbox, cell):
+    says = "--new is set: each run of this cell pays for another video."
+    shell.run(cell.replace("{}", "--new"))
+    assert shell.text.count(says) == 1
+    shell.run(cell.replace("{}", ""))
+    assert says not in shell.text
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("output_dir", "'.hidden'"), ("width", "0"), ("embed", "'maybe'"), ("max_cost", "-1")],
+    [
+        ("output_dir", "'.hidden'"),
+        ("width", "0"),
+        ("embed", "'maybe'"),
+        ("max_cost", "-1"),
+        ("max_cost", "float('nan')"),
+        ("confirm_above", "float('nan')"),
+        ("timeout", "float('nan')"),
+    ],
 )
 def test_settings_are_checked(shell, caplog, name, value):
     before = shell.run("%config KlingMagics." + name)

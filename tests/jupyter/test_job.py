@@ -18,13 +18,14 @@ from kling_integrations.core.errors import (
 from kling_integrations.core.generation import Generation, Status
 from kling_integrations.core.progress import Progress
 from kling_integrations.jupyter.job import Job, JobStatus
+from kling_integrations.jupyter.targets import Target
 
 
 def job(prompt: str = "A cat") -> Job:
     return Job(
         VideoRequest(prompt=prompt),
         base_url="https://api.aimlapi.com",
-        target=lambda job: Path("x.mp4"),
+        target=Target(Path.cwd(), "kling_outputs", "x.mp4"),
         timeout=1,
     )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
 
 from kling_integrations.commands import UsageError
-from kling_integrations.core.errors import GenerationFailedError
+from kling_integrations.core.errors import GenerationFailedError, InvalidRequestError
+from kling_integrations.core.generation import Saved
 from kling_integrations.jupyter.line_magic import line_parser, subcommands
+from kling_integrations.jupyter.session import current
 
 
 def test_bare_kling_says_where_things_stand_and_the_way_in(shell, sandbox):
@@ -102,6 +105,50 @@ def test_frames_extend_and_export(shell, sandbox, home):
     video, sidecar = shell["clip"].export(home / "mine")
     assert video.read_bytes() == shell["clip"].path.read_bytes()
     assert json.loads(sidecar.read_text())["sha256"] == shell["clip"].sha256
+
+
+def test_extending_the_last_one_again_is_free_until_something_else_is_asked_for(shell, sandbox):
+    shell.run("%%kling -d 5\nA cat")
+    shell.run("first = %kling extend last 'It jumps'")
+    for _ in range(2):
+        shell.run("again = %kling extend last ' It jumps'")
+        assert shell["again"].id == shell["first"].id
+    assert sandbox.paid == 2
+    assert "To extend it: %kling extend " in shell.text
+    shell.run("other = %kling extend last 'It lands'")
+    assert sandbox.paid == 3
+    shell.run("again = %kling extend last 'It lands'")
+    assert (shell["again"].id, sandbox.paid) == (shell["other"].id, 3)
+
+
+def test_a_cell_that_extends_is_free_in_every_further_run(shell, sandbox):
+    cells = ("%%kling -d 5 -o clip\nA cat", "more = clip.extend('It jumps')")
+    for _ in range(3):
+        for cell in cells:
+            shell.run(cell)
+        shell.run("%reload_ext kling_integrations")
+    assert sandbox.paid == 2
+
+
+def test_a_paid_file_of_an_odd_codec_breaks_no_cell_and_no_grid(shell, sandbox):
+    shell.run("%%kling -d 5 -o clip\nA cat")
+    clip = shell["clip"]
+    entry = current().ledger.entry(sandbox.base_url, clip.id)
+    odd = clip.path.read_bytes().replace(b"avc1", b"zzz9")
+    clip.saved_as.write_bytes(odd)
+    digest = hashlib.sha256(odd).hexdigest()
+    current().ledger.saved(entry.base_url, clip.id, Saved(clip.saved_as, len(odd), digest, None))
+    for _ in range(2):
+        shell.run("%%kling -d 5 -o clip\nA cat")
+        shell.run("films = %kling history --grid")
+    assert (shell["clip"].width, shell["clip"].poster) == (None, None)
+    html = shell["clip"]._repr_mimebundle_()[0]["text/html"]
+    assert "<video" in html
+    assert clip.saved_as.name in html
+    assert [film.id for film in shell["films"]] == [clip.id]
+    with pytest.raises(InvalidRequestError, match="no readable video"):
+        shell.run("clip.extend('It jumps')")
+    assert sandbox.paid == 1
 
 
 def test_sandbox_starts_one_in_this_kernel(shell, monkeypatch):

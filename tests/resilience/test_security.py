@@ -373,12 +373,13 @@ def suspicious(page: str) -> list[str]:
 def test_no_card_of_a_notebook_runs_what_a_prompt_an_error_or_a_model_says(home, tmp_path):
     from kling_integrations.jupyter.display.cards import failed_card, running_card
     from kling_integrations.jupyter.job import Job, JobStatus
+    from kling_integrations.jupyter.targets import Target
 
     def job(**changes):
         made = Job(
             VideoRequest(prompt=EVIL, extra={"style": EVIL}),
             base_url="https://api.aimlapi.com",
-            target=lambda _: tmp_path / "a.mp4",
+            target=Target(tmp_path, "kling_outputs", "a.mp4"),
             timeout=10,
         )
         made.model = EVIL

@@ -68,12 +68,32 @@ def last_frame(path: str | os.PathLike[str]) -> Image:
 
 def poster(path: str | os.PathLike[str], width: int = 480) -> bytes:
     """The first picture as a JPEG of some ten kilobytes, at most ``width`` pixels wide."""
-    image = frame(path, 0).convert("RGB")
-    if image.width > width:
-        image = image.resize((width, max(1, round(image.height * width / image.width))))
     picture = io.BytesIO()
-    image.save(picture, "JPEG", quality=75, optimize=True)
+    with _readable(path):
+        image = frame(path, 0).convert("RGB")
+        if image.width > width:
+            image = image.resize((width, max(1, round(image.height * width / image.width))))
+        image.save(picture, "JPEG", quality=75, optimize=True)
     return picture.getvalue()
+
+
+@contextmanager
+def _readable(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raises InvalidRequestError for whatever PyAV and Pillow raise about a file.
+
+    That is more than their own errors: a stream without a known codec has no ``width``
+    (AttributeError), others end in ZeroDivisionError or TypeError. Such a file is paid for all the
+    same, and must not break what shows it.
+    """
+    try:
+        yield
+    except InvalidRequestError:
+        raise
+    except Exception as error:  # noqa: BLE001 (they share no other base)
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InvalidRequestError(
+            f"{shortened(Path(path))} holds no readable video ({str(why)[:200]})."
+        ) from None
 
 
 @contextmanager
@@ -87,16 +107,12 @@ def _video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     path = Path(path).expanduser()
     if not path.is_file():  # PyAV would also open URLs, devices and playlists of both
         raise InvalidRequestError(f"No such file: {shortened(path)}")
-    try:
-        with path.open("rb") as file, av.open(file) as container:
-            if not container.streams.video:
-                raise InvalidRequestError(f"{path} holds no video.")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            yield container, stream
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise InvalidRequestError(f"{path} holds no readable video ({why}).") from None
+    with _readable(path), path.open("rb") as file, av.open(file) as container:
+        if not container.streams.video:
+            raise InvalidRequestError(f"{path} holds no video.")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        yield container, stream
 
 
 def _duration(container: Any, stream: Any) -> float | None:

@@ -241,9 +241,21 @@ class Ledger:
         return rows[0] if rows else None
 
     def at(self, path: Path) -> list[Entry]:
-        """The generations whose video was saved as this file."""
+        """The generations whose video was saved as this file, or is a copy of it by content."""
         names = (str(path.resolve()), str(path.absolute()))
-        return self._rows("path IN (?, ?)", names)
+        try:
+            size = path.stat().st_size
+        except OSError:
+            size = -1
+        return [
+            entry
+            for entry in self._rows("path IN (?, ?) OR size = ?", (*names, size))
+            if str(entry.path) in names or saved_files.is_video_of(path, entry)
+        ]
+
+    def with_content(self, sha256: str) -> list[Entry]:
+        """The generations whose video has this checksum."""
+        return self._rows("sha256 = ?", (sha256,))
 
     def history(self, limit: int = 20, search: str = "", model: str = "") -> list[Entry]:
         """The newest first; ``search`` looks in prompts and ids, ``model`` in model ids."""

@@ -37,6 +37,26 @@ def saved_file(entry: Entry | None, *, by_size: bool = False) -> Saved | None:
     return Saved(entry.path, entry.size or 0, entry.sha256 or "", None)
 
 
+def is_video_of(path: Path, entry: Entry) -> bool:
+    """Whether the file at ``path`` is the video of this record, wherever that was saved.
+
+    Without a checksum in the record only the file that it names is.
+    """
+    if entry.sha256:
+        return has_content(path, entry.sha256)
+    return entry.path is not None and saved_file(entry) is not None and entry.path == path.resolve()
+
+
+def has_content(path: Path, sha256: str) -> bool:
+    """Whether the file has this content; False where there is no such file."""
+    try:
+        found = path.stat()
+        regular = stat.S_ISREG(found.st_mode)
+        return regular and _sha256(path, found.st_size, found.st_mtime_ns) == sha256
+    except (OSError, ValueError):
+        return False
+
+
 @lru_cache(maxsize=1024)
 def _sha256(path: Path, size: int, changed: int) -> str:
     """Of a file's content; size and time of change (ns) say when it must be read again."""
@@ -72,9 +92,12 @@ def keep_aside(
     ``others`` are the records of the videos saved there. Returns whose it was and where it is
     now, for the record and the user; None where nothing had to move.
     """
-    for entry in others:
+    there = [entry for entry in others if is_video_of(target, entry)]
+    if any(entry.generation_id == generation_id for entry in there):
+        return None
+    for entry in there:
         other = entry.generation_id
-        if other is None or other == generation_id or saved_file(entry) is None:
+        if other is None:
             continue
         aside = beside(target, other)
         with suppress(OSError):

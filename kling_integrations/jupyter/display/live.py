@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from ...core.errors import InvalidRequestError
 from ..errors import lines_of
 from ..frontend import HTML, TEXT, WIDGET, Bundle, choose_ui, publish, widgets
 from ..job import Job
@@ -49,7 +50,7 @@ class _Lines:
 def text_line(job: Job) -> str:
     """A job in one line of a log."""
     if job.video:
-        return f"✔ {caption(job.video, reused=job.reused)} · {short_path(job.video.path)}"
+        return f"✔ {caption(job.video, reused=job.reused)} · {short_path(job.video.saved_as)}"
     line = job_line(job)
     line += f" · id {job.id}" if job.id else ""
     return f"{line} · {job.note}" if job.note else line
@@ -85,7 +86,7 @@ class JobView:
 
     def begin(self) -> None:
         """Shows the job and follows it."""
-        if self._ui.kind != TEXT:
+        if self._ui.kind != TEXT and not self._is_refused:
             self._drawn = self._key()
             self._card = publish(self._bundle(), update_later=True)
             # A button only works while the kernel is free, so only in the background.
@@ -97,7 +98,8 @@ class JobView:
     def update(self, job: Job) -> None:
         """Called by the watcher's thread: display ids and widgets only, never print."""
         with self._lock:  # the main thread calls it once: an old card must not come last
-            self._text.add(job)
+            if not self._is_refused:
+                self._text.add(job)
             key = self._key()
             if self._card is not None and key != self._drawn:
                 self._drawn = key
@@ -112,7 +114,17 @@ class JobView:
         time_shown = round(job.elapsed) if self._bar and not job.status.is_over else None
         return (job.status, job.id, job.note, job.detached, time_shown)
 
+    @property
+    def _is_refused(self) -> bool:
+        """Whether the request was not taken: the cell's error says so, and no card repeats it."""
+        error = self.job.error
+        return (
+            isinstance(error, InvalidRequestError) and self.job.id is None and not self._background
+        )
+
     def _bundle(self) -> Bundle:
+        if self._is_refused:
+            return {"text/plain": ""}, {}
         return job_card(
             self.job,
             bar=self._bar,

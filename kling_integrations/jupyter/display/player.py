@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from ...commands import money, one_line
+from ...core.errors import InvalidRequestError
 from ...core.progress import clock_time
 from ..frontend import Bundle, in_colab
 from ..options import notebook, options
@@ -31,6 +32,8 @@ class FinishedVideo(Protocol):
     def id(self) -> str: ...
     @property
     def path(self) -> Path: ...
+    @property
+    def saved_as(self) -> Path: ...
     @property
     def model(self) -> str: ...
     @property
@@ -83,7 +86,11 @@ def screen(
     attributes: str = "",
 ) -> str:
     """The player alone. It fills its column, at most ``width`` pixels."""
-    source = source_of(video.path, embed)
+    try:
+        path = video.path
+        source, where = source_of(path, embed), short_path(path)
+    except InvalidRequestError as error:  # another video must not be shown for this one
+        source, where = None, error.message
     poster = f"data:image/jpeg;base64,{base64_text(video.poster)}" if video.poster else ""
     size = (
         f"width:100%;max-width:{width or options().width}px;{_shape(video)}"
@@ -95,8 +102,7 @@ def screen(
         else ""
     )
     if source is None:  # nothing that a browser could open: the picture, and where the file is
-        where = f'<div style="{SMALL}">{escape(short_path(video.path))}</div>'
-        return f'<div style="{size}">{image}</div>{where}'
+        return f'<div style="{size}">{image}</div><div style="{SMALL}">{escape(where)}</div>'
     return (
         f'<video controls preload="metadata" playsinline style="{size}"'
         f"{f' poster={chr(34)}{poster}{chr(34)}' if poster else ''}{attributes} "

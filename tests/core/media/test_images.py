@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -471,3 +472,43 @@ def test_text_that_begins_like_a_bitmap_is_no_picture(tmp_path: Path) -> None:
     letter.write_bytes(b"BMW is a maker of cars and not of pictures, whatever it begins with.")
     assert "not an image" in refusal(str(letter))
     assert media.image_type(encoded("BMP")) == "image/bmp"
+
+
+@pytest.mark.parametrize("look", [media.probe, media.last_frame, media.poster])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        AttributeError("'VideoStream' object has no attribute 'width'"),
+        TypeError("unsupported operand type(s) for *: 'int' and 'NoneType'"),
+        ZeroDivisionError("division by zero"),
+        NotImplementedError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_decoder_raises_about_a_file_is_one_kind_of_error(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[Path], object], odd: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise odd
+
+    monkeypatch.setattr(frames, "_duration", fail)
+    with pytest.raises(InvalidRequestError, match="holds no readable video"):
+        look(clip)
+
+
+def test_a_stream_of_an_unknown_codec_is_no_readable_video(clip: Path, tmp_path: Path) -> None:
+    data = clip.read_bytes()
+    assert b"avc1" in data
+    odd = tmp_path / "odd.mp4"
+    odd.write_bytes(data.replace(b"avc1", b"zzz9"))
+    for look in (media.probe, media.last_frame, media.poster):
+        with pytest.raises(InvalidRequestError):
+            look(odd)
+
+
+def test_a_picture_that_pillow_cannot_write_is_one_kind_of_error(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "frame", lambda *_: object())
+    with pytest.raises(InvalidRequestError):
+        media.poster(clip)

@@ -229,3 +229,64 @@ def test_twenty_kernels_killed_at_random_moments_pay_for_each_video_once(tmp_pat
             heir.close()
     print(f"20 kernels killed, each video paid for once at most: {ends}")
     assert ends["done"] >= 10
+
+
+def final_displays(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The data of a cell's outputs as they stand at its end, updates applied."""
+    shown: dict[str, dict[str, Any]] = {}
+    for number, output in enumerate(outputs):
+        if "data" in output:
+            name = output.get("transient", {}).get("display_id") or f"output {number}"
+            shown[name] = output["data"]
+    return list(shown.values())
+
+
+def players(outputs: list[dict[str, Any]]) -> int:
+    return sum("<video" in data.get("text/html", "") for data in final_displays(outputs))
+
+
+def test_a_cell_that_extends_shows_the_video_once(kernels, slow_sandbox):
+    kernel = kernels()
+    for number, code in enumerate((CELL, "more = clip.extend('It jumps')\nmore"), 1):
+        running = kernel.start(code)
+        slow_sandbox.wait_for(lambda s, n=number: s.requests["submit"] == n, 30)
+        slow_sandbox.wait_for(lambda s, n=number: s.requests["poll"] >= n, 30)
+        slow_sandbox.finish()
+        outputs = kernel.finish(running)
+        assert players(outputs) == 1
+    (result,) = [output for output in outputs if output["type"] == "execute_result"]
+    assert result["data"]["text/plain"].startswith("KlingVideo(")
+    again = kernel.run("more")
+    assert "<video" in final_displays(again)[0]["text/html"]
+    again = kernel.run("clip.extend('It jumps')")
+    assert players(again) == 1
+    assert slow_sandbox.paid == 2
+
+
+def test_a_refused_request_is_one_message(kernels, slow_sandbox):
+    kernel = kernels()
+    for code in (
+        "%%kling v2.5-turbo-prx -d 5\nA cat",
+        "from kling_integrations.jupyter import *\ngenerate('A cat', model='v2.5-turbo-prx')",
+    ):
+        outputs = kernel.run(code)
+        error = error_of(outputs)
+        assert error["ename"] == "InvalidRequestError"
+        assert "Did you mean v2.5-turbo-pro" in "".join(error["traceback"])
+        assert "✖" not in str(final_displays(outputs))
+        assert not [out for out in outputs if out.get("name") == "stderr"]
+    assert slow_sandbox.paid == 0
+
+
+def test_verbose_tracebacks_of_a_kernel_hide_the_key(kernels, slow_sandbox):
+    kernel = kernels()
+    kernel.run("%config KlingMagics.short_errors = False")
+    kernel.run("%xmode Verbose")
+    key = "0123456789abcdef0123456789abcdef"
+    # A gateway of this machine that is no sandbox gets the key, and refuses it.
+    kernel.run(f"%env AIML_API_KEY={key}")
+    kernel.run(f"%env AIML_BASE_URL={slow_sandbox.base_url.replace('/sandbox', '/elsewhere')}")
+    for code in (CELL, "%kling show an-id", "%kling balance"):
+        error = error_of(kernel.run(code))
+        assert "Traceback" in "".join(error["traceback"])
+        assert key not in str(error)

@@ -15,6 +15,7 @@ from kling_integrations.jupyter.display import player
 from kling_integrations.jupyter.display.cards import failed_card, running_card
 from kling_integrations.jupyter.display.grid import Cell, grid
 from kling_integrations.jupyter.job import Job, JobStatus
+from kling_integrations.jupyter.targets import Target
 from kling_integrations.jupyter.video import KlingVideo
 
 NASTY = [
@@ -61,7 +62,7 @@ POSTER = jpeg()
 def video(prompt: str = "A cat", path: Path = Path("kling_outputs/a.mp4"), **more) -> KlingVideo:
     facts = {
         "id": "-id:with/odd<chars>",
-        "path": path.absolute(),
+        "saved_as": path.absolute(),
         "model": "klingai/v2.5-turbo/pro/text-to-video",
         "params": {"duration": 5, "note": prompt},
         "poster": POSTER,
@@ -77,7 +78,7 @@ def job(prompt: str, status: JobStatus, error: BaseException | None = None) -> J
     made = Job(
         None,
         base_url="https://api.aimlapi.com",
-        target=lambda job: Path("x.mp4"),
+        target=Target(Path.cwd(), "kling_outputs", "x.mp4"),
         timeout=1,
         generation_id="an<id>",
         summary={"model": "klingai/v2.5-turbo/pro/text-to-video", "prompt": prompt},

@@ -1,0 +1,114 @@
+"""Where a video of the notebook goes: named, checked before it is paid for, cleared at the end.
+
+Two things are never replaced: a file of the user's own (unless asked to), and the only copy of
+another paid video, which moves aside and stays known to its record.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..commands import is_foreign, refused
+from ..core.errors import DownloadError, InvalidRequestError, LedgerError, NextStep, Verb
+from ..core.generation import Saved
+from ..core.storage import safe_files, saved_files
+from ..core.storage.file_names import default_file_name
+from ..core.storage.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file or a folder as a cell names it; ``file`` None is the folder of the options.
+
+    ``folder`` is that of the notebook, ``output_dir`` the folder in it where nothing is named.
+    ``file`` may hold {slug}, {id}, {date} and {take}. ``overwrite`` lets it replace a file of the
+    user's own.
+    """
+
+    folder: Path
+    output_dir: str
+    file: str | None = None
+    overwrite: bool = False
+
+    def path(self, prompt: str | None, generation_id: str, take: int) -> Path:
+        """The file of one generation: as the user named it, else readable and unique."""
+        name = default_file_name(prompt, generation_id)
+        if not self.file:
+            return self.folder / self.output_dir / name
+        stem, _, tag = name.removesuffix(".mp4").rpartition("_")
+        fields = {
+            "{slug}": stem,
+            "{id}": tag,
+            "{date}": time.strftime("%Y%m%d"),
+            "{take}": str(take),
+        }
+        file = self.file
+        for field, value in fields.items():
+            file = file.replace(field, value)
+        target = self.folder / Path(file).expanduser()
+        if file.endswith("/") or target.is_dir():
+            return target / name
+        return target if target.suffix else target.with_suffix(".mp4")
+
+    def check(
+        self, ledger: Ledger, prompt: str | None, take: int, generation_id: str | None
+    ) -> None:
+        """Raises InvalidRequestError where the video cannot go, before anything is paid.
+
+        ``generation_id`` is that of the request's earlier generation, where it has one. A name
+        that holds the id is free until there is one.
+        """
+        if not self.file:
+            return
+        try:
+            path = self.path(prompt, generation_id or "-", take)
+            if "\0" in str(path):
+                raise ValueError("it holds a NUL character")
+            str(path).encode()
+            is_free = generation_id is None and path != self.path(prompt, "--", take)
+        except (OSError, ValueError, RuntimeError) as error:  # no Unicode, an unknown user
+            raise InvalidRequestError(
+                f"{self.file[:200]!r} cannot name a file: {error}. Nothing was submitted.",
+                next_steps=[NextStep(Verb.SET_OUTPUT)],
+            ) from None
+        if is_free:
+            return
+        safe_files.check_target(path)
+        if not self.overwrite and is_foreign(ledger, path, generation_id):
+            raise refused(path)
+
+    def clear(self, ledger: Ledger, path: Path, generation_id: str) -> tuple[Path, str]:
+        """Makes room at ``path``; where the video goes then, and what the user should know.
+
+        Another paid video moves aside. A file of the user's own that came there after the check is
+        left as it is: the video gets a name beside it. Raises DownloadError when the folder cannot
+        be made.
+        """
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DownloadError(
+                f"The folder {path.parent} cannot be made: {error.strerror}.",
+                generation_id=generation_id,
+                hint="The video is kept.",
+                next_steps=[NextStep(Verb.SET_OUTPUT)],
+            ) from None
+        if not self.file or not safe_files.is_foreign(path):
+            return path, ""
+        own = saved_files.beside(path, generation_id)
+        try:
+            if not self.overwrite and is_foreign(ledger, path, generation_id):
+                return own, f"{path} exists by now and was not made here: the video is in {own}"
+            moved = saved_files.keep_aside(path, generation_id, ledger.at(path))
+        except LedgerError as error:  # whose file it is cannot be known: it stays
+            return own, f"{error.message} {path} is left as it is: the video is in {own}"
+        if moved is None:
+            return path, ""
+        entry, aside = moved
+        saved = Saved(aside, entry.size or 0, entry.sha256 or "", None)
+        with suppress(LedgerError):
+            ledger.saved(entry.base_url, entry.generation_id or "", saved)
+        return path, f"{path} was the video of another generation: kept as {aside}"
