@@ -63,7 +63,7 @@ class Watcher:
         Raises AuthenticationError and InvalidRequestError for what the settings say.
         """
         base_url = settings.base_url()
-        key = "sandbox" if settings.is_sandbox(base_url) else settings.api_key()
+        key = settings.api_key(url=base_url)
         with self._lock:
             if not job.new:
                 for other in self.jobs:
