@@ -14,6 +14,8 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
+from ..core.generation import printable
+from .access import own_callers_only
 from .faults import ArmedFaults, Fault
 from .jobs import GatewayClock, Post, Records, SandboxJob
 from .payloads import ERAS, FAILURES, Era
@@ -27,6 +29,7 @@ from .state import Fail, Options, SandboxState, Seconds
 from .video.cache import VideoFiles
 
 HOST = "127.0.0.1"
+MAX_LOG_LINE = 500  # characters
 T = TypeVar("T")
 
 
@@ -63,7 +66,7 @@ class Sandbox:
     max_body
         Bytes of a request's body; more get 413.
     log
-        Called with one line of text for each event.
+        Called with one line of printable text for each event.
 
     Keys: any word is accepted, but one that contains "bad" gets 401, and one that contains
     "broke" 403 at a submit.
@@ -109,7 +112,8 @@ class Sandbox:
             self._faults,
             self._videos,
             rng,
-            log or (lambda _: None),
+            # What a request names must not steer the terminal that shows the log.
+            (lambda text: log(printable(text)[:MAX_LOG_LINE])) if log else (lambda _: None),
         )
         self._cdn_host = cdn_host
         self._max_body = max_body
@@ -188,7 +192,10 @@ class Sandbox:
         self._state.base_url = self.base_url
         self._state.cdn_origin = f"http://{self._cdn_host}:{self.port}"
         prefix = f"/sandbox/x{self._speed_text}"
-        application = web.Application(client_max_size=self._max_body)
+        application = web.Application(
+            client_max_size=self._max_body,
+            middlewares=[own_callers_only(self._cdn_host, self._records)],
+        )
         for group in (Generations, Account, Models, Control):
             application.add_routes(group(self._state).routes(prefix))
         application.add_routes(Cdn(self._state).routes())
