@@ -104,7 +104,9 @@ class Sandbox:
         self._faults = ArmedFaults(rng)
         for fault in faults:
             self._faults.arm(fault if isinstance(fault, Fault) else Fault.parse(fault))
-        self._videos = VideoFiles(size, fps)
+        # What a request names must not steer the terminal that shows the log.
+        show = (lambda text: log(printable(text)[:MAX_LOG_LINE])) if log else (lambda _: None)
+        self._videos = VideoFiles(size, fps, show)
         self._state = SandboxState(
             Options(seconds, fail, _find_era(era), logs_show_running, unknown_models, balance),
             self.clock,
@@ -112,8 +114,7 @@ class Sandbox:
             self._faults,
             self._videos,
             rng,
-            # What a request names must not steer the terminal that shows the log.
-            (lambda text: log(printable(text)[:MAX_LOG_LINE])) if log else (lambda _: None),
+            show,
         )
         self._cdn_host = cdn_host
         self._max_body = max_body
@@ -308,6 +309,11 @@ class Sandbox:
     def leaked_keys(self) -> int:
         """Requests that carried an API key to the CDN or to a redirect's target."""
         return self._records.leaked_keys
+
+    @property
+    def video_note(self) -> str | None:
+        """Why the videos so far were a ready-made clip; None when they are encoded."""
+        return self._videos.note
 
     def snapshot(self) -> dict[str, Any]:
         """The records as JSON, as ``GET {base_url}/_jobs`` returns them."""
