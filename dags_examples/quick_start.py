@@ -16,6 +16,9 @@ To go live, its password is a key from the AI/ML API dashboard, and its host sta
 ```bash
 export AIRFLOW_CONN_KLING_DEFAULT='{"conn_type": "kling", "password": "KEY"}'
 ```
+
+**Running it again:** a retry or a clear goes on with the video that is paid for. For another one,
+start a new run, change the input and clear the task, or set `on_clear="regenerate"` and clear it.
 """
 
 from __future__ import annotations

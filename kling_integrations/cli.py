@@ -21,7 +21,17 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .commands import Console, clean, cut, exit_code, failure, parser, run, size
+from .commands import (
+    Console,
+    UsageError,
+    clean,
+    cut,
+    exit_code,
+    failure,
+    parser,
+    run,
+    size,
+)
 from .core.errors import KlingError, KlingWarning, StoppedWaiting, describe
 from .core.http.client import INTERRUPT_GRACE
 from .core.progress import Progress, clock_time
@@ -116,7 +126,7 @@ class Terminal(Console):
 
         def redraw() -> None:
             while not over.wait(interval):
-                with self._lock, suppress(OSError, ValueError):
+                with self._lock:
                     if not over.is_set():
                         self._erase()
                         self._draw()
@@ -130,22 +140,25 @@ class Terminal(Console):
             yield
         finally:
             over.set()
-            with self._lock, suppress(OSError, ValueError):
+            with self._lock:
                 self._live = None
                 self._erase()
 
     def _draw(self) -> None:
         text = clean(self._live()) if self._live else ""
         if text:
-            self.err.write(cut(text, shutil.get_terminal_size().columns - 1))
-            self.err.flush()
+            self._put(cut(text, shutil.get_terminal_size().columns - 1))
             self._drawn = True
 
     def _erase(self) -> None:
         if self._drawn:
-            self.err.write("\r\x1b[K")
-            self.err.flush()
+            self._put("\r\x1b[K")
             self._drawn = False
+
+    def _put(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # a closed terminal ends no wait
+            self.err.write(text)
+            self.err.flush()
 
 
 class Lines(Console):
@@ -193,21 +206,75 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in before_dashes
     _repair_streams()
     console = console_for("--json" in before_dashes)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ended_by_signals() as received:
         warnings.simplefilter("always", KlingWarning)
         _show_warnings(console)
         try:
+            _check_text(words)
             return run(parser().parse_args(words), console)
         except SystemExit as leaving:  # -h
             return int(leaving.code or 0)
         except BrokenPipeError as error:  # the reader of the output is gone
-            # Python would complain at its end about what it could not write.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return exit_code(error)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the end of the line)
             if debug:
-                traceback.print_exc()
-            return _report(error, console, debug)
+                with suppress(OSError):
+                    traceback.print_exc()
+            code = exit_code(error)
+            if isinstance(error, KeyboardInterrupt) and received:
+                code = 128 + received[0]  # the code that shells use for it
+                for number in received:  # a second one must not cut the answer short
+                    signal.signal(number, signal.SIG_IGN)
+            return _report(error, console, debug, code)
+        finally:
+            _settle_streams()
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[list[int]]:
+    """SIGTERM and SIGHUP (its terminal was closed) end a command as Ctrl-C does.
+
+    What runs is named, and nothing half-written stays. Gives the numbers of those that came.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {}
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # not under nohup
+            before[number] = signal.signal(number, end)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Raises UsageError for an argument that is no text: no record and no request can hold it."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeError:
+            shown = word.encode(errors="replace").decode()[:60]
+            raise UsageError(f"{shown!r} is no UTF-8 text.") from None
+
+
+def _settle_streams() -> None:
+    """What cannot be written at the end is dropped: Python would make an exit code of it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _repair_streams() -> None:
@@ -220,7 +287,7 @@ def _repair_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _report(error: BaseException, console: Console, debug: bool) -> int:
+def _report(error: BaseException, console: Console, debug: bool, code: int) -> int:
     """Shows what a command raised; returns the exit code."""
     running = f"What is running: {console.command('jobs')}"
     if isinstance(error, StoppedWaiting):
@@ -233,9 +300,9 @@ def _report(error: BaseException, console: Console, debug: bool) -> int:
         console.note(f"kling: an error in this program: {type(error).__name__}: {error}")
         if not debug:
             console.note(f"  With --debug it shows where. {running}")
-    with suppress(BrokenPipeError):
-        console.result(failure(error, console.hint))
-    return exit_code(error)
+    with suppress(OSError):
+        console.result(failure(error, console.hint) | {"exit_code": code})
+    return code
 
 
 def _show_warnings(console: Console) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # The cluster of Celery, Redis and PostgreSQL has a command of its own: make test-cluster.
-WAITING = ("tests/integration/airflow", "tests/jupyter")
+WAITING = ("tests/integration/airflow", "tests/integration/jupyter")
 LANES = {
     "the rest": ["tests", *(f"--ignore={at}" for at in (*WAITING, "tests/integration/cluster"))],
     "Airflow, kernels, browser": [*WAITING],

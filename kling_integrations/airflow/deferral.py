@@ -18,7 +18,7 @@ from ..core.generation import Generation
 from ..core.schedule import Schedule
 from . import version_compat
 from .deadlines import backstop
-from .triggers import KlingVideoTrigger
+from .triggers import KlingPauseTrigger, KlingVideoTrigger
 
 if TYPE_CHECKING:
     from ..core.http.client import KlingClient
@@ -53,6 +53,12 @@ def defer(
         method_name="execute_complete",
         timeout=backstop(end_time),
     )
+    raise AssertionError("defer() has not raised")
+
+
+def defer_until(task: Any, moment: float, method_name: str) -> NoReturn:
+    """Lets the triggerer wait for a moment (Unix seconds); then the method gets its event."""
+    task.defer(trigger=KlingPauseTrigger(moment), method_name=method_name, timeout=backstop(moment))
     raise AssertionError("defer() has not raised")
 
 

@@ -1,9 +1,9 @@
 """The exceptions that a task raises, and which of them an error of the core becomes.
 
-An error that the next try would meet again fails the task at once; trouble that passes is left
-to Airflow's own retries. All are AirflowExceptions, because a resuming sensor honours
-``soft_fail`` for nothing else. They say what happened in the core's words and what can be done
-next in Airflow's.
+An error that the next try would meet again fails the task at once; trouble that passes, and all
+trouble about a generation that is paid for, is left to Airflow's own retries. All are
+AirflowExceptions, because a resuming sensor honours ``soft_fail`` for nothing else. They say what
+happened in the core's words and what can be done next in Airflow's.
 
 KlingTaskError          AirflowException: a retry may cure it
 ├── KlingFailed         AirflowFailException: no retry cures it
@@ -74,14 +74,27 @@ _FINAL = (
     LedgerError,
     SubmissionUncertainError,
 )
+# Beside a generation that is paid for, these are about the key or the way to it: both can be mended
+# while the retries last, and a task that failed for good would leave the video behind.
+_MENDED = (AuthenticationError, InsufficientCreditsError, InvalidRequestError)
 _FINAL_KINDS = ("moderation", "input", "credits")
 
 
 def task_error(
-    error: KlingError, kling_conn_id: str = DEFAULT_CONNECTION, *, durable: bool = True
+    error: KlingError,
+    kling_conn_id: str = DEFAULT_CONNECTION,
+    *,
+    durable: bool = True,
+    settled_later: bool = False,
 ) -> KlingTaskError:
-    """The exception for an error of the core; the arguments are those of KlingTaskError."""
-    return _kind(error)(error, kling_conn_id, durable=durable)
+    """The exception for an error of the core; the arguments are those of KlingTaskError.
+
+    ``settled_later``: the next attempt can tell what became of an uncertain submission.
+    """
+    kind = _kind(error)
+    if settled_later and isinstance(error, SubmissionUncertainError):
+        kind = KlingTaskError
+    return kind(error, kling_conn_id, durable=durable)
 
 
 def _kind(error: KlingError) -> type[KlingTaskError]:
@@ -89,4 +102,6 @@ def _kind(error: KlingError) -> type[KlingTaskError]:
         return KlingWaitTimeout
     if isinstance(error, GenerationFailedError):
         return KlingFailed if error.kind in _FINAL_KINDS else KlingTaskError
+    if error.generation_id and isinstance(error, _MENDED):
+        return KlingTaskError
     return KlingFailed if isinstance(error, _FINAL) else KlingTaskError

@@ -6,6 +6,7 @@ from functools import partial
 
 from ..core.errors import NextStep, Render, Verb
 from .get_provider_info import DEFAULT_CONNECTION
+from .version_compat import CLEAR
 
 
 def renderer(kling_conn_id: str, *, durable: bool = True) -> Render:
@@ -24,17 +25,17 @@ def render(step: NextStep, kling_conn_id: str, *, durable: bool = True) -> str:
             if not durable:
                 return f"Pick it up with: {call}"
             return (
-                "A retry or a clear of this task goes on with the same generation, without paying "
+                f"A retry or {CLEAR} of this task goes on with the same generation, without paying "
                 f"again; so does {call}"
             )
         case Verb.WAIT | Verb.SHOW | Verb.DOWNLOAD | Verb.SUBMIT_AGAIN:
             if not durable:
                 return "Clear the task to submit the same request again, which pays again."
-            return "A retry or a clear of this task picks up what is paid for."
+            return f"A retry or {CLEAR} of this task picks up what is paid for."
         case Verb.RECOVER if durable:
             return (
-                "Clear the task once a generation would have ended: it looks for this id in the "
-                "gateway's log and goes on with what it finds."
+                f"A retry or {CLEAR} of this task looks for this id in the gateway's log, once a "
+                "generation would have ended, and goes on with what it finds."
             )
         case Verb.RECOVER:
             return (

@@ -20,10 +20,13 @@ from ..core.errors import (
     Verb,
     describe,
 )
+from ..core.generation import printable
 from ..core.http.client import KlingClient
-from .exceptions import KlingFailed, task_error
+from . import version_compat
+from .exceptions import KlingFailed, KlingTaskError, task_error
 from .get_provider_info import CONNECTION_TYPE, DEFAULT_CONNECTION, EXTRAS, FORM, HOOK_NAME
 from .hints import renderer
+from .task_ledger import TaskLedger
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -58,12 +61,13 @@ class Access:
             legacy_endpoint=_boolean(extras.get("legacy_endpoint")),
         )
 
-    def client(self) -> KlingClient:
+    def client(self, ledger: TaskLedger | None = None) -> KlingClient:
         return KlingClient(
             self.api_key,
             self.base_url,
             timeout=self.timeout,
             legacy_endpoint=self.legacy_endpoint,
+            ledger=ledger,
         )
 
     def async_client(self) -> AsyncKlingClient:
@@ -79,6 +83,13 @@ class Access:
 
 class KlingHook(BaseHook):
     """The gateway through an Airflow connection: ``KlingHook().client`` in a ``@task``.
+
+    From Airflow 3.3 on, the client of a running task keeps its submissions in the task state
+    store: a retry (or a clear that keeps the task's state) that asks for the same request gets the
+    generation that an earlier attempt paid for. In the same run of the same task, ``take=2`` or
+    ``new=True`` ask for another one. Unlike KlingVideoOperator, a retry whose request differs pays
+    again: one task may ask for several videos. ``client.recover()`` looks up what is uncertain.
+    Before 3.3 there is no such store, and each retry pays again: set ``retries=0``.
 
     The connection's password is the API key and its host the base URL (empty: the gateway), for
     example ``{"conn_type": "kling", "password": "…", "host": "https://api.aimlapi.com"}`` or
@@ -116,7 +127,8 @@ class KlingHook(BaseHook):
     @cached_property
     def client(self) -> KlingClient:
         """A pooled client, made once. Raises KlingFailed for a connection that cannot work."""
-        return self.access().client()
+        store = version_compat.current_task_state_store()
+        return self.access().client(TaskLedger(store) if store is not None else None)
 
     def access(self) -> Access:
         try:
@@ -131,21 +143,23 @@ class KlingHook(BaseHook):
             with self.access().client() as client:
                 balance = client.balance()
         except KlingFailed as error:
-            return False, str(error)
+            return False, _shown(str(error))
         except KlingError as error:
-            return False, describe(error, renderer(self.kling_conn_id))
+            return False, _shown(describe(error, renderer(self.kling_conn_id)))
         where = "the sandbox" if client.is_sandbox else client.endpoint.base_url
-        amount, currency = balance.get("current_balance"), balance.get("currency") or ""
-        credit = f", balance {amount} {currency}".rstrip() if amount is not None else ""
-        return True, f"The key is accepted by {where}{credit}."
+        amount, currency = balance.get("current_balance"), balance.get("currency")
+        unit = currency[:12] if isinstance(currency, str) else ""
+        credit = f", balance {amount} {unit}".rstrip() if amount is not None else ""
+        return True, _shown(f"The key is accepted by {where}{credit}.")
 
 
 async def access_async(kling_conn_id: str) -> Access:
     """The connection without blocking an event loop, on every Airflow from 3.0."""
     try:
         connection = await get_async_connection(kling_conn_id)
-    except AirflowNotFoundException as missing:
-        raise _undefined(kling_conn_id) from missing
+    except Exception as trouble:
+        # A triggerer with another Fernet key gets the same answer as one without the connection.
+        raise _unreadable(kling_conn_id, trouble) from trouble
     return _read(connection)
 
 
@@ -165,6 +179,15 @@ def _undefined(conn_id: str) -> KlingFailed:
     return KlingFailed(error, conn_id)
 
 
+def _unreadable(conn_id: str, trouble: Exception) -> KlingTaskError:
+    error = AuthenticationError(
+        f"The connection {conn_id!r} is not readable in the triggerer ({type(trouble).__name__}): "
+        "it is not defined there, or the triggerer has another Fernet key or secrets backend than "
+        "the workers.",
+    )
+    return task_error(error, conn_id)
+
+
 def _address(connection: Connection) -> str | None:
     """The base URL out of host, port and schema, which a connection URI fills from its parts."""
     host = (connection.host or "").strip()
@@ -173,11 +196,14 @@ def _address(connection: Connection) -> str | None:
     if "://" not in host:
         local = settings.is_loopback(f"http://{host}")
         host = f"{'http' if local else 'https'}://{host}"
-    parts = urlsplit(host)
     try:
+        parts = urlsplit(host)
         named_port = parts.port
     except ValueError:
-        raise InvalidRequestError(f"The base URL {host!r} has an invalid port.") from None
+        # Without the address itself: it can hold a password.
+        raise InvalidRequestError(
+            "The connection's host cannot be read as a base URL (is its port a number?)."
+        ) from None
     if connection.port and named_port is None:
         parts = parts._replace(netloc=f"{parts.netloc}:{connection.port}")
     schema = (connection.schema or "").strip("/")
@@ -190,7 +216,7 @@ def _extras(connection: Connection) -> dict[str, Any]:
     """The allowed extras. Not ``extra_dejson``: that masks by a blocking call (Airflow < 3.3.2)."""
     try:
         given = json.loads(connection.extra or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidRequestError(
             f"The extra of the connection {connection.conn_id!r} is not JSON."
         ) from None
@@ -201,10 +227,15 @@ def _extras(connection: Connection) -> dict[str, Any]:
     return {name: given[name] for name in EXTRAS if given.get(name) not in (None, "")}
 
 
+def _shown(text: str) -> str:
+    """Text for the connection form: of bounded length, and nothing that steers a terminal."""
+    return "\n".join(printable(line[:500]) for line in text[:5000].splitlines()[:12])
+
+
 def _seconds(value: Any) -> float:
     try:
         seconds = 60.0 if value is None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = 0.0
     if not 1.0 <= seconds <= 600.0:
         raise InvalidRequestError("The connection's timeout is a number of seconds from 1 to 600.")

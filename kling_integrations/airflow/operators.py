@@ -1,7 +1,7 @@
 """KlingVideoOperator: a prompt becomes a video, and is paid for once.
 
 The record of the payment is in Airflow's task state store (``durable``, ``submitting``), so a
-retry, a restart or a clear finds what is running. What operator and sensor do alike is in
+retry, a restart or a clear finds what is paid for. What operator and sensor do alike is in
 ``deferral`` (around the triggerer) and ``delivery`` (file, manifest, assets).
 """
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
@@ -31,23 +32,23 @@ from ..core.generation import Generation
 from ..core.manifest import manifest
 from ..core.request import VideoRequest
 from ..core.schedule import Schedule
-from ..core.submission import State
+from ..core.submission import Record, State
 from ..core.waiting import DEFAULT_TIMEOUT
 from . import version_compat
 from .deadlines import end_time, timed_out
-from .deferral import check_serializable, confirm, defer, poll_once, trigger_for
+from .deferral import check_serializable, confirm, defer, defer_until, poll_once, trigger_for
 from .delivery import announce, deliver
 from .durable import StoredSubmission, SubmissionStore
 from .events import from_event
-from .exceptions import task_error
+from .exceptions import KlingTaskError, task_error
 from .get_provider_info import DEFAULT_CONNECTION
 from .hints import render
 from .hooks import KlingHook
 from .links import KlingVideoLink
 from .masked_fields import MaskedField
 from .progress_log import ProgressLog
-from .request_fields import request_from
-from .submitting import Submitter, max_tries
+from .request_fields import inputs_of, request_from
+from .submitting import Submitter, duration_of, max_tries
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -60,10 +61,10 @@ class KlingVideoOperator(BaseOperator):
 
     :param model: an id or an alias of the catalogue, ``"v2.5-turbo-pro"``; an image makes it
         image-to-video.
-    :param prompt: what the video should show.
+    :param prompt: what the video should show; refused when a template makes nothing of it.
     :param duration: seconds of video.
-    :param image, tail_image: first and last frame: a URL, a path on the worker, or anything that
-        ObjectStoragePath reads (``s3://…``).
+    :param image, tail_image: first and last frame: a URL, a path on the worker, anything that
+        ObjectStoragePath reads (``s3://…``), or the manifest of the task that made it.
     :param audio: the gateway's ``generate_audio``.
     :param parameters: further parameters by the gateway's names, checked like the others.
     :param extra: sent as it is, unchecked.
@@ -72,20 +73,29 @@ class KlingVideoOperator(BaseOperator):
     :param wait_for_completion: False returns right after the submit; a KlingVideoSensor waits.
     :param deferrable: wait in the triggerer instead of on a worker slot. Default:
         ``[operators] default_deferrable``.
-    :param durable: keep the record of the payment over retries and clears (Airflow 3.3 and up).
+    :param durable: keep the record of the payment over retries and clears (Airflow 3.3 and up;
+        Airflow 3.4 discards it at a clear unless that asks to keep the task's state).
     :param timeout: seconds from the submit (default: an hour); a clear starts them anew. The
         generation goes on when they are over: a retry waits for it again.
     :param poll_interval: seconds between two polls; None: when a finish is likely.
     :param max_cost_usd: refuse, before submitting, what the gateway's price list says costs
         more. A price that is not listed is refused as well: a limit that lets the unknown pass
         would take it for 0.
-    :param on_ambiguous_submit: what to do after a POST whose outcome is not known: ``"fail"``, or
-        ``"resubmit"``, which may pay twice.
+    :param on_ambiguous_submit: what to do about a POST whose outcome is not known, once a
+        generation would have ended and the gateway's log does not name it: ``"fail"``, or
+        ``"resubmit"``, which may pay twice. What the log names is gone on with in either case.
+    :param on_clear: what a clear does with a video that is finished and was delivered:
+        ``"reuse"`` delivers it again without paying, ``"regenerate"`` pays for another one. A
+        clear with a changed input makes a new video in either case, and names the one that it
+        leaves behind; what still runs, or was not delivered yet, is gone on with. A retry never
+        pays for what is running or finished, even where the input renders differently: it warns
+        of what has changed.
 
     Raises KlingFailed, which no retry repeats, for a refused request or key, an account without
-    credits, a moderated prompt and a POST whose outcome is unknown; KlingWaitTimeout when the
-    timeout is over; KlingTaskError, which the task's retries repeat, for trouble of the provider,
-    rate limits and a failed download.
+    credits, a moderated prompt and a POST that the gateway's log does not name after its time;
+    KlingWaitTimeout when the timeout is over; KlingTaskError, which the task's retries repeat, for
+    trouble of the provider, rate limits, a failed download, a POST whose outcome can still be
+    looked up, and all trouble about a generation that is paid for.
     """
 
     template_fields: Sequence[str] = (
@@ -136,6 +146,7 @@ class KlingVideoOperator(BaseOperator):
         poll_interval: float | None = None,
         max_cost_usd: float | str | None = None,
         on_ambiguous_submit: Literal["fail", "resubmit"] = "fail",
+        on_clear: Literal["reuse", "regenerate"] = "reuse",
         **kwargs: Any,
     ) -> None:
         super().__init__(**version_compat.supported(kwargs))
@@ -161,74 +172,81 @@ class KlingVideoOperator(BaseOperator):
         if on_ambiguous_submit not in ("fail", "resubmit"):
             raise ValueError('on_ambiguous_submit is "fail" or "resubmit".')
         self.on_ambiguous_submit = on_ambiguous_submit
+        if on_clear not in ("reuse", "regenerate"):
+            raise ValueError('on_clear is "reuse" or "regenerate".')
+        self.on_clear = on_clear
         if not self.timeout > 0:
             raise ValueError("timeout is a positive number of seconds.")
         self._submissions: SubmissionStore | None = None
+        self._submitter: Submitter | None = None
         self._generation_id: str | None = None
         self._delivered = False
 
     # --- an attempt ----------------------------------------------------------------------------
 
     def execute(self, context: Context) -> dict[str, Any]:
-        with self._task_errors(), KlingHook(self.kling_conn_id).client as client:
-            request = self._request()
-            schedule = self._schedule(request)
-            submitter = self._submitter(context, client, request, schedule)
-            generation = submitter.attach_or_submit()
-            self._generation_id = generation.id
-            announce(context, client, generation.id)
-            if not self.wait_for_completion:
-                return manifest(generation, base_url=client.endpoint.base_url, model=request.model)
-            if submitter.picked_up:
-                generation = poll_once(self, client, generation)
-            if generation.is_terminal and (generation.video or generation.error):
-                return self._deliver(context, client, generation, request.model)
-            stored = submitter.store.current
-            assert stored is not None
-            end = end_time(self, context, stored.waiting_since, client)
-            if self.deferrable:
-                defer(
-                    self,
-                    generation.id,
-                    schedule,
-                    end_time=end,
-                    submitted_at=stored.record.created_at,
-                )
-            progress = ProgressLog(self.log)
-            generation = self._wait(client, stored, end, schedule, progress)
-            return self._deliver(
-                context,
-                client,
-                generation,
-                request.model,
-                elapsed=progress.elapsed,
-                polls=progress.polls,
-            )
+        with self._task_errors():
+            # Before the client: a key that is gone must not fail a task for good that has paid.
+            store = self._open_store(context)
+            store.load()
+            self._generation_id = store.paid_id
+            with KlingHook(self.kling_conn_id).access().client() as client:
+                submitter = self._submitter_for(context, client, store)
+                generation = submitter.attach_or_submit()
+                self._generation_id = generation.id
+                if submitter.picked_up:
+                    self._announce(context, client, generation.id)
+                assert store.current is not None
+                record = store.current.record
+                if not self.wait_for_completion:
+                    base_url = client.endpoint.base_url
+                    return manifest(generation, base_url=base_url, model=record.model)
+                if submitter.picked_up:
+                    generation = poll_once(self, client, generation)
+                if generation.is_terminal and (generation.video or generation.error):
+                    return self._deliver(context, client, generation, record)
+                return self._wait_and_deliver(context, client, generation, store)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """On a worker again, with the trigger's event: confirms the finish and delivers."""
         result = from_event(event)
         self._generation_id = result.generation_id
         with self._task_errors():
-            stored = self._open_store(context).load()
+            store = self._open_store(context)
+            record = store.record_of(result.generation_id)
             if result.error is not None:
                 raise result.error
-            with KlingHook(self.kling_conn_id).client as client:
-                announce(context, client, result.generation_id)
+            with KlingHook(self.kling_conn_id).access().client() as client:
+                self._announce(context, client, result.generation_id)
+                if record is not None:
+                    submitter = self._submitter_for(context, client, store)
+                    submitter.warn_of_changes(record, looks_into_images=False)
                 return self._deliver(
                     context,
                     client,
                     confirm(client, result.generation_id),
-                    # Not from the request if possible: its images may be gone by now.
-                    stored.record.model if stored else self._request().model,
+                    record,
                     elapsed=result.elapsed,
                     polls=result.polls,
                 )
 
+    def execute_again(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """On a worker again, once the gateway's log can tell what became of an earlier POST."""
+        return self.execute(context)
+
     def on_kill(self) -> None:
         """The end of the worker, by a signal or a timeout: logs what goes on."""
+        pending = self._submitter.open if self._submitter else None
         if self._delivered:
             self.log.info("Generation %s is finished and delivered.", self._generation_id)
+        elif pending:
+            step = NextStep(Verb.RECOVER, client_request_id=pending.client_request_id)
+            self.log.warning(
+                "Stopped while a submission has no known outcome (client request id %s): it may "
+                "have been taken and paid. %s",
+                pending.client_request_id,
+                render(step, self.kling_conn_id, durable=self._is_durable),
+            )
         elif self._generation_id:
             self.log.warning(
                 "Generation %s goes on at the gateway (there is no cancel) and is billed when it "
@@ -241,48 +259,82 @@ class KlingVideoOperator(BaseOperator):
                 ),
             )
         else:
-            self.log.warning("Stopped before a generation's id was known.")
+            self.log.warning("Stopped before anything was submitted.")
 
     @contextmanager
     def _task_errors(self) -> Iterator[None]:
         """Errors of the core as those of a task; a failed generation is noted in the record."""
         try:
             yield
+        except KlingTaskError as caught:  # the connection is missing or cannot work
+            if self._generation_id and caught.error.generation_id is None:
+                caught.error.generation_id = self._generation_id
+            raise self._task_error(caught.error) from None
         except KlingError as error:
-            if isinstance(error, GenerationFailedError) and self._submissions:
-                self._submissions.update(state=State.FAILED)
+            if isinstance(error, GenerationFailedError):
+                self._note_failure(error.generation_id)
             if isinstance(error, GenerationNotFoundError):
                 # The record makes every later attempt wait for the same generation.
                 error.next_steps += (NextStep(Verb.SUBMIT_NEW, error.generation_id),)
-            raise task_error(error, self.kling_conn_id, durable=self._is_durable) from None
+            raise self._task_error(error) from None
+
+    def _note_failure(self, generation_id: str | None) -> None:
+        stored = self._submissions.current if self._submissions else None
+        if self._submissions and stored and stored.record.generation_id == generation_id:
+            self._submissions.update(state=State.FAILED)
+
+    def _task_error(self, error: KlingError) -> KlingTaskError:
+        return task_error(
+            error,
+            self.kling_conn_id,
+            durable=self._is_durable,
+            settled_later=self._submitter is not None and self._submitter.is_settled_later,
+        )
 
     # --- paying --------------------------------------------------------------------------------
 
-    def _submitter(
-        self, context: Context, client: KlingClient, request: VideoRequest, schedule: Schedule
+    def _submitter_for(
+        self, context: Context, client: KlingClient, store: SubmissionStore
     ) -> Submitter:
-        return Submitter(
+        self._submitter = Submitter(
             client,
-            request,
-            self._open_store(context),
+            cache(self._request),
+            inputs_of(self._fields()),
+            store,
             max_tries(context),
             self.log,
+            self.kling_conn_id,
             waits=self.wait_for_completion,
+            regenerate=self.on_clear == "regenerate",
             resubmit_uncertain=self.on_ambiguous_submit == "resubmit",
-            before_paying=lambda: self._before_paying(client, request, schedule),
-            on_accepted=self._on_accepted,
+            before_paying=lambda request: self._before_paying(client, request),
+            on_accepted=lambda generation_id: self._on_accepted(context, client, generation_id),
         )
+        if self.deferrable:
+            self._submitter.pause = lambda until: defer_until(self, until, "execute_again")
+        return self._submitter
 
-    def _before_paying(
-        self, client: KlingClient, request: VideoRequest, schedule: Schedule
-    ) -> None:
+    def _before_paying(self, client: KlingClient, request: VideoRequest) -> None:
+        schedule = self._schedule(request.model, request.duration)
         if self.deferrable and self.wait_for_completion:
             now = time.time()
             check_serializable(trigger_for(self, "an-id", schedule, now, now))
         self._check_cost(client, request)
 
-    def _on_accepted(self, generation_id: str) -> None:
+    def _on_accepted(self, context: Context, client: KlingClient, generation_id: str) -> None:
         self._generation_id = generation_id
+        self._announce(context, client, generation_id)
+
+    def _announce(self, context: Context, client: KlingClient, generation_id: str) -> None:
+        """Beside a generation that is paid for, an XCom that cannot be pushed is a warning."""
+        try:
+            announce(context, client, generation_id)
+        except Exception as error:  # noqa: BLE001 (an XCom backend may raise anything)
+            self.log.warning(
+                "The id %s cannot be pushed to XCom (%s). The task goes on.",
+                generation_id,
+                type(error).__name__,
+            )
 
     def _check_cost(self, client: KlingClient, request: VideoRequest) -> None:
         limit = cost.limit(self.max_cost_usd)
@@ -299,7 +351,7 @@ class KlingVideoOperator(BaseOperator):
                 "cannot know what was paid for and pays again. Set retries=0, or submit with "
                 "wait_for_completion=False and retries=0 and wait in a KlingVideoSensor."
             )
-        self._submissions = SubmissionStore(store)
+        self._submissions = SubmissionStore(store, self.log)
         return self._submissions
 
     @property
@@ -308,12 +360,28 @@ class KlingVideoOperator(BaseOperator):
 
     # --- waiting and delivering ----------------------------------------------------------------
 
-    def _schedule(self, request: VideoRequest) -> Schedule:
+    def _schedule(self, model: str, duration: int | None) -> Schedule:
         try:
-            schedule = Schedule.expecting(request.model, duration=request.duration)
+            schedule = Schedule.expecting(model, duration=duration)
             return schedule.every(self.poll_interval) if self.poll_interval else schedule
         except (TypeError, ValueError) as error:
             raise InvalidRequestError(f"poll_interval {self.poll_interval!r}: {error}") from None
+
+    def _wait_and_deliver(
+        self, context: Context, client: KlingClient, generation: Generation, store: SubmissionStore
+    ) -> dict[str, Any]:
+        stored = store.current
+        assert stored is not None
+        record = stored.record
+        schedule = self._schedule(record.model, duration_of(record))
+        end = end_time(self, context, stored.waiting_since, client)
+        if self.deferrable:
+            submitted_at = record.created_at
+            defer(self, generation.id, schedule, end_time=end, submitted_at=submitted_at)
+        progress = ProgressLog(self.log)
+        generation = self._wait(client, stored, end, schedule, progress)
+        elapsed, polls = progress.elapsed, progress.polls
+        return self._deliver(context, client, generation, record, elapsed=elapsed, polls=polls)
 
     def _wait(
         self,
@@ -344,39 +412,45 @@ class KlingVideoOperator(BaseOperator):
         context: Context,
         client: KlingClient,
         generation: Generation,
-        model: str,
+        record: Record | None,
         *,
         elapsed: float | None = None,
         polls: int | None = None,
     ) -> dict[str, Any]:
+        """By the record, not by what is asked for now, where they differ."""
+        inputs = (record.inputs if record else None) or {"prompt": self.prompt}
         made = deliver(
             self,
             context,
             client,
             generation,
-            model=model,
-            prompt=self.prompt,
+            model=record.model if record else self.model,
+            prompt=inputs.get("prompt"),
             elapsed=elapsed,
             polls=polls,
         )
         # Only now: until it is delivered, a clear must find this one and not pay for another.
-        if self._submissions:
+        if record is not None and self._submissions:
             self._submissions.update(state=State.COMPLETED)
         self._delivered = True
         self.log.info("Done: %s", json.dumps(made))
         return made
 
     def _request(self) -> VideoRequest:
-        return request_from(
-            model=self.model,
-            prompt=self.prompt,
-            duration=self.duration,
-            aspect_ratio=self.aspect_ratio,
-            negative_prompt=self.negative_prompt,
-            cfg_scale=self.cfg_scale,
-            image=MaskedField.value(self, "image"),
-            tail_image=MaskedField.value(self, "tail_image"),
-            audio=self.audio,
-            parameters=MaskedField.value(self, "parameters"),
-            extra=MaskedField.value(self, "extra"),
-        )
+        return request_from(**self._fields())
+
+    def _fields(self) -> dict[str, Any]:
+        """What the request is made of, by the names of the operator's arguments."""
+        return {
+            "model": self.model,
+            "prompt": self.prompt,
+            "duration": self.duration,
+            "aspect_ratio": self.aspect_ratio,
+            "negative_prompt": self.negative_prompt,
+            "cfg_scale": self.cfg_scale,
+            "image": MaskedField.value(self, "image"),
+            "tail_image": MaskedField.value(self, "tail_image"),
+            "audio": self.audio,
+            "parameters": MaskedField.value(self, "parameters"),
+            "extra": MaskedField.value(self, "extra"),
+        }

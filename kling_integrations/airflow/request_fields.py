@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from ..core.errors import InvalidRequestError
 from ..core.request import VideoRequest
+from .masked_fields import masked
 from .object_storage import read_file
+
+# A manifest as text is short; longer text is none.
+_LONGEST_MANIFEST = 100_000
+
+# A longer value of a field is cut in the record: a state store is bounded.
+_LONGEST_INPUT = 2000
 
 
 def request_from(
@@ -22,13 +32,18 @@ def request_from(
 
     ``optional`` and ``parameters`` are named as the fields of VideoRequest. ``image`` and
     ``tail_image`` may also be a path in any store, or the manifest of an earlier task. Raises
-    InvalidRequestError.
+    InvalidRequestError, also for a prompt or an image that a template lost: it would make, and
+    pay for, another video than was asked for.
     """
+    if isinstance(prompt, str) and _given(prompt) is None:
+        raise InvalidRequestError(
+            f"The prompt is {prompt!r}: say what the video should show. Nothing was submitted."
+        )
     for name, value in {"parameters": parameters, "extra": extra}.items():
         if not isinstance(value or {}, Mapping):
             raise InvalidRequestError(f"{name} is a dictionary, not {type(value).__name__}.")
     for name in optional.keys() & {"image", "tail_image"}:
-        optional[name] = _image(_given(optional[name]))
+        optional[name] = _image(name, optional[name])
     optional = {name: _given(value) for name, value in optional.items()}
     fields = {"model": model, "prompt": prompt, "extra": extra or None, **optional}
     given = {name: value for name, value in fields.items() if value is not None}
@@ -42,9 +57,59 @@ def _given(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip() in ("", "None") else value
 
 
-def _image(value: Any) -> Any:
+def manifest_or(value: Any) -> Any:
+    """The manifest that a template rendered to text (a dictionary, or JSON); else the value."""
+    text = value.strip() if isinstance(value, str) else ""
+    if not text.startswith("{") or len(text) > _LONGEST_MANIFEST:
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            manifest = read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+            continue
+        if isinstance(manifest, Mapping):
+            return manifest
+    return value
+
+
+def inputs_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What a request is made of, as plain JSON fit for screens; fields without a value are out."""
+    return {
+        name: _short(masked(manifest_or(value)))
+        for name, value in fields.items()
+        if _given(value) is not None
+    }
+
+
+def _short(value: Any) -> Any:
+    try:
+        text = json.dumps(value, default=_plain)
+    except (TypeError, ValueError, RecursionError):
+        return f"a {type(value).__name__}"
+    return json.loads(text) if len(text) <= _LONGEST_INPUT else f"{text[:_LONGEST_INPUT]}…"
+
+
+def _plain(value: Any) -> str:
+    """A path as its text; of a picture or another object only what it is."""
+    is_path = isinstance(value, os.PathLike) or hasattr(value, "protocol")
+    return str(masked(str(value))) if is_path else f"a {type(value).__name__}"
+
+
+def _image(name: str, value: Any) -> Any:
+    value = manifest_or(value)
+    if isinstance(value, str) and value.strip() == "None":
+        raise InvalidRequestError(
+            f"{name} is the text 'None': what its template names does not exist. For no image, let "
+            "it render to empty text. Nothing was submitted."
+        )
     if isinstance(value, Mapping):
-        value = value.get("path")
+        path = value.get("path")
+        if not isinstance(path, str) or _given(path) is None:
+            raise InvalidRequestError(
+                f"{name} is a manifest without a path: the task that made it saved no file (it "
+                "has no output_path). Nothing was submitted."
+            )
+        value = path
     if hasattr(value, "protocol") and hasattr(value, "path"):  # an ObjectStoragePath
         value = str(value)
     if isinstance(value, str) and "://" in value and not value.startswith(("http://", "https://")):

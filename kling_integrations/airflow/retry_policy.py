@@ -5,7 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from ..core.errors import DownloadError, GenerationFailedError, KlingError, RateLimitedError
+from ..core.errors import (
+    DownloadError,
+    GenerationFailedError,
+    KlingError,
+    RateLimitedError,
+    SubmissionUncertainError,
+)
 from .exceptions import KlingFailed, KlingTaskError, KlingWaitTimeout
 from .version_compat import RetryDecision, RetryPolicy
 
@@ -16,9 +22,10 @@ class KlingRetryPolicy(RetryPolicy):
     ``retries`` of the task stays the bound. A refused request, key or prompt is never retried
     (Airflow does not even ask then); rate limits wait ``rate_limit`` longer with each try, a
     generation that the provider failed is submitted anew after ``provider`` (failed ones are not
-    billed), a finished video that could not be saved is downloaded again after ``download``, and
-    a generation that outlasted its timeout is waited for again after ``still_running``. Before
-    Airflow 3.3 there are no retry policies: the operator then leaves it out, with a warning.
+    billed), a POST of unknown outcome is looked up in the gateway's log after ``provider``, a
+    finished video that could not be saved is downloaded again after ``download``, and a generation
+    that outlasted its timeout is waited for again after ``still_running``. Before Airflow 3.3 there
+    are no retry policies: the operator then leaves it out, with a warning.
     """
 
     def __init__(
@@ -57,6 +64,8 @@ class KlingRetryPolicy(RetryPolicy):
             return self.rate_limit * max(1, try_number), "the gateway limits the rate"
         if isinstance(error, DownloadError):
             return self.download, "the video is kept: only the download is repeated"
+        if isinstance(error, SubmissionUncertainError):
+            return self.provider, "it may be paid: the retry looks into the gateway's log first"
         if isinstance(error, GenerationFailedError):
             return self.provider, "the provider failed, which is not billed: submitted anew"
         return self.provider, "trouble that may pass"

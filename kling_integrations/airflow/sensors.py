@@ -19,9 +19,9 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from ..core.errors import InvalidRequestError, KlingError
+from ..core.errors import AuthenticationError, InvalidRequestError, KlingError
 from ..core.generation import Generation, Status
-from ..core.protocol import Outcome
+from ..core.protocol import Outcome, check_id
 from ..core.schedule import Schedule
 from ..core.waiting import DEFAULT_TIMEOUT, Ask, Flow, Report, Sleep, waiting
 from . import version_compat
@@ -34,6 +34,7 @@ from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import KlingHook
 from .links import KlingVideoLink
 from .progress_log import ProgressLog
+from .request_fields import manifest_or
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,7 +47,8 @@ _POKE_INTERVAL = 15.0
 class KlingVideoSensor(BaseSensorOperator):
     """Succeeds when the generation is completed; returns the manifest, as the operator does.
 
-    :param generation_id: the id, or the manifest of the task that submitted it.
+    :param generation_id: the id, or the manifest of the task that submitted it, also as the text
+        that a template makes of it.
     :param output_path: as of KlingVideoOperator.
     :param deferrable: wait in the triggerer; without it, ``mode`` says how to poke.
     :param poke_interval: seconds between two polls; None: when a finish is likely (deferred),
@@ -99,7 +101,7 @@ class KlingVideoSensor(BaseSensorOperator):
         self._steps: Flow[Generation] | None = None
 
     def execute(self, context: Context) -> Any:
-        with self._task_errors(), KlingHook(self.kling_conn_id).client as client:
+        with self._task_errors(), KlingHook(self.kling_conn_id).access().client() as client:
             return (self._defer if self.deferrable else self._poke)(context, client)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
@@ -108,7 +110,7 @@ class KlingVideoSensor(BaseSensorOperator):
         with self._task_errors():
             if result.error is not None:
                 raise result.error
-            with KlingHook(self.kling_conn_id).client as client:
+            with KlingHook(self.kling_conn_id).access().client() as client:
                 announce(context, client, result.generation_id)
                 return deliver(
                     self,
@@ -213,13 +215,13 @@ class KlingVideoSensor(BaseSensorOperator):
 
     def _awaited(self) -> tuple[str, str | None]:
         """The id and the model; the manifest of an earlier task names both."""
-        given, model = self.generation_id, self.model
+        given, model = manifest_or(self.generation_id), self.model
         if isinstance(given, Mapping):
             model = model or given.get("model")
             given = given.get("generation_id")
         if not isinstance(given, str) or not given.strip() or given.strip() == "None":
             raise InvalidRequestError("generation_id is empty: nothing to wait for.")
-        return given.strip(), model or None
+        return check_id(given), model or None
 
     def _expectation(self, model: str | None) -> Schedule:
         duration = str(self.duration).strip() if self.duration is not None else ""
@@ -237,6 +239,11 @@ class KlingVideoSensor(BaseSensorOperator):
             yield
         except (KlingError, KlingTaskError) as caught:
             error = caught
+            core = caught if isinstance(caught, KlingError) else caught.error
+            if isinstance(core, AuthenticationError):
+                # A key or a connection can be mended, and what is waited for is paid for.
+                core.generation_id = core.generation_id or str(self.generation_id)
+                error = core
             if isinstance(error, KlingError):
                 error = task_error(error, self.kling_conn_id)
             if isinstance(error, KlingWaitTimeout):

@@ -7,105 +7,151 @@ decided in ``core.submission``; a POST whose reply was lost is looked up in the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..core import submission
-from ..core.errors import KlingError
+from ..core.errors import (
+    InvalidRequestError,
+    KlingError,
+    NextStep,
+    RateLimitedError,
+    ServerError,
+    SubmissionUncertainError,
+    Verb,
+)
 from ..core.generation import Generation, Status
 from ..core.request import VideoRequest
-from ..core.submission import Action, Record, State
+from ..core.schedule import Schedule
+from ..core.submission import Decision, Record, State
 from .durable import SubmissionStore
+from .hints import render
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from ..core.http.client import KlingClient
 
+# How long after a POST its generation would have ended, so that the gateway's log lists it: so
+# many times the expected seconds, and so many seconds more.
+_ENDED_AFTER, _MARGIN = 1.5, 60.0
+
+# A state store is bounded; the ids of that many replaced generations are kept.
+_MOST_REPLACED = 100
+
 
 @dataclass(slots=True)
 class Submitter:
-    """Finds or makes the generation of ``request``, for one attempt of a task.
+    """Finds or makes the generation of a request, for one attempt of a task.
 
-    ``waits``: the task waits for the end and records it; without that, a clear has to ask the
-    gateway whether there was one. ``resubmit_uncertain``: an earlier POST without a known outcome
-    is passed over. ``before_paying`` raises what makes the POST pointless; ``on_accepted`` gets
-    the new id at once.
+    ``store`` has loaded what earlier attempts recorded. ``make_request`` may fail with
+    InvalidRequestError, because an image is gone: what is paid for is found without it.
+    ``inputs`` is what the request is made of, fit for screens. ``waits``: the task waits for the
+    end and records it; without that, a clear has to ask the gateway whether there was one.
+    ``regenerate``: a clear pays for another video once this one is finished.
+    ``resubmit_uncertain``: an earlier POST that the gateway's log does not know is passed over.
+    ``before_paying`` raises what makes the POST pointless; ``on_accepted`` gets the new id at
+    once; ``pause`` lets time pass up to a moment (Unix seconds), and may raise instead of
+    returning, when a later call of this goes on.
     """
 
     client: KlingClient
-    request: VideoRequest
+    make_request: Callable[[], VideoRequest]
+    inputs: Mapping[str, Any]
     store: SubmissionStore
     max_tries: int | None
     log: Any
+    kling_conn_id: str
     waits: bool = True
+    regenerate: bool = False
     resubmit_uncertain: bool = False
-    before_paying: Callable[[], object] = lambda: None
+    before_paying: Callable[[VideoRequest], object] = lambda request: None
     on_accepted: Callable[[str], object] = lambda generation_id: None
+    pause: Callable[[float], object] = lambda until: time.sleep(max(0.0, until - time.time()))
     picked_up: bool = False
     """Whether the generation is one that an earlier attempt submitted."""
+    open: Record | None = None
+    """The submission whose outcome is not known at this moment: it may be paid."""
+    is_settled_later: bool = False
+    """Whether the next attempt can tell what became of an open submission."""
 
     def attach_or_submit(self) -> Generation:
         """The generation that the record names, or a new one; the record is written either way.
 
         A generation that is picked up is of unknown status. Raises SubmissionUncertainError for
-        a record that may have been paid, LedgerError for an unreadable one, and what
-        ``KlingClient.submit`` raises.
+        a record that may have been paid, and what ``KlingClient.submit`` raises.
         """
-        stored = self.store.load()
-        record = stored.record if stored else None
+        record = self.store.current.record if self.store.current else None
         cleared = record is not None and record.max_tries != self.max_tries
+        if record is not None and record.state is State.INTENT:
+            record = self._settled(record)
         if record and record.state is State.SUBMITTED and cleared and not self.waits:
             record = self._with_outcome(record)
-        decision = submission.decide(
-            record,
-            self._fingerprints,
-            cleared=cleared,
-            resubmit_uncertain=self.resubmit_uncertain,
-        )
-        if record is not None and decision.action is Action.REFUSE:
-            found = self._look_up(record)
-            if found is None:
-                raise submission.refusal(record)
-            record = self.store.save(record.submitted(found)).record
-            decision = submission.decide(record, self._fingerprints)
+        decision = self._decide(record, cleared)
+        if record is not None and decision.action is submission.Action.REFUSE:
+            raise submission.refusal(record)
         self.log.info("%s: %s.", decision.action.capitalize(), decision.reason)
         if record is None or not decision.picks_up:
-            return self._submit()
+            return self._submit(record)
         # From here on this clear is in the record, and what follows it is a retry.
         waiting_since = time.time() if cleared else None
-        record = self.store.save(replace(record, max_tries=self.max_tries), waiting_since).record
+        self.store.note(replace(record, max_tries=self.max_tries), waiting_since)
         self.picked_up = True
         assert record.generation_id is not None
+        if not cleared:
+            self.warn_of_changes(record)
         return Generation(record.generation_id, Status.UNKNOWN, model=record.model)
 
-    def _submit(self) -> Generation:
-        self.before_paying()
-        intent = Record.intent(self.request, self.max_tries)
-        record = replace(intent, fingerprint=self._fingerprints[0])
-        self.store.save(record, record.created_at)
-        try:
-            generation = self.client.submit(
-                self.request, client_request_id=record.client_request_id
-            )
-        except BaseException as error:
-            self.store.save(record.after(error))
-            raise
-        # Before the store, which may fail: then the id is in the log at least.
-        self.log.info("Submitted: generation %s of %r", generation.id, self.request)
-        self.on_accepted(generation.id)
-        self.store.save(record.submitted(generation.id))
-        return generation
+    def warn_of_changes(self, record: Record, *, looks_into_images: bool = True) -> None:
+        """Logs what is asked for now and was not when the record's generation was submitted.
 
-    @property
-    def _fingerprints(self) -> tuple[str, ...]:
-        """All under which a record of the request may stand, the newest form first.
-
-        The sandbox's videos are no substitute for real ones: another gateway, another input.
+        Without ``looks_into_images`` a picture that changed under the same name is not noticed.
         """
-        prefix = "sandbox:" if self.client.is_sandbox else ""
-        return tuple(f"{prefix}{fingerprint}" for fingerprint in self.request.fingerprints)
+        differences = submission.changed(record, self.inputs)
+        if record.inputs is not None and not differences and not looks_into_images:
+            return
+        try:
+            if record.fingerprint in self._fingerprints(self.make_request()):
+                return
+        except InvalidRequestError:
+            if not differences:
+                return
+        self.log.warning(
+            "The input has changed since generation %s was submitted (%s). That video is paid for "
+            "and is the one that is delivered; for one of the new input, clear the task.",
+            record.generation_id,
+            "; ".join(differences) or "its record does not say what: perhaps an image's content",
+        )
+
+    # --- deciding ------------------------------------------------------------------------------
+
+    def _decide(self, record: Record | None, cleared: bool) -> Decision:
+        # The sandbox's videos are no substitute for real ones: another gateway, another input.
+        here = record is not None and self.client.is_sandbox == _of_sandbox(record)
+        retried = here and not cleared
+        fingerprints: tuple[str, ...] = ()
+        if record is not None and record.generation_id and not retried:
+            try:
+                fingerprints = self._fingerprints(self.make_request())
+            except InvalidRequestError:
+                # An image that is gone: what else was asked for tells whether it is the same.
+                if not here or submission.changed(record, self.inputs):
+                    raise
+                fingerprints = (record.fingerprint,)
+        return submission.decide(
+            record,
+            fingerprints,
+            retried=retried,
+            cleared=cleared,
+            regenerate=self.regenerate,
+            resubmit_uncertain=self.resubmit_uncertain,
+        )
+
+    def _fingerprints(self, request: VideoRequest) -> tuple[str, ...]:
+        """All under which a record of the request may stand, the newest form first."""
+        prefix = _SANDBOX if self.client.is_sandbox else ""
+        return tuple(f"{prefix}{fingerprint}" for fingerprint in request.fingerprints)
 
     def _with_outcome(self, record: Record) -> Record:
         assert record.generation_id is not None
@@ -113,12 +159,149 @@ class Submitter:
         states = {Status.COMPLETED: State.COMPLETED, Status.FAILED: State.FAILED}
         return record.ended(states[status]) if status in states else record
 
+    # --- an open submission --------------------------------------------------------------------
+
+    def _settled(self, record: Record) -> Record:
+        """An open submission as the gateway's log knows it, looked up once it would have ended.
+
+        Raises SubmissionUncertainError while the log is out of reach.
+        """
+        self.open = record
+        found = self._look_up(record)
+        if not found and time.time() < (end := self._would_have_ended(record)):
+            self.log.info(
+                "A POST of an earlier attempt has no known outcome (client request id %s): the "
+                "gateway's log lists it once it has ended. Looking again in %d s.",
+                record.client_request_id,
+                end - time.time() + 1,
+            )
+            self.pause(end)
+            found = self._look_up(record)
+        return self._found(record, found) if found else record
+
+    def _found(self, record: Record, generation_id: str) -> Record:
+        self.open = None
+        self.log.info("The gateway's log names it: generation %s.", generation_id)
+        return self.store.note(record.submitted(generation_id))
+
     def _look_up(self, record: Record) -> str | None:
         try:
             return self.client.find_submission(record.client_request_id, record.created_at)
+        except (ServerError, RateLimitedError) as error:
+            # Without a record the next attempt would not even look.
+            self.is_settled_later = self.store.is_durable
+            uncertain = submission.refusal(record)
+            uncertain.hint = f"The gateway's log is out of reach: {error.message}"
+            raise uncertain from None
         except KlingError as error:
             self.log.info("The gateway's log cannot be read: %s", error.message)
             return None
+
+    def _would_have_ended(self, record: Record) -> float:
+        """Unix seconds."""
+        expected = Schedule.expecting(record.model, duration=duration_of(record)).expected
+        return record.created_at + self.client.clock.real(_ENDED_AFTER * expected + _MARGIN)
+
+    # --- submitting ----------------------------------------------------------------------------
+
+    def _submit(self, earlier: Record | None) -> Generation:
+        request = self.make_request()
+        self.before_paying(request)
+        record = replace(
+            Record.intent(request, self.max_tries),
+            fingerprint=self._fingerprints(request)[0],
+            inputs=self.inputs,
+            replaced=self._left_behind(earlier),
+        )
+        before = self.store.current
+        self.store.save(record, record.created_at)
+        self.open = record
+        try:
+            generation = self.client.submit(request, client_request_id=record.client_request_id)
+        except BaseException as error:
+            after = record.after(error)
+            if after.state is State.INTENT:
+                self.is_settled_later = self.store.is_durable or self.resubmit_uncertain
+            else:
+                self.open = None
+            if after.state is State.REFUSED and before and before.record.state in _PAID:
+                # What an earlier attempt paid for is given up only for a POST that was taken.
+                self.store.note(before.record, before.waiting_since)
+            elif after != record:
+                self.store.note(after)
+            if self._looks_now(error) and (found := self._look_later(record)):
+                return found
+            raise
+        self._accepted(request, record, generation)
+        return generation
+
+    def _accepted(self, request: VideoRequest, record: Record, generation: Generation) -> None:
+        # Before the store, which may fail: then the id is in the log at least, and in XCom.
+        self.log.info("Submitted: generation %s of %r", generation.id, request)
+        self.on_accepted(generation.id)
+        self.store.note(record.submitted(generation.id))
+        self.open = None
+
+    def _looks_now(self, error: BaseException) -> bool:
+        """Whether only this attempt can look into the log: the next one, without a record, pays."""
+        return (
+            isinstance(error, SubmissionUncertainError)
+            and self.resubmit_uncertain
+            and not self.store.is_durable
+        )
+
+    def _look_later(self, record: Record) -> Generation | None:
+        time.sleep(max(0.0, self._would_have_ended(record) - time.time()))
+        generation_id = self._look_up(record)
+        if generation_id is None:
+            return None
+        self.on_accepted(generation_id)
+        self._found(record, generation_id)
+        return Generation(generation_id, Status.UNKNOWN, model=record.model)
+
+    def _left_behind(self, earlier: Record | None) -> tuple[str, ...]:
+        """The ids of what the new submission replaces; what was paid for is named in the log."""
+        if earlier is None:
+            return ()
+        if earlier.state is State.INTENT:
+            self.log.warning(
+                "The submission with the client request id %s has no known outcome, and the "
+                "gateway's log does not name it: it may have been paid, and is passed over "
+                '(on_ambiguous_submit="resubmit").',
+                earlier.client_request_id,
+            )
+        if not earlier.generation_id:
+            return earlier.replaced
+        if earlier.state in _PAID:
+            changes = submission.changed(earlier, self.inputs)
+            self.log.warning(
+                "Generation %s, which is %s, is left behind for a new one%s. %s",
+                earlier.generation_id,
+                "finished and paid for"
+                if earlier.state is State.COMPLETED
+                else "billed when it completes (there is no cancel)",
+                f" ({'; '.join(changes)})" if changes else "",
+                render(
+                    NextStep(Verb.WAIT, earlier.generation_id), self.kling_conn_id, durable=False
+                ),
+            )
+        return (*earlier.replaced, earlier.generation_id)[-_MOST_REPLACED:]
+
+
+_PAID = (State.INTENT, State.SUBMITTED, State.COMPLETED)
+"""States of a record that names, or may stand for, something that is paid for."""
+
+_SANDBOX = "sandbox:"
+
+
+def _of_sandbox(record: Record) -> bool:
+    return record.fingerprint.startswith(_SANDBOX)
+
+
+def duration_of(record: Record) -> int | None:
+    """Seconds of video that the record's request asked for, where it says so."""
+    text = str((record.inputs or {}).get("duration", "")).strip()
+    return int(text) if text.isdecimal() and len(text) < 6 else None
 
 
 def max_tries(context: Context) -> int | None:

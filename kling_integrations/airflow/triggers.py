@@ -100,6 +100,9 @@ class KlingVideoTrigger(BaseTrigger):
             error = caught
         except KlingTaskError as caught:  # the connection is missing or cannot work
             error = caught.error
+        if error is not None and error.generation_id is None:
+            # What is known to be paid for is worth another try, whatever stands in its way.
+            error.generation_id = self.generation_id
         return WaitResult(self.generation_id, progress.elapsed, progress.polls, error)
 
     async def on_kill(self) -> None:
@@ -114,18 +117,25 @@ class KlingVideoTrigger(BaseTrigger):
         # Logged before the state is read, which takes seconds: the triggerer may end meanwhile.
         self.log.info("Generation %s goes on: there is no cancel.", self.generation_id)
         state = await self._task_state()
-        if state == "deferred":
-            self.log.info("The task is deferred: another triggerer waits for this generation.")
-        elif state in ("failed", "success", "skipped", "removed"):
+        if state in ("failed", "success", "skipped", "removed"):
             self.log.warning(
                 "The task was marked %s, so nothing waits for generation %s any more. It is billed "
-                "when it completes. Clearing the task waits for it again; so does %s",
+                "when it completes. Clearing the task waits for it again, if its input is the "
+                "same; so does %s",
                 state,
                 self.generation_id,
                 again,
             )
         elif state:
-            self.log.info("The task is %s: its next attempt waits for this generation.", state)
+            # A clear takes a changed input for a new video, and only its own attempt knows.
+            self.log.info(
+                "The task is %s. It goes on with generation %s, unless a clear finds that its "
+                "input has changed, or its record gone: then it names another one in its log, and "
+                "this one is picked up with %s",
+                state,
+                self.generation_id,
+                again,
+            )
         else:
             self.log.warning(
                 "The task's state is not known here. Unless its next attempt waits for it, "
@@ -153,6 +163,24 @@ class KlingVideoTrigger(BaseTrigger):
             self.log.debug("The task's state could not be read: %s", error)
             return None
         return _only_state(states.get(ti.run_id), ti.task_id, getattr(ti, "map_index", -1))
+
+
+class KlingPauseTrigger(BaseTrigger):
+    """Yields one event at a moment (Unix seconds): a later look can tell what none can now."""
+
+    def __init__(self, until: float, **unknown: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.until = float(until)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return (
+            f"{KlingPauseTrigger.__module__}.{KlingPauseTrigger.__qualname__}",
+            {"until": self.until},
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        await asyncio.sleep(max(0.0, self.until - time.time()))
+        yield TriggerEvent({"paused_until": self.until})  # type: ignore[no-untyped-call]
 
 
 def _only_state(states: Any, task_id: str, map_index: int) -> str | None:

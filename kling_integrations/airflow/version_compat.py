@@ -11,7 +11,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from airflow import __version__ as airflow_version
 from airflow.providers.common.compat.sdk import BaseOperator
+from airflow.sdk import get_current_context
+from packaging import version
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -38,12 +41,35 @@ except ImportError:  # before 3.3
 else:
     FOREVER = {"retention": NEVER_EXPIRE}
 
-__all__ = ["FOREVER", "RetryDecision", "RetryPolicy", "serialize", "supported", "task_state_store"]
+CLEAR = "a clear"
+"""A clear after which the task's record is still there, in words."""
+if version.parse(version.parse(airflow_version).base_version) >= version.parse("3.4"):
+    # From then on a clear discards the task state store unless told otherwise (#72100).
+    CLEAR = "a clear with keep_task_state"
+
+__all__ = [
+    "CLEAR",
+    "FOREVER",
+    "RetryDecision",
+    "RetryPolicy",
+    "current_task_state_store",
+    "serialize",
+    "supported",
+    "task_state_store",
+]
 
 
 def task_state_store(context: Context) -> Any:
     """The store that survives the retries of a task; None before 3.3."""
     return context.get("task_state_store")
+
+
+def current_task_state_store() -> Any:
+    """The store of the task that runs in this process; None outside of a task, and before 3.3."""
+    try:
+        return task_state_store(get_current_context())
+    except RuntimeError:  # no task
+        return None
 
 
 def supported(arguments: dict[str, Any]) -> dict[str, Any]:

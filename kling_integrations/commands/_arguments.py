@@ -8,12 +8,15 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..core import catalog
-from ..core.errors import KlingError
+from ..core import catalog, cost
+from ..core.errors import InvalidRequestError, KlingError
 from ..core.waiting import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
     from ..core.request import VideoRequest
+
+_LONGEST_WAIT = 366 * 86_400.0  # seconds
+_LONGEST = 300  # characters of the user's words in a message
 
 ID_HELP = "an id, the beginning of one, or last; after -- when it starts with a dash"
 
@@ -39,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         self.stray = stray
 
     def error(self, message: str) -> NoReturn:
-        text = f"{message[:1].upper()}{message[1:]}"
+        text = _short(f"{message[:1].upper()}{message[1:]}")
         raise UsageError(f"{text.rstrip('.')}.", hint=self._see())
 
     def parse_known_args(  # type: ignore[override]
@@ -54,12 +57,12 @@ class Parser(argparse.ArgumentParser):
     def _reject(self, unknown: list[str]) -> NoReturn:
         wrong = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
         if wrong is None:
-            words = " ".join(unknown)
+            words = _short(" ".join(unknown))
             raise UsageError(f"Unexpected: {words}. {self.stray}".strip(), hint=self._see())
         advice = _did_you_mean(wrong, self._option_string_actions)
         if not advice and re.match(r"-[^-]..", wrong):
             advice = f" If this is a value that starts with a dash, put -- before it: -- {wrong}"
-        raise UsageError(f"{self.prog} has no flag {wrong}.{advice}", hint=self._see())
+        raise UsageError(f"{self.prog} has no flag {_short(wrong)}.{advice}", hint=self._see())
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Called by argparse for a value that must be one of several."""
@@ -70,15 +73,22 @@ class Parser(argparse.ArgumentParser):
         if isinstance(action, argparse._SubParsersAction):
             if not advice and " " in str(value):
                 advice = f" To make a video of it: {self.prog} generate '…'"
-            raise UsageError(f"{self.prog} has no command {value!r}.{advice}", hint=self._see())
+            word = _short(str(value))
+            raise UsageError(f"{self.prog} has no command {word!r}.{advice}", hint=self._see())
         name = "/".join(action.option_strings) or action.metavar or action.dest
+        given = _short(str(value))
         raise UsageError(
-            f"{name} {value!r} is not possible: it takes {', '.join(choices)}.{advice}",
+            f"{name} {given!r} is not possible: it takes {', '.join(choices)}.{advice}",
             hint=self._see(),
         )
 
     def _see(self) -> str:
         return f"See: {self.prog} -h"
+
+
+def _short(text: str) -> str:
+    """The user's own words, as far as they help to find the place."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -157,6 +167,16 @@ def output_argument(parser: argparse._ActionsContainer) -> None:
         metavar="FILE",
         help="file or folder of the video (default: here, named after the prompt)",
     )
+    overwrite_argument(parser)
+
+
+def overwrite_argument(parser: argparse._ActionsContainer) -> None:
+    """``--overwrite``: a file of the user's own may be replaced."""
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a file that was not made here (a paid video is kept aside in any case)",
+    )
 
 
 def timeout_argument(parser: argparse._ActionsContainer) -> None:
@@ -206,23 +226,25 @@ def seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90, 15m or 1h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    span = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    if span > _LONGEST_WAIT:
+        raise argparse.ArgumentTypeError("it is longer than a year")
+    return span
 
 
 def dollars(text: str) -> float:
     """``1.50`` or ``$1.50`` as a positive number."""
     try:
-        value = float(text.strip().removeprefix("$"))
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a sum in USD such as 1.50")
-    return value
+        return cost.limit(text.strip().removeprefix("$")) or 0.0
+    except InvalidRequestError:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is not a sum in USD such as 1.50"
+        ) from None
 
 
 def count(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
+    """A whole number of at least 1, and at most nine digits."""
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a count")
     return int(text)
 

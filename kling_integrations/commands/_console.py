@@ -59,12 +59,16 @@ class Console:
 
     def note(self, text: str) -> None:
         """What the user should know while or beside the answer."""
-        with suppress(BrokenPipeError):  # a wait must not end because its reader is gone
+        # A wait must not end because its reader is gone, its terminal closed or a disk full.
+        with suppress(OSError, ValueError):
             _write(self.err, text)
 
     def say(self, text: str) -> None:
         """The answer, or a part of it: a path, an id, a sentence."""
-        _write(self.err if self.as_json else self.out, text)
+        if self.as_json:
+            Console.note(self, text)
+        else:
+            _write(self.out, text)
 
     def facts(self, pairs: Iterable[tuple[str, object]]) -> None:
         """An answer as names and values, a line each, without the values that are empty."""

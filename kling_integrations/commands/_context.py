@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ..core import identity, settings
-from ..core.errors import GenerationFailedError, LedgerError
+from ..core import identity, protocol, settings
+from ..core.errors import GenerationFailedError, KlingError, LedgerError
+from ..core.generation import Generation, Status
 from ..core.storage.ledger import Ledger
 from ..core.submission import State
 from ..core.waiting import ended
 from ._arguments import UsageError
 
 if TYPE_CHECKING:
-    from ..core.generation import Generation
     from ..core.http.client import KlingClient
     from ..core.submission import Entry
     from ._console import Console
@@ -36,6 +36,15 @@ def connect(ledger: Ledger | None = None) -> KlingClient:
     return KlingClient(ledger=ledger)
 
 
+def user_ledger() -> Ledger:
+    """The user's ledger; raises UsageError where KLING_HOME cannot name a folder."""
+    try:
+        settings.home()
+    except LedgerError as error:
+        raise UsageError(error.message, next_steps=error.next_steps) from None
+    return Ledger()
+
+
 def readable_ledger(console: Console) -> Ledger | None:
     """The ledger, or None with a note when it is unusable: what is paid can still be fetched."""
     ledger = Ledger()
@@ -51,8 +60,10 @@ def find(word: str, ledger: Ledger | None, base_url: str) -> tuple[str, Entry | 
     """The generation that ``word`` means, with its record where there is one.
 
     An id, the beginning of one that the ledger knows, or ``last``. Any other word is taken as an
-    id that the ledger does not know. Raises UsageError for a beginning that fits several.
+    id that the ledger does not know. Raises UsageError for a beginning that fits several,
+    InvalidRequestError for what cannot be an id.
     """
+    word = protocol.check_id(word)
     if ledger is None:
         if word == "last":
             raise UsageError("Which generation was the last is unknown without the ledger.")
@@ -88,6 +99,30 @@ def uncertain(ledger: Ledger | None, base_url: str) -> list[Entry]:
     if ledger is None:
         return []
     return [entry for entry in ledger.uncertain(base_url) if entry.state is State.INTENT]
+
+
+def adopt(
+    client: KlingClient, ledger: Ledger | None, generation: Generation, console: Console
+) -> Entry | None:
+    """Attaches a generation without a record to the submission in doubt that it came from.
+
+    Its id may not have been written down after the POST. The gateway's log, which is free, says
+    which submission it was; where it does not, nothing is guessed and None is returned.
+    """
+    base_url = client.endpoint.base_url
+    if ledger is None or not ledger.uncertain(base_url):
+        return None
+    try:
+        client.recover()
+        entry = ledger.entry(base_url, generation.id)
+        if entry is not None and generation.status is Status.COMPLETED:
+            ledger.completed(base_url, generation, None)
+    except KlingError as error:
+        console.note(f"Submissions in doubt could not be looked up: {error.message}")
+        return None
+    if entry is not None:
+        console.note("It came from a submission without a known outcome: that one is known now.")
+    return entry
 
 
 def poll(client: KlingClient, ledger: Ledger | None, generation_id: str) -> Generation:

@@ -11,7 +11,9 @@ from ..core.manifest import manifest
 from ..core.progress import Progress, clock_time
 from ..core.storage.saved_files import saved_file
 from ..core.submission import State
-from ._save import naming_output, save_video
+from ._context import adopt
+from ._save import save_video
+from ._target import naming_output
 from ._text import money
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ def finish(
     timeout: float,
     download: bool,
     output: str | None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Waits unless it is known to have ended, saves the video, reports both; the manifest.
 
@@ -48,9 +51,18 @@ def finish(
         else:
             generation, last = watch(client, generation_id, console, timeout, quiet=finished)
             console.note(_completed(generation, last, client.is_sandbox))
+            entry = entry or adopt(client, ledger, generation, console)
         if download:
             prompt = entry.prompt if entry else None
-            saved = save_video(client, ledger, generation, console, output=output, prompt=prompt)
+            saved = save_video(
+                client,
+                ledger,
+                generation,
+                console,
+                output=output,
+                prompt=prompt,
+                overwrite=overwrite,
+            )
     return manifest(
         generation,
         base_url=base_url,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from . import export, generate, history, info, models, recover, sandbox, wait
+from . import export, forget, generate, history, info, models, recover, sandbox, wait
 from ._arguments import Parser
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _EXIT_CODES = """\
 exit codes: 0 done · 1 the generation failed · 2 usage, or a request, key or balance that is
 refused · 3 still running (timeout, Ctrl-C, --detach) · 4 gateway, network or disk trouble ·
-5 it is not certain whether the submission was taken (see: %(prog)s recover)"""
+5 it is not certain whether the submission was taken (see: %(prog)s recover) · 143 SIGTERM"""
 
 
 def parser(prog: str = "kling") -> Parser:
@@ -28,7 +28,7 @@ def parser(prog: str = "kling") -> Parser:
     commands = root.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", parser_class=Parser
     )
-    for module in (generate, wait, history, export, models, recover, info, sandbox):
+    for module in (generate, wait, history, export, models, recover, forget, info, sandbox):
         module.add(commands)
     for each in dict.fromkeys((root, *commands.choices.values())):
         _add_global_flags(each)

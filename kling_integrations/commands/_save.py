@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core import settings
-from ..core.errors import InvalidRequestError, KlingError, NextStep, StoppedWaiting, Verb
+from ..core.errors import NextStep, StoppedWaiting, Verb
 from ..core.generation import Generation, Saved
 from ..core.storage import file_names, saved_files
 from ..core.submission import State
-from ._context import connect, find, poll, readable_ledger
+from ._context import adopt, connect, find, poll, readable_ledger
+from ._target import is_foreign, naming_output, reserved
 from ._text import size
 
 if TYPE_CHECKING:
@@ -22,37 +19,6 @@ if TYPE_CHECKING:
     from ..core.storage.ledger import Ledger
     from ..core.submission import Entry
     from ._console import Console
-
-
-def check_output(output: str | None) -> None:
-    """Raises InvalidRequestError for an --out that cannot be written: before anything is paid."""
-    try:
-        path = Path(output or ".").expanduser()
-        is_folder = output is None or output.endswith(("/", os.sep)) or path.is_dir()
-        folder = path if is_folder else path.parent
-        while not folder.exists():  # it will be made when there is something to put into it
-            folder = folder.parent
-    except (OSError, ValueError, RuntimeError) as trouble:
-        raise InvalidRequestError(f"--out {output!r} cannot name a file: {trouble}.") from None
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InvalidRequestError(
-            f"The video could not be saved: {folder} is not a folder that can be written. "
-            "Nothing was submitted.",
-            next_steps=[NextStep(Verb.SET_OUTPUT)],
-        )
-
-
-@contextmanager
-def naming_output(output: str | None) -> Iterator[None]:
-    """Errors raised inside name ``--out`` in their next steps: the way back leads to that file."""
-    try:
-        yield
-    except (KlingError, StoppedWaiting) as error:
-        error.next_steps = tuple(
-            replace(step, output=output) if step.verb in (Verb.WAIT, Verb.DOWNLOAD) else step
-            for step in error.next_steps
-        )
-        raise
 
 
 def save_video(
@@ -64,14 +30,16 @@ def save_video(
     output: str | None,
     prompt: str | None,
     answer: bool = True,
+    overwrite: bool = False,
 ) -> Saved:
     """The video as a file; an earlier download is reused.
 
     ``output`` is a file or a folder; None leaves an earlier download where it is, and else means
-    the current folder. ``answer``: its path is what the user asked for. Raises DownloadError, and
-    StoppedWaiting on an interrupt.
+    the current folder. A file of the user's own that appeared there in the meantime is left as it
+    is, unless ``overwrite``: the video gets a name beside it. ``answer``: its path is what the user
+    asked for. Raises DownloadError, and StoppedWaiting on an interrupt.
     """
-    saved, how = _save(client, ledger, generation, console, output, prompt)
+    saved, how = _save(client, ledger, generation, console, output, prompt, overwrite)
     if answer:
         console.note(f"{how}, {size(saved.size)}:")
         console.say(str(saved.path))
@@ -79,7 +47,12 @@ def save_video(
 
 
 def local_video(
-    word: str, console: Console, *, output: str | None = None, answer: bool
+    word: str,
+    console: Console,
+    *,
+    output: str | None = None,
+    answer: bool,
+    overwrite: bool = False,
 ) -> tuple[Generation, Saved, Entry | None]:
     """The generation that ``word`` means, its video as a file, and its record.
 
@@ -88,14 +61,26 @@ def local_video(
     """
     ledger = readable_ledger(console)
     generation_id, entry = find(word, ledger, settings.base_url())
-    with connect(ledger) as client, naming_output(output):
+    with (
+        connect(ledger) as client,
+        naming_output(output),
+        reserved(ledger, output, generation_id, generation_id=generation_id, overwrite=overwrite),
+    ):
         if entry and entry.state is State.COMPLETED and saved_files.saved_file(entry):
             generation = entry.generation()
         else:
             generation = poll(client, ledger, generation_id)
+            entry = entry or adopt(client, ledger, generation, console)
         prompt = entry.prompt if entry else None
         saved = save_video(
-            client, ledger, generation, console, output=output, prompt=prompt, answer=answer
+            client,
+            ledger,
+            generation,
+            console,
+            output=output,
+            prompt=prompt,
+            answer=answer,
+            overwrite=overwrite,
         )
     return generation, saved, entry
 
@@ -107,6 +92,7 @@ def _save(
     console: Console,
     output: str | None,
     prompt: str | None,
+    overwrite: bool,
 ) -> tuple[Saved, str]:
     entry = ledger.entry(client.endpoint.base_url, generation.id) if ledger else None
     earlier = saved_files.saved_file(entry)
@@ -117,6 +103,10 @@ def _save(
     ).absolute()
     if earlier and saved_files.is_same_file(earlier.path, target):
         return earlier, "Already here"
+    if output is not None and not overwrite and is_foreign(ledger, target, generation.id):
+        own = saved_files.beside(target, generation.id)
+        console.note(f"{target} exists by now and was not made here: it is left as it is.")
+        target = own
     if ledger:
         _keep_aside(ledger, target, generation.id, console)
     if copied := saved_files.reuse(entry, target):

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import argparse
 import sys
+import unicodedata
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..core import catalog, cost, settings
-from ..core.errors import KlingError, NextStep, StoppedWaiting, Verb
+from ..core import catalog, cost, identity, settings
+from ..core.errors import (
+    InvalidRequestError,
+    KlingError,
+    KlingWarning,
+    NextStep,
+    StoppedWaiting,
+    Verb,
+)
 from ..core.generation import Generation, Status
 from ..core.manifest import manifest
 from ..core.storage.ledger import Ledger
-from ..core.submission import Action
+from ..core.storage.saved_files import saved_file
+from ..core.submission import Action, State
 from ._arguments import (
     ID_HELP,
+    UsageError,
     add_command,
     dollars,
     generation_arguments,
@@ -21,16 +35,26 @@ from ._arguments import (
     request_from,
     timeout_argument,
 )
-from ._context import connect
+from ._context import connect, find, user_ledger
 from ._exit_codes import DONE, RUNNING
 from ._finish import finish
-from ._save import check_output, local_video, naming_output
+from ._hints import command_line
+from ._save import local_video
+from ._target import check_output, naming_output, request_name, reserved
 from ._text import ago, one_line
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..core.http.client import KlingClient
     from ..core.request import VideoRequest
-    from ..core.submission import Decision
+    from ..core.storage.target_lock import TargetLock
+    from ..core.submission import Decision, Entry
     from ._console import Console
+
+_MOST_EARLIER = 200  # generations among which the one that was extended is looked for
+
+_FRAME = "data:image/png"  # how a frame travels
 
 _OUTCOME = {
     Action.SUBMIT: "be submitted",
@@ -82,58 +106,182 @@ def _run_arguments(parser: argparse._ActionsContainer) -> None:
 
 
 def _run_generate(args: argparse.Namespace, console: Console) -> int:
-    prompt = sys.stdin.read().strip() if args.prompt == "-" else args.prompt
-    return _generate(args, console, request_from(args, prompt))
+    prompt = _from_stdin() if args.prompt == "-" else args.prompt
+    return _generate(args, console, *_noting(lambda: request_from(args, prompt)))
+
+
+def _from_stdin() -> str:
+    """The prompt that is piped in; raises UsageError where there is none to read."""
+    if sys.stdin is None:
+        raise UsageError("The prompt - is read from stdin, which is closed.")
+    try:
+        return sys.stdin.read().strip()
+    except UnicodeError:
+        raise UsageError("The prompt on stdin is no UTF-8 text.") from None
+    except OSError as error:
+        raise UsageError(f"The prompt cannot be read from stdin: {error.strerror}.") from None
 
 
 def _run_extend(args: argparse.Namespace, console: Console) -> int:
+    found = _extended_before(args, console) if args.id == "last" else None
+    if found is not None:
+        return _generate(args, console, *found)
+    _, saved, entry = local_video(args.id, console, answer=False)
+    return _generate(args, console, *_noting(lambda: _continuation(args, saved.path, entry)))
+
+
+def _continuation(args: argparse.Namespace, video: Path, entry: Entry | None) -> VideoRequest:
+    """The request that goes on where a video ends, with the model that made it."""
     from ..core import media
 
-    _, saved, entry = local_video(args.id, console, answer=False)
-    known = catalog.candidates(entry.record.model)[:1] if entry else ()
-    if args.model is None and known:
-        args.model = known[0].alias
-    request = request_from(args, args.prompt, image=media.last_frame(saved.path))
-    return _generate(args, console, request)
+    known = catalog.candidates(entry.record.model)[:1] if entry and args.model is None else ()
+    chosen = argparse.Namespace(**{**vars(args), "model": known[0].alias if known else args.model})
+    return request_from(chosen, args.prompt, image=media.last_frame(video))
 
 
-def _generate(args: argparse.Namespace, console: Console, request: VideoRequest) -> int:
+def _extended_before(
+    args: argparse.Namespace, console: Console
+) -> tuple[VideoRequest, list[str]] | None:
+    """The request of the last generation, where this very command made it.
+
+    ``extend last`` repeated is one payment, like any other command that is repeated: what it made
+    is not what it goes on from. None where the last generation is something else.
+    """
+    base_url = settings.base_url()
+    ledger = user_ledger()
+    _, last = find("last", ledger, base_url)
+    if last is None or _words(last.prompt) != _words(args.prompt):
+        return None
+    account = identity.account(base_url)
+    earlier = [
+        entry
+        for entry in ledger.history(_MOST_EARLIER)
+        if identity.account(entry.base_url) == account
+        and entry.generation_id not in (None, last.generation_id)
+    ]
+    gone = False
+    for entry in earlier:
+        saved = saved_file(entry)
+        if saved is None:
+            gone = gone or entry.state is State.COMPLETED
+            continue
+        request, notes = _noting(partial(_continuation, args, saved.path, entry))
+        if last.record.fingerprint in request.fingerprints:
+            further = command_line(console.program, "extend", last.generation_id or "") + " '…'"
+            console.note(f"The last generation is what this command made. To extend it: {further}")
+            return request, notes
+    if gone and str(last.request.get("image_url", "")).startswith(_FRAME):
+        raise UsageError(
+            "The last generation may be what this command made: the video that it would have gone "
+            "on from is not here any more. Nothing was submitted: give the id of the one to extend."
+        )
+    return None
+
+
+def _words(text: str | None) -> list[str]:
+    """Text in a form that is compared before anything costlier is."""
+    return unicodedata.normalize("NFC", text or "").split()
+
+
+def _noting(make: Callable[[], VideoRequest]) -> tuple[VideoRequest, list[str]]:
+    """The request, and what it was warned of: shown later, as one message with a refusal."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        request = make()
+    return request, [str(each.message) for each in caught if each.category is KlingWarning]
+
+
+def _generate(
+    args: argparse.Namespace, console: Console, request: VideoRequest, notes: list[str]
+) -> int:
     if args.dry_run:
+        _show(notes, console)
         return _dry_run(args, console, request)
     check_output(args.out)
-    ledger = Ledger()
+    ledger = user_ledger()
     with connect(ledger) as client, naming_output(args.out):
         base_url = client.endpoint.base_url
         console.note(_headline(request, client.is_sandbox))
         decision = ledger.preview(request, base_url, new=args.new)
-        if args.max_cost is not None and decision.pays:
-            expected = cost.check_cost(request, client.prices(request.model), args.max_cost)
-            console.note(f"Expected cost: {expected}")
-        with console.submitting():
-            generation = client.submit(request, new=args.new)
-        try:
-            console.note(_submitted(generation, decision, console))
-            if args.detach and not generation.is_terminal:
-                way_back = NextStep(Verb.WAIT, generation.id, output=args.out)
-                console.note(f"It runs at the gateway. {console.hint(way_back)}")
-                console.say(generation.id)
-                console.result(manifest(generation, base_url=base_url, model=request.model))
-                return RUNNING
-            made = finish(
-                client,
-                ledger,
-                generation.id,
-                console,
-                timeout=args.timeout,
-                download=not args.no_download,
-                output=args.out,
-            )
-        except KeyboardInterrupt as interrupt:
-            if isinstance(interrupt, StoppedWaiting):
+        with _reserved(args, ledger, request, decision, base_url) as target:
+            if args.max_cost is not None and decision.pays:
+                expected = cost.check_cost(request, client.prices(request.model), args.max_cost)
+                console.note(f"Expected cost: {expected}")
+            try:
+                with console.submitting():
+                    generation = client.submit(request, new=args.new)
+            except InvalidRequestError as error:
+                error.hint = " ".join(filter(None, (error.hint, *notes)))
                 raise
-            raise StoppedWaiting(generation.id) from None
-        console.result(made)
+            except BaseException:
+                _show(notes, console)
+                raise
+            try:
+                if target is not None:
+                    target.add(generation.id)
+                _show(notes, console)
+                return _after_submit(args, console, client, ledger, request, generation, decision)
+            except KeyboardInterrupt as interrupt:
+                if isinstance(interrupt, StoppedWaiting):
+                    raise
+                raise StoppedWaiting(generation.id) from None
+
+
+def _reserved(
+    args: argparse.Namespace,
+    ledger: Ledger,
+    request: VideoRequest,
+    decision: Decision,
+    base_url: str,
+) -> AbstractContextManager[TargetLock | None]:
+    """The file of --out, for this request alone; a paid repetition shares it with nothing."""
+    known = decision.entry.generation_id if decision.picks_up and decision.entry else None
+    names = [] if args.new else [request_name(base_url, request.fingerprint)]
+    return reserved(
+        ledger,
+        None if args.no_download else args.out,
+        *names,
+        *([known] if known else []),
+        generation_id=known,
+        overwrite=args.overwrite,
+    )
+
+
+def _after_submit(
+    args: argparse.Namespace,
+    console: Console,
+    client: KlingClient,
+    ledger: Ledger,
+    request: VideoRequest,
+    generation: Generation,
+    before: Decision,
+) -> int:
+    """From the id on: to the end of the generation, or with --detach back at once."""
+    console.note(_submitted(generation, before, console))
+    if args.detach and not generation.is_terminal:
+        way_back = NextStep(Verb.WAIT, generation.id, output=args.out)
+        console.note(f"It runs at the gateway. {console.hint(way_back)}")
+        console.say(generation.id)
+        base_url = client.endpoint.base_url
+        console.result(manifest(generation, base_url=base_url, model=request.model))
+        return RUNNING
+    made = finish(
+        client,
+        ledger,
+        generation.id,
+        console,
+        timeout=args.timeout,
+        download=not args.no_download,
+        output=args.out,
+        overwrite=args.overwrite,
+    )
+    console.result(made)
     return DONE
+
+
+def _show(notes: list[str], console: Console) -> None:
+    for note in notes:
+        console.note(f"Note: {note}")
 
 
 def _headline(request: VideoRequest, sandbox: bool) -> str:
@@ -164,7 +312,7 @@ def _submitted(generation: Generation, before: Decision, console: Console) -> st
 
 def _dry_run(args: argparse.Namespace, console: Console, request: VideoRequest) -> int:
     base_url = settings.base_url()
-    decision = Ledger().preview(request, base_url, new=args.new)
+    decision = user_ledger().preview(request, base_url, new=args.new)
     expected = _estimate(request)
     console.facts(request.summary().items())
     console.say("")

@@ -15,7 +15,7 @@ from ..core.storage.ledger import Ledger
 from ..core.storage.saved_files import saved_file
 from ..core.submission import Entry, State
 from ._arguments import add_command, count
-from ._context import connect, find, poll, readable_ledger, uncertain
+from ._context import connect, find, poll, readable_ledger, uncertain, user_ledger
 from ._exit_codes import DONE
 from ._text import ago, iso_time, money, one_line, size
 
@@ -52,7 +52,7 @@ def add(commands: Any) -> None:
 
 
 def _run_jobs(args: argparse.Namespace, console: Console) -> int:
-    ledger = Ledger()
+    ledger = user_ledger()
     base_url = settings.base_url()
     running, unclear = ledger.running(base_url), uncertain(ledger, base_url)
     answers = _poll_all(ledger, running, console)
@@ -203,10 +203,10 @@ def _state(entry: Entry | None, generation: Generation | None) -> str:
 
 
 def _run_history(args: argparse.Namespace, console: Console) -> int:
-    entries = Ledger().history(args.limit, args.search, args.model)
+    entries = user_ledger().history(args.limit, args.search, args.model)
     rows = []
     for entry in entries:
-        saved = saved_file(entry)
+        saved = saved_file(entry, by_size=True)
         rows.append(
             (
                 _when(entry),
@@ -253,7 +253,7 @@ def _expected(entry: Entry) -> float | None:
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
-    saved = saved_file(entry)
+    saved = saved_file(entry, by_size=True)
     return {
         "generation_id": entry.generation_id,
         "client_request_id": entry.record.client_request_id,

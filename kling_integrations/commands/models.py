@@ -199,7 +199,7 @@ def _run_balance(args: argparse.Namespace, console: Console) -> int:
         sandbox = client.is_sandbox
     amount, currency = answer.get("current_balance"), answer.get("currency") or "USD"
     if isinstance(amount, int | float) and not isinstance(amount, bool):
-        shown = f"${amount:,.2f}" if currency == "USD" else f"{amount:,.2f} {currency}"
+        shown = money(amount) if currency == "USD" else f"{amount:,.2f} {currency}"
     else:
         shown = "unknown: the gateway does not say"
     console.say(shown + (" (play money of the sandbox)" if sandbox else ""))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import settings
 from ..core.errors import NextStep, Verb
-from ..core.storage.ledger import Ledger
 from ..core.submission import State
 from ._arguments import add_command
-from ._context import connect
+from ._context import connect, user_ledger
 from ._exit_codes import DONE, UNCERTAIN
+from ._hints import command_line
 from ._text import one_line
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
 
 
 def _run_recover(args: argparse.Namespace, console: Console) -> int:
-    ledger = Ledger()
+    ledger = user_ledger()
     if not ledger.uncertain(settings.base_url()):
         console.say("Every submission from here has a known outcome.")
         console.result({"recovered": []})
@@ -72,3 +72,5 @@ def _report(result: Recovered, console: Console) -> None:
     console.say(f"  {result.reason[:1].upper()}{result.reason[1:]}.")
     if _blocks(result):
         console.say(f"  Try again in some minutes. {console.hint(NextStep(Verb.SUBMIT_NEW))}")
+    give_up = command_line(console.program, "forget", result.entry.record.client_request_id)
+    console.say(f"  To give it up, paid or not: {give_up}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,14 @@ from ..core.waiting import DEFAULT_TIMEOUT
 from ._arguments import UsageError, add_command
 from ._exit_codes import DONE
 from ._finish import watch
-from ._save import check_output, save_video
+from ._save import save_video
+from ._target import check_output
 from ._text import money, one_line
 
 if TYPE_CHECKING:
     from ..core.generation import Generation, Saved
     from ..core.http.client import KlingClient
+    from ..core.request import VideoRequest
     from ..sandbox import Sandbox
     from ._console import Console
 
@@ -39,12 +42,16 @@ def add(commands: Any) -> None:
         "submit:drop-after;\n--fault help lists them.",
     )
     add_argument = sandbox.add_argument
-    add_argument("--port", metavar="N", type=int, default=8765, help="default: 8765; 0: a free one")
-    add_argument("--speed", metavar="X", type=float, default=60.0, help="default: 60-fold")
+    add_argument(
+        "--port", metavar="N", type=_port, default=8765, help="default: 8765; 0: a free one"
+    )
+    add_argument("--speed", metavar="X", type=_figure, default=60.0, help="default: 60-fold")
     add_argument("--fault", metavar="F", action="append", default=[], help="what goes wrong")
     add_argument("--fail", metavar="KIND", help="all generations fail, for example moderation")
-    add_argument("--seconds", metavar="S", type=float, help="sandbox time that a generation takes")
-    add_argument("--balance", metavar="USD", type=float, help="play money at the start")
+    add_argument(
+        "--seconds", metavar="S", type=_figure, help="sandbox time that a generation takes"
+    )
+    add_argument("--balance", metavar="USD", type=_figure, help="play money at the start")
     add_argument("--seed", metavar="N", type=int, help="the same ids and durations each time")
     add_argument("--logs-show-running", action="store_true", help="the log lists what still runs")
 
@@ -56,6 +63,19 @@ def add(commands: Any) -> None:
     )
     demo.add_argument("prompt", metavar="PROMPT", nargs="?", default=_DEMO_PROMPT)
     demo.add_argument("-o", "--out", metavar="FOLDER", default=".", help="default: here")
+
+
+def _port(text: str) -> int:
+    if not re.fullmatch(r"\d{1,5}", text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no port: it takes 0 to 65535")
+    return int(text)
+
+
+def _figure(text: str) -> float:
+    value = float(text)
+    if not value >= 0:  # which is not the same as value < 0: nan is neither
+        raise ValueError
+    return value
 
 
 def _run_sandbox(args: argparse.Namespace, console: Console) -> int:
@@ -91,8 +111,10 @@ def _run_sandbox(args: argparse.Namespace, console: Console) -> int:
 
 def _run_demo(args: argparse.Namespace, console: Console) -> int:
     from ..core.http.client import KlingClient
+    from ..core.request import VideoRequest
     from ..sandbox import Sandbox
 
+    request = VideoRequest(prompt=args.prompt)
     console.note(
         "A sandbox on this machine plays the gateway: no key, no money, and time runs "
         f"{_DEMO_SPEED}-fold.\nThis is what happens:\n"
@@ -104,7 +126,7 @@ def _run_demo(args: argparse.Namespace, console: Console) -> int:
     ):
         ledger = Ledger(Path(home) / "ledger.sqlite3")  # not the user's
         with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
-            result = _demonstrate(args.prompt, args.out, sandbox, client, ledger, console)
+            result = _demonstrate(request, args.out, sandbox, client, ledger, console)
     console.note(f"\nNext, still without a key or money: {console.command('sandbox')}")
     console.note(f"For real: {console.hint(NextStep(Verb.SET_KEY))}")
     console.result(result)
@@ -112,7 +134,7 @@ def _run_demo(args: argparse.Namespace, console: Console) -> int:
 
 
 def _demonstrate(
-    prompt: str,
+    request: VideoRequest,
     output: str,
     sandbox: Sandbox,
     client: KlingClient,
@@ -120,9 +142,6 @@ def _demonstrate(
     console: Console,
 ) -> dict[str, Any]:
     """One request twice: the first is paid and watched, the second is picked up."""
-    from ..core.request import VideoRequest
-
-    request = VideoRequest(prompt=prompt)
     with console.submitting():
         generation = client.submit(request)
     console.note(f"Submitted: {generation.id}")
@@ -131,7 +150,7 @@ def _demonstrate(
     polls = last.polls if last else 0
     late = sandbox.jobs[done.id].lateness or 0.0
     console.note(f"Completed: noticed {late:.0f} s of its time after it was, with {polls} polls.")
-    saved = _save(client, ledger, done, output, prompt, console)
+    saved = _save(client, ledger, done, output, request.prompt, console)
     if sandbox.video_note:
         console.note(sandbox.video_note)
     console.note("\nThe same command once more:")
@@ -155,7 +174,7 @@ def _save(
     ledger: Ledger,
     generation: Generation,
     output: str,
-    prompt: str,
+    prompt: str | None,
     console: Console,
 ) -> Saved:
     """In the folder that was asked for, else in a temporary one: the demo always succeeds."""

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import settings
-from ..core.errors import KlingError, StoppedWaiting, describe
+from ..core.errors import GenerationNotFoundError, KlingError, StoppedWaiting, describe
 from ..core.manifest import manifest
+from ..core.submission import State
+from ..core.waiting import Patience
 from ._arguments import ID_HELP, UsageError, add_command, output_argument, timeout_argument
 from ._context import connect, find, readable_ledger
 from ._exit_codes import DONE, exit_code, failure
 from ._finish import finish
-from ._save import check_output, local_video
+from ._hints import command_line
+from ._save import local_video
+from ._target import check_output, reserved
+from ._text import ago
 
 if TYPE_CHECKING:
     from ..core.http.client import KlingClient
     from ..core.storage.ledger import Ledger
+    from ..core.submission import Entry
     from ._console import Console
+
+
+_LOOKS_AT_ONCE = 8
 
 
 def add(commands: Any) -> None:
@@ -48,20 +59,43 @@ def _run_wait(args: argparse.Namespace, console: Console) -> int:
         _check_folder(args.out)
     check_output(args.out)
     with connect(ledger) as client:
+        dead = _not_found(client, ledger, targets, console)
         if len(words) > 1 or words == ["all"]:
-            return _wait_for_several(client, ledger, targets, args, console)
-        console.result(
-            finish(
-                client,
-                ledger,
-                targets[0],
-                console,
-                timeout=args.timeout,
-                download=not args.no_download,
-                output=args.out,
-            )
-        )
+            return _wait_for_several(client, ledger, targets, dead, args, console)
+        only = targets[0]
+        if only in dead:
+            raise dead[only]
+        made = _finish(client, ledger, only, args.timeout, args, console)
+        console.result(made)
     return DONE
+
+
+def _finish(
+    client: KlingClient,
+    ledger: Ledger | None,
+    generation_id: str,
+    timeout: float,
+    args: argparse.Namespace,
+    console: Console,
+) -> dict[str, Any]:
+    """To the end of one generation, its file held meanwhile; the manifest."""
+    with reserved(
+        ledger,
+        None if args.no_download else args.out,
+        generation_id,
+        generation_id=generation_id,
+        overwrite=args.overwrite,
+    ):
+        return finish(
+            client,
+            ledger,
+            generation_id,
+            console,
+            timeout=timeout,
+            download=not args.no_download,
+            output=args.out,
+            overwrite=args.overwrite,
+        )
 
 
 def _targets(words: list[str], ledger: Ledger | None) -> list[str]:
@@ -78,6 +112,48 @@ def _targets(words: list[str], ledger: Ledger | None) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
+def _not_found(
+    client: KlingClient, ledger: Ledger | None, targets: list[str], console: Console
+) -> dict[str, GenerationNotFoundError]:
+    """Those that the gateway does not know any more, by one look at all that are old.
+
+    A wait gives a new generation some time to become known, one after another: an old one needs
+    none.
+    """
+    old = []
+    for generation_id in targets:
+        entry = ledger.entry(client.endpoint.base_url, generation_id) if ledger else None
+        known_for = entry.age * client.clock.speed if entry else 0.0
+        if entry and entry.state is not State.COMPLETED and known_for > Patience().not_found:
+            old.append(entry)
+
+    def look(entry: Entry) -> GenerationNotFoundError | None:
+        try:
+            client.get(entry.generation_id or "")
+        except GenerationNotFoundError:
+            return _dead(entry, console)
+        except KlingError:  # the wait will see
+            pass
+        return None
+
+    if not old:
+        return {}
+    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+        found = list(pool.map(look, old))
+    return {error.generation_id or "": error for error in found if error}
+
+
+def _dead(entry: Entry, console: Console) -> GenerationNotFoundError:
+    generation_id = entry.generation_id or ""
+    forget = command_line(console.program, "forget", generation_id)
+    return GenerationNotFoundError(
+        f"The gateway knows no generation {generation_id} (submitted {ago(entry.age)} ago): it is "
+        "not waited for. Is the key of the account that paid for it in use?",
+        generation_id=generation_id,
+        hint=f"To hear no more of it: {forget}",
+    )
+
+
 def _check_folder(output: str) -> None:
     if not (output.endswith("/") or Path(output).expanduser().is_dir()):
         raise UsageError(
@@ -89,6 +165,7 @@ def _wait_for_several(
     client: KlingClient,
     ledger: Ledger | None,
     targets: list[str],
+    dead: Mapping[str, GenerationNotFoundError],
     args: argparse.Namespace,
     console: Console,
 ) -> int:
@@ -100,15 +177,10 @@ def _wait_for_several(
         if len(targets) > 1:
             console.note(f"{number} of {len(targets)}: {generation_id}")
         try:
-            made = finish(
-                client,
-                ledger,
-                generation_id,
-                console,
-                timeout=max(0.0, deadline - client.clock.now()),
-                download=not args.no_download,
-                output=args.out,
-            )
+            if generation_id in dead:
+                raise dead[generation_id]
+            left = max(0.0, deadline - client.clock.now())
+            made = _finish(client, ledger, generation_id, left, args, console)
             results.append(made)
         except KlingError as error:  # one that fails must not keep the others
             console.note(describe(error, console.hint))
@@ -126,7 +198,9 @@ def _wait_for_several(
 
 def _run_download(args: argparse.Namespace, console: Console) -> int:
     check_output(args.out)
-    generation, saved, entry = local_video(args.id, console, output=args.out, answer=True)
+    generation, saved, entry = local_video(
+        args.id, console, output=args.out, answer=True, overwrite=args.overwrite
+    )
     console.result(
         manifest(
             generation,

@@ -51,6 +51,8 @@ class Estimate:
 
 def dollars(usd: float) -> str:
     """``$0.50``; below ten cents ``$0.0294``, because a small price is not nothing."""
+    if 0 < usd < 0.00005:
+        return "less than $0.0001"
     return f"${usd:.4f}" if 0 < usd < 0.1 else f"${usd:,.2f}"
 
 

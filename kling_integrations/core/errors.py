@@ -17,7 +17,6 @@ KlingError
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -101,12 +100,6 @@ def advice(error: BaseException, render: Render = python_words) -> list[str]:
     hint = getattr(error, "hint", None)
     steps: Iterable[NextStep] = getattr(error, "next_steps", ())
     return [words for words in (hint, *map(render, steps)) if words]
-
-
-def command(verb: str, generation_id: str) -> str:
-    """The shell command that goes on with a generation; ids may start with a dash."""
-    dashes = "-- " if generation_id.startswith("-") else ""
-    return f"kling {verb} {dashes}{shlex.quote(generation_id)}"
 
 
 class KlingError(Exception):

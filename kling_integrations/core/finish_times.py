@@ -55,10 +55,10 @@ class Evidence(NamedTuple):
     spread: float = TYPICAL_SPREAD  # of single generations around the median, in the log
     trust: float = 0.18  # standard deviation of the (log of the) median itself
     doubt: float = 0.09  # chance that the figure is about twice the truth
-    patience: float = 30.0  # longest wait between two requests, in seconds
+    ceiling: float = 30.0  # longest wait between two requests, in seconds
 
 
-UNKNOWN = Evidence(200.0, trust=0.6, doubt=0.0, patience=12.0)
+UNKNOWN = Evidence(200.0, trust=0.6, doubt=0.0, ceiling=12.0)
 """No figure at all: 200 s is the middle of the documented ones, which go from 78 to 750 s."""
 
 
@@ -68,10 +68,10 @@ class Belief(NamedTuple):
     expected: float  # median of the bulk, in seconds
     spread: float  # predictive: it holds the uncertainty of the median, too
     doubt: float
-    patience: float
+    ceiling: float
 
 
-_LEARNED_DOUBT, _LEARNED_PATIENCE = 0.005, 90.0
+_LEARNED_DOUBT, _LEARNED_CEILING = 0.005, 90.0
 
 
 def mixture(expected: float, spread: float, doubt: float) -> tuple[Part, ...]:
@@ -122,7 +122,7 @@ def learn(evidence: Evidence, finished: Iterable[float]) -> Belief:
     count = len(logs)
     if not count:
         spread = sqrt(evidence.spread**2 + variance)
-        return Belief(evidence.expected, spread, evidence.doubt, evidence.patience)
+        return Belief(evidence.expected, spread, evidence.doubt, evidence.ceiling)
 
     def shrunk(deviation: float, worth: float) -> float:
         own = log(min(max(deviation, _NARROWEST), _WIDEST))
@@ -148,7 +148,7 @@ def learn(evidence: Evidence, finished: Iterable[float]) -> Belief:
         expected=exp((own_precision * centre + prior_precision * prior) / precision),
         spread=sqrt(spread**2 + 1.0 / precision),
         doubt=evidence.doubt + seen * (_LEARNED_DOUBT - evidence.doubt),
-        patience=evidence.patience + seen * (_LEARNED_PATIENCE - evidence.patience),
+        ceiling=evidence.ceiling + seen * (_LEARNED_CEILING - evidence.ceiling),
     )
 
 

@@ -1,9 +1,9 @@
 """What a client does for each verb, written once.
 
-A flow is a generator. It yields actions (``waiting.Action``): carry a call, let time pass, report
+A flow is a generator. It yields effects (``waiting.Effect``): carry a call, let time pass, report
 progress, do blocking work on disk, save a video. It is sent what came of each, or gets raised in it
-what the action raised, and returns the verb's result. ``KlingClient`` and ``AsyncKlingClient`` only
-carry out actions, each in its own way, so the order of record, POST, id and outcome is the same
+what the effect raised, and returns the verb's result. ``KlingClient`` and ``AsyncKlingClient`` only
+carry out effects, each in its own way, so the order of record, POST, id and outcome is the same
 in both.
 """
 
@@ -15,13 +15,15 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from . import protocol, recovery
+from . import identity, protocol, recovery
 from .errors import (
     DownloadError,
+    GenerationNotFoundError,
     InvalidRequestError,
     KlingError,
     KlingWarning,
@@ -74,7 +76,13 @@ class SubmissionLedger(Protocol):
     def lock(self, request: VideoRequest) -> RequestLock: ...
 
     def claim(
-        self, request: VideoRequest, base_url: str, *, new: bool, take: int
+        self,
+        request: VideoRequest,
+        base_url: str,
+        *,
+        new: bool,
+        take: int,
+        key_hash: str | None,
     ) -> tuple[Decision, Record]: ...
 
     def advance(self, record: Record) -> None: ...
@@ -107,6 +115,7 @@ class Flows:
         self._patience = patience
         self._ledger = ledger
         self._rng = random.Random()
+        self._key_hash = identity.key_hash(endpoint.api_key)
         # When each POST left, on the client's clock, and what it asked for.
         self._submits: OrderedDict[str, tuple[float, str, int | None]] = OrderedDict()
         self._lock = threading.Lock()
@@ -140,7 +149,14 @@ class Flows:
                 )
             yield Sleep(_LOCK_INTERVAL * self._clock.speed)
         try:
-            claim = partial(ledger.claim, request, self._endpoint.base_url, new=new, take=take)
+            claim = partial(
+                ledger.claim,
+                request,
+                self._endpoint.base_url,
+                new=new,
+                take=take,
+                key_hash=self._key_hash,
+            )
             decided: tuple[Decision, Record] = yield OnDisk(claim)
             decision, record = decided
             if decision.entry is not None and decision.picks_up:
@@ -212,15 +228,22 @@ class Flows:
     ) -> Flow[Generation]:
         """Polls until it ends, and writes down how."""
         protocol.check_id(generation.id)
+        patience, other_key = self._patience, None
         if schedule is None:
-            schedule, elapsed = yield from self._expectation(generation)
+            schedule, elapsed, entry = yield from self._expectation(generation)
             if poll_interval:  # replaces when to ask, not what to expect
                 schedule = schedule.every(poll_interval)
-        wait = Wait(self._endpoint, schedule, self._clock.now, self._patience, self._rng)
+            if entry is not None and entry.key_hash not in (None, self._key_hash):
+                other_key, patience = entry.key_hash, replace(patience, not_found=0.0)
+        wait = Wait(self._endpoint, schedule, self._clock.now, patience, self._rng)
         base_url = self._endpoint.base_url
         try:
             done = yield from wait.run(generation, elapsed, timeout)
         except KlingError as error:
+            if other_key and isinstance(error, GenerationNotFoundError):
+                error.hint = (
+                    f"It was submitted with another key (its hash begins with {other_key})."
+                )
             failed = error
             yield from self._note(lambda ledger: ledger.wait_failed(base_url, failed), None)
             raise
@@ -231,10 +254,13 @@ class Flows:
         yield from self._note(lambda ledger: ledger.completed(base_url, done, took), None)
         return done
 
-    def _expectation(self, generation: Generation) -> Flow[tuple[Schedule, float | None]]:
-        """The schedule to wait by, and the seconds since the submit (None when unknown)."""
+    def _expectation(
+        self, generation: Generation
+    ) -> Flow[tuple[Schedule, float | None, Entry | None]]:
+        """The schedule to wait by, the seconds since the submit (None when unknown), the record."""
         base_url, elapsed = self._endpoint.base_url, None
         model, duration = generation.model, None
+        entry: Entry | None = None
         with self._lock:
             known = self._submits.get(generation.id)
         if known:
@@ -253,7 +279,7 @@ class Flows:
             finished = yield from self._note(
                 lambda ledger: ledger.finished(base_url, known_model, duration), finished
             )
-        return Schedule.expecting(model, duration=duration, finished=finished), elapsed
+        return Schedule.expecting(model, duration=duration, finished=finished), elapsed, entry
 
     def _note(self, work: Callable[[SubmissionLedger], T], otherwise: T) -> Flow[T]:
         """Beside a generation that is paid for, a ledger out of order is a warning, no error."""

@@ -32,7 +32,10 @@ def printable(text: str) -> str:
 
 def without_query(url: str) -> str:
     """A URL fit for logs: a signed query string is a bearer secret, as are userinfo parts."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that hold no address, for example
+        return "an unreadable address"
     host = parts.netloc.rpartition("@")[2]
     shown = urlunsplit((parts.scheme, host, parts.path, "…" if parts.query else "", ""))
     return printable(shown)

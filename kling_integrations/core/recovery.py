@@ -5,7 +5,7 @@ request, with the client request id that went out with the POST and the generati
 only "succeeded" or "failed" of a request, so a generation that still runs is probably not in it
 (docs of the gateway; not verified): a missing row proves nothing, and nothing is guessed here.
 
-``search`` and ``look_up`` are flows: they yield actions and do no I/O themselves.
+``search`` and ``look_up`` are flows: they yield effects and do no I/O themselves.
 """
 
 from __future__ import annotations

@@ -51,6 +51,9 @@ RESERVED = frozenset(
 """Words of the verbs: as parameters of a request they would be sent, and paid for."""
 
 
+_DEEPEST = 50  # levels; documented requests have three
+
+
 class VideoRequest:
     """One video to generate, checked against the documentation when it is made.
 
@@ -68,6 +71,7 @@ class VideoRequest:
 
     def __init__(
         self,
+        /,  # so that a parameter may have any name
         *,
         model: str = catalog.DEFAULT_MODEL,
         prompt: str | None = None,
@@ -196,7 +200,23 @@ def _frozen(payload: Mapping[str, Any]) -> dict[str, Any]:
         ) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"The request cannot be written as JSON: {error}.") from None
+    if _depth(frozen) > _DEEPEST:
+        raise InvalidRequestError(f"The request is nested more than {_DEEPEST} levels deep.")
     return frozen
+
+
+def _depth(value: Any) -> int:
+    """Levels of lists and objects in a JSON value."""
+    depth, level = 0, [value]
+    while level:
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        depth, level = depth + 1, inner
+    return depth
 
 
 def _tail_name(model: Model | None) -> str:

@@ -6,7 +6,7 @@ is likeliest to be done: asking it is likeliest to end a wait. What is no poll (
 balance) goes before all polls, in its order of arrival, and counts like them.
 
 No request starves. A generation that is not asked becomes likelier to be done, and to that is added
-its time in line, in units of PATIENCE: after so many seconds it goes before whatever joins then.
+its time in line, in units of AGING: after so many seconds it goes before whatever joins then.
 
 ``Line`` decides, without I/O and without a clock; ``Gate`` is its asyncio shell.
 """
@@ -24,7 +24,7 @@ from .settings import Clock
 Likelihood = Callable[[], float]
 """The chance, from 0 to 1, that asking now finds a finished generation; read when it matters."""
 
-PATIENCE = 300.0
+AGING = 300.0
 """Seconds in line that weigh as much as certainty.
 
 With 5 requests a second for 600 generations (``benchmarks/schedule.py``, the shared budget) this
@@ -54,7 +54,7 @@ class Ticket:
     def urgency(self, now: float) -> float:
         if self.likelihood is None:
             return inf
-        return self.likelihood() + (now - self.joined) / PATIENCE
+        return self.likelihood() + (now - self.joined) / AGING
 
 
 class Line:

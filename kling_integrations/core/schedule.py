@@ -85,7 +85,7 @@ class Schedule:
         """
         evidence = _documented(model, duration) or finish_times.UNKNOWN
         belief = finish_times.learn(evidence, finished)
-        return cls(belief.expected, belief.spread, belief.doubt, ceiling=belief.patience)
+        return cls(belief.expected, belief.spread, belief.doubt, ceiling=belief.ceiling)
 
     @classmethod
     def fixed(cls, interval: float) -> Self:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,12 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One submission. ``created_at`` in Unix seconds; ``max_tries`` is Airflow's, else None."""
+    """One submission. ``created_at`` in Unix seconds; ``max_tries`` is Airflow's, else None.
+
+    ``inputs`` is what was asked for, fit for screens, so that a later attempt can say what changed
+    since; ``replaced`` are the ids of the generations that this submission took the place of.
+    Records of version 0.1 have neither.
+    """
 
     fingerprint: str
     client_request_id: str
@@ -51,6 +56,8 @@ class Record:
     state: State = State.INTENT
     generation_id: str | None = None
     max_tries: int | None = None
+    inputs: Mapping[str, Any] | None = field(default=None, hash=False)
+    replaced: tuple[str, ...] = ()
 
     @classmethod
     def intent(cls, request: VideoRequest, max_tries: int | None = None) -> Record:
@@ -81,7 +88,7 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, for any shelf."""
-        return {
+        stored: dict[str, Any] = {
             "format": FORMAT,
             "state": self.state.value,
             "fingerprint": self.fingerprint,
@@ -91,6 +98,11 @@ class Record:
             "generation_id": self.generation_id,
             "max_tries": self.max_tries,
         }
+        if self.inputs is not None:
+            stored["inputs"] = dict(self.inputs)
+        if self.replaced:
+            stored["replaced"] = list(self.replaced)
+        return stored
 
     @classmethod
     def from_json(cls, stored: object) -> Record:
@@ -99,6 +111,7 @@ class Record:
             if not isinstance(stored, Mapping):
                 raise TypeError(f"a {type(stored).__name__}")
             tries, generation_id = stored.get("max_tries"), stored.get("generation_id")
+            inputs, replaced = stored.get("inputs"), stored.get("replaced")
             return cls(
                 fingerprint=str(stored["fingerprint"]),
                 client_request_id=str(stored["client_request_id"]),
@@ -107,6 +120,9 @@ class Record:
                 state=State(stored["state"]),
                 generation_id=None if generation_id is None else str(generation_id),
                 max_tries=None if tries is None else int(tries),
+                # They only word a message: odd ones are none.
+                inputs=dict(inputs) if isinstance(inputs, Mapping) else None,
+                replaced=tuple(map(str, replaced)) if isinstance(replaced, list) else (),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise LedgerError(
@@ -136,6 +152,7 @@ class Entry:
     path: Path | None
     size: int | None
     sha256: str | None
+    key_hash: str | None = None  # of the key that paid, see ``identity.key_hash``
 
     @property
     def generation_id(self) -> str | None:
@@ -144,16 +161,6 @@ class Entry:
     @property
     def state(self) -> State:
         return self.record.state
-
-    @property
-    def saved_path(self) -> Path | None:
-        """The video's file, when it still is where and as it was saved."""
-        try:
-            if self.path and self.path.stat().st_size == self.size:
-                return self.path
-        except OSError:
-            pass
-        return None
 
     @property
     def since(self) -> float:
@@ -203,7 +210,9 @@ def decide(
     fingerprints: Collection[str],
     *,
     new: bool = False,
+    retried: bool = False,
     cleared: bool = False,
+    regenerate: bool = False,
     saved: bool = False,
     resubmit_uncertain: bool = False,
 ) -> Decision:
@@ -211,10 +220,12 @@ def decide(
 
     ``fingerprints``: all under which a record of the same request may stand.
 
-    ``new``: the user pays for another one, whatever there is. ``cleared``: the user wants another
-    one once this one is finished (an Airflow clear). ``saved``: the finished file is where the
-    record says. ``resubmit_uncertain``: the user accepts that an intent without an id may have
-    been paid.
+    ``new``: the user pays for another one, whatever there is. ``retried``: the same piece of work
+    goes on by itself (an Airflow retry): what it has paid for counts, whatever its input says
+    now. ``cleared``: the user runs it again (an Airflow clear): a changed input is a new video;
+    the same input is another one only with ``regenerate``, and once this one is finished.
+    ``saved``: the finished file is where the record says. ``resubmit_uncertain``: the user accepts
+    that an intent without an id may have been paid.
     """
     if record is None:
         return Decision(Action.SUBMIT, "nothing was submitted for this before")
@@ -226,14 +237,38 @@ def decide(
         return Decision(Action.REFUSE, "an earlier POST has no known outcome")
     if record.state in (State.REFUSED, State.FAILED, State.ABANDONED, State.FORGOTTEN):
         return Decision(Action.SUBMIT, f"the earlier submission was {record.state}")
-    if record.fingerprint not in fingerprints:
+    if record.fingerprint not in fingerprints and not (retried and not cleared):
         return Decision(Action.SUBMIT, "the input changed since the earlier submission")
     if record.state is State.SUBMITTED:
         return Decision(Action.ATTACH, f"generation {record.generation_id} is running")
-    if cleared:
+    if cleared and regenerate:
         return Decision(Action.SUBMIT, "another video of the same input is asked for")
     action = Action.REUSE if saved else Action.ATTACH
     return Decision(action, f"generation {record.generation_id} is finished")
+
+
+def changed(record: Record, inputs: Mapping[str, Any]) -> list[str]:
+    """What is asked for now and differs from the record, each as ``name: 'now' (was 'then')``.
+
+    Empty where nothing differs, and where the record does not say what was asked for.
+    """
+    if record.inputs is None:
+        return []
+    names = dict.fromkeys((*inputs, *record.inputs))
+    before, now = record.inputs, inputs
+    return [
+        f"{name}: {_shown(now.get(name))} (was {_shown(before.get(name))})"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+_LONGEST_SHOWN = 80
 
 
 def refusal(record: Record) -> SubmissionUncertainError:

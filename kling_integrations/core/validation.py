@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -87,13 +88,17 @@ def _excluded(parameter: Parameter, value: Any) -> InvalidRequestError:
     else:
         article = "an" if parameter.type[0] in "aio" else "a"
         says = f"{article} {parameter.type}"
-    shown = repr(value) if len(repr(value)) < 80 else type(value).__name__
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = ""
+    shown = text if 0 < len(text) < 80 else type(value).__name__
     return InvalidRequestError(f"{parameter.name} {shown} is not possible: it takes {says}.")
 
 
 def _integer(parameter: Parameter, value: Any) -> Any:
     # The documents' samples send durations as "5"; the schema says integer, so that goes out.
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,9}", value.strip()):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -108,7 +113,11 @@ def _number(parameter: Parameter, value: Any) -> Any:
             value = float(value)
         except ValueError:
             raise _excluded(parameter, value) from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        finite = isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        finite = False
+    if isinstance(value, bool) or not finite:
         raise _excluded(parameter, value)
     return _bounded(parameter, value)
 

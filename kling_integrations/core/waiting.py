@@ -1,8 +1,8 @@
-"""Sans-I/O: from one reply to the next action.
+"""Sans-I/O: from one reply to what comes next.
 
-``submitting`` and ``waiting`` are generators: they yield an action (``Ask``, ``Sleep``,
+``submitting`` and ``waiting`` are generators: they yield an effect (``Ask``, ``Sleep``,
 ``Report``), are sent what came of it, and return a Generation or raise a KlingError. ``flows``
-builds the verbs of a client on them, with two more actions (``OnDisk``, ``Transfer``).
+builds the verbs of a client on them, with two more effects (``OnDisk``, ``Transfer``).
 
 All times are seconds on the caller's clock, handed in as ``now``: nothing here reads a clock,
 sleeps or touches the network.
@@ -99,11 +99,12 @@ class Transfer:
     overwrite: bool = True
 
 
-Action = Ask | Sleep | Report | OnDisk | Transfer
+Effect = Ask | Sleep | Report | OnDisk | Transfer
+"""What a flow asks of its driver."""
 
 T = TypeVar("T")
-Flow = Generator[Action, Any, T]
-"""Yields actions, is sent what came of them, returns a T."""
+Flow = Generator[Effect, Any, T]
+"""Yields effects, is sent what came of them, returns a T."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,53 +1,41 @@
-"""``%%kling`` and ``%kling``: the notebook's front door.
+"""``%%kling`` and ``%kling``: Kling videos in a notebook.
 
 ``%load_ext kling_integrations`` adds both. One watcher thread per kernel carries all generations
-(``watcher``, ``job``); a cell shows a static card and a live strip (``cards``, ``display``).
-From Python: ``submit``, ``generate`` and ``gallery``.
+(``watcher``, ``job``); a cell shows a static card and a live strip (``display``). From Python:
+``submit``, ``generate`` and ``gallery``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .magics import KlingMagics
-
-_loaded: KlingMagics | None = None
+__all__ = [
+    "Job",
+    "KlingVideo",
+    "gallery",
+    "generate",
+    "load_ipython_extension",
+    "submit",
+    "unload_ipython_extension",
+]
 
 
 def load_ipython_extension(shell: Any) -> None:
     """Adds the magics and the completion; loading again changes nothing."""
-    global _loaded  # noqa: PLW0603 (one kernel, one set of magics)
-    if _loaded is not None and _loaded.shell is shell:
-        return
-    from . import completion
-    from .magics import KlingMagics
+    from .magics import load
 
-    _loaded = KlingMagics(shell)
-    _loaded.register()
-    completion.install(shell)
+    load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Takes both away and ends the watcher; generations go on at the gateway."""
-    global _loaded  # noqa: PLW0603
-    if _loaded is None:
-        return
-    from . import completion
+    from .magics import unload
 
-    completion.uninstall(shell)
-    _loaded.unregister()
-    _loaded.close()
-    _loaded = None
-
-
-def loaded() -> KlingMagics | None:
-    """The magics of this kernel, if they are loaded."""
-    return _loaded
+    unload(shell)
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Job", "KlingVideo", "gallery", "generate", "submit"):
+    if name in __all__:
         from . import api
 
         return getattr(api, name)

@@ -50,9 +50,9 @@ def matches(text: str, token: str, names: Mapping[str, Any]) -> Any:
     options = candidates(found[1] == "%%", before, typed, names)
     fits = [word for word in dict.fromkeys(options) if word.startswith(typed)]
     # IPython replaces only its own token, which is cut at dashes and the like.
-    kept = len(typed) - len(token) if typed.endswith(token) else 0
+    unchanged = len(typed) - len(token) if typed.endswith(token) else 0
     return {
-        "completions": [SimpleCompletion(text=word[kept:], type="param") for word in fits],
+        "completions": [SimpleCompletion(text=word[unchanged:], type="param") for word in fits],
         "suppress": True,
         "ordered": True,
     }
@@ -62,14 +62,14 @@ def candidates(
     cell: bool, before: list[str], typed: str, names: Mapping[str, Any]
 ) -> Iterable[str]:
     """The words that can stand here."""
-    from . import line
-    from .cell import cell_parser
+    from .cell_magic import cell_parser
+    from .line_magic import line_parser, subcommands
 
     if cell:
         parser: Any = cell_parser()
     else:
-        root = line.parser()
-        commands = line.subcommands(root)
+        root = line_parser()
+        commands = subcommands(root)
         command = next((word for word in before if not word.startswith("-")), None)
         if command is None:
             return _flags(root) if typed.startswith("-") else commands
@@ -144,7 +144,7 @@ def _models() -> list[str]:
 
 
 def _pictures(names: Mapping[str, Any]) -> list[str]:
-    """Variables that can be an image; told by their type's name, so that nothing is imported."""
+    """Variables that can be an image, by the name of their type, so that nothing is imported."""
     kinds = {"ndarray", "Figure", "Image", "PosixPath", "WindowsPath", "bytes", "Tensor"}
     fits = [
         name
@@ -156,7 +156,7 @@ def _pictures(names: Mapping[str, Any]) -> list[str]:
 
 def _results(names: Mapping[str, Any]) -> list[str]:
     from .job import Job
-    from .result import KlingVideo
+    from .video import KlingVideo
 
     return [
         name

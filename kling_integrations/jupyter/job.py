@@ -10,98 +10,108 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..core.errors import InvalidRequestError, KlingError, WaitTimeoutError, command
+from ..core import settings
+from ..core.errors import (
+    InvalidRequestError,
+    KlingError,
+    NextStep,
+    SubmissionUncertainError,
+    Verb,
+    WaitTimeoutError,
+)
 from ..core.generation import Generation, Status
 from ..core.progress import Progress
 from ..core.request import VideoRequest
 from .errors import presentable
-
-if TYPE_CHECKING:
-    from .result import KlingVideo
+from .video import KlingVideo
 
 log = logging.getLogger(__name__)
 Listener = Callable[["Job"], object]
 
 
-class Phase(StrEnum):
+class JobStatus(StrEnum):
     """How far a job is. The gateway's own words where it has some."""
 
-    LINED_UP = "lined up"  # too many others run: nothing was submitted yet
+    WAITING_FOR_SLOT = "waiting for a slot"  # too many others run: nothing was submitted yet
     SUBMITTING = "submitting"
     QUEUED = "queued"
     GENERATING = "generating"
     DOWNLOADING = "downloading"
     COMPLETED = "completed"
     FAILED = "failed"
-    STOPPED = "stopped"  # nobody waits any more; the generation goes on
+    STOPPED = "stopped"  # the waiting ended, not the generation
 
     @property
     def is_over(self) -> bool:
-        return self in (Phase.COMPLETED, Phase.FAILED, Phase.STOPPED)
+        return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.STOPPED)
 
 
 class Job:
-    """A generation under way. Safe to use from any thread; ``await job`` works too.
+    """A generation in the background of this kernel.
 
-    ``.result()`` gives the KlingVideo. Whoever stops waiting loses nothing: the id is in the
-    ledger, and running the same cell again goes on.
+    ``.result()`` waits and gives the KlingVideo; ``await job`` does the same in a cell.
+    ``.done()``, ``.status``, ``.id`` and ``.progress`` say how far it is, ``.stop_waiting()``
+    ends the waiting: the generation goes on at the gateway, the ledger knows its id, and running
+    the same cell again picks it up. All of it is safe from any thread.
     """
 
     def __init__(
         self,
         request: VideoRequest | None,
         *,
-        place: Callable[[Job], Path],
+        base_url: str,
+        target: Callable[[Job], Path],
         timeout: float,
         take: int = 1,
         new: bool = False,
-        legacy: bool = False,
-        given_id: str | None = None,
+        generation_id: str | None = None,
         summary: Mapping[str, Any] | None = None,
     ) -> None:
-        """``place`` names the file once the id is known; ``timeout`` in gateway seconds.
+        """For the Session, which starts jobs; users get theirs from ``submit`` and ``--bg``.
 
-        Instead of a ``request``, a ``given_id`` takes up what was submitted before; ``summary``
-        is what its record says of the request.
+        ``target(job)`` names the file once the id is known; ``timeout`` is in gateway seconds.
+        Without a ``request``, ``generation_id`` is what was submitted before, and ``summary``
+        what its record says of the request.
         """
         self.request = request
-        told = dict(request.summary() if request else summary or {})
-        self.model = str(told.pop("model", "") or "a generation")
-        self.prompt: str | None = told.pop("prompt", None)
-        self.params: dict[str, Any] = told  # besides model and prompt; pictures as their hash
+        self.summary = dict(request.summary() if request else summary or {})
         self.take = take
         self.new = new
-        self.legacy = legacy
         self.timeout = timeout
-        self.place = place
-        self.base_url = ""
-        self.sandbox = False
-        self.reused = False
-        self.attached = False
-        self.alone = False
+        self.target = target
+        self.base_url = base_url
+        self.sandbox = settings.is_sandbox(base_url)
+        self.reused = False  # the file was here already
+        self.attached = False  # the generation was submitted earlier
+        self.detached = False  # its cell was interrupted, the watcher goes on
+        self.stop_requested = False
         self.generation: Generation | None = None
         self.video: KlingVideo | None = None
         self.error: BaseException | None = None
         self.started = time.time()
         self.note = ""
-        self._given_id = given_id
-        self._phase = Phase.LINED_UP
+        self.model = str(self.summary.get("model") or "a generation")
+        self.prompt: str | None = self.summary.get("prompt")
+        # Besides model and prompt; pictures as their hash.
+        self.params = {k: v for k, v in self.summary.items() if k not in ("model", "prompt")}
+        self._given_id = generation_id
+        self._status = JobStatus.WAITING_FOR_SLOT
+        self._post_began = False
         self._progress: Progress | None = None
-        self._at = 0.0
-        self._speed = 1.0
+        self._progress_at = 0.0  # monotonic
+        self._speed = settings.clock_for(base_url).speed
         self._fraction = 0.0
         self._future: concurrent.futures.Future[KlingVideo] = concurrent.futures.Future()
         self._id_known = threading.Event()
         self._over = threading.Event()
         self._future.add_done_callback(lambda _: self._over.set())
         self._listeners: list[Listener] = []
+        self._on_stop: Callable[[], None] | None = None
         self._lock = threading.Lock()
-        self._stop: Callable[[], None] | None = None
-        self.stop_asked = False
 
-    # --- what a user asks ------------------------------------------------------------------
+    # --- for users -------------------------------------------------------------------------
 
     @property
     def id(self) -> str | None:
@@ -109,22 +119,26 @@ class Job:
         return self.generation.id if self.generation else self._given_id
 
     @property
-    def status(self) -> Phase:
-        return self._phase
+    def status(self) -> JobStatus:
+        """How far it is; compares equal to its word, such as ``"generating"``."""
+        return self._status
 
     @property
     def path(self) -> Path | None:
+        """The video's file; None before the end."""
         return self.video.path if self.video else None
 
     def done(self) -> bool:
+        """Whether it ended: with a video, an error, or because the waiting was stopped."""
         return self._future.done()
 
     def result(self, timeout: float | None = None) -> KlingVideo:
-        """The finished video; waits ``timeout`` seconds of the wall for it (None: as it takes).
+        """The finished video; waits ``timeout`` real seconds for it (None: as long as it takes).
 
-        Raises TimeoutError, and what ended the job: GenerationFailedError, WaitTimeoutError …
+        Raises TimeoutError when they have passed, and what ended the job otherwise:
+        GenerationFailedError, WaitTimeoutError and the other KlingErrors.
         """
-        # Small steps, so that an interrupt is heard on every platform.
+        # Small steps, so that an interrupt is noticed on every platform.
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.done():
             left = 0.25 if deadline is None else min(0.25, deadline - time.monotonic())
@@ -144,16 +158,19 @@ class Job:
         self._future.add_done_callback(lambda _: callback(self))
 
     def stop_waiting(self) -> None:
-        """Stops asking. The generation goes on at the gateway (there is no cancel), and is
+        """Ends the waiting. What was submitted goes on at the gateway (there is no cancel) and is
         billed when it completes; running the cell again picks it up."""
         with self._lock:
-            self.stop_asked = True
-            stop = self._stop
-        if stop:
-            stop()
+            self.stop_requested = True
+            on_stop = self._on_stop
+        if on_stop:
+            on_stop()
 
     def last_frame(self) -> Any:
-        """The last picture of the result, for ``--image``; raises when it is not finished."""
+        """The last picture of the result, for ``--image``.
+
+        Raises InvalidRequestError while the job runs, else as ``result`` does.
+        """
         if not self.done():
             raise InvalidRequestError(
                 f"The job {self.id or ''} is still {self.status}: wait for it first.",
@@ -181,9 +198,15 @@ class Job:
         """The last poll, carried on to this moment; None before the first."""
         if self._progress is None:
             return None
-        still = self._phase.is_over or self._phase is Phase.DOWNLOADING
-        seconds = 0.0 if still else (time.monotonic() - self._at) * self._speed
+        still = self._status.is_over or self._status is JobStatus.DOWNLOADING
+        seconds = 0.0 if still else (time.monotonic() - self._progress_at) * self._speed
         return self._progress.after(seconds)
+
+    @property
+    def pace(self) -> str:
+        """``0:42 of about 2:50`` while the gateway works on it, else empty."""
+        progress = None if self._status.is_over else self.progress
+        return progress.pace if progress else ""
 
     @property
     def elapsed(self) -> float:
@@ -193,12 +216,13 @@ class Job:
 
     @property
     def expected(self) -> float | None:
+        """Gateway seconds that it is expected to take in all."""
         return self._progress.expected if self._progress else None
 
     @property
     def fraction(self) -> float:
         """0 to 0.95 while it runs, never backwards; 1 when the video is there."""
-        if self._phase is Phase.COMPLETED:
+        if self._status is JobStatus.COMPLETED:
             return 1.0
         progress = self.progress
         if progress:
@@ -210,87 +234,135 @@ class Job:
         with self._lock:
             self._listeners.append(listener)
 
-    @property
-    def is_submitting(self) -> bool:
-        """Whether a POST may be under way, whose reply brings the id."""
-        return self.id is None and self._phase is Phase.SUBMITTING
-
-    def waited(self, seconds: float) -> bool:
-        """Whether it is over, after at most so many seconds of the wall."""
+    def wait(self, seconds: float) -> bool:
+        """Whether it is over, after at most so many real seconds."""
         return self._over.wait(seconds)
 
+    # --- stopping and submitting exclude each other --------------------------------------------
+
+    def begin_submitting(self) -> bool:
+        """For the watcher, before the POST; False once a stop was requested: then it must not
+        leave."""
+        with self._lock:
+            if self.stop_requested:
+                return False
+            self._post_began = True
+        self.advance(JobStatus.SUBMITTING)
+        return True
+
+    def withdraw(self) -> bool:
+        """For the session: stops the job if nothing of it was submitted.
+
+        False where a POST may have left: it goes on, and its reply brings the id.
+        """
+        with self._lock:
+            if self._post_began or self.id is not None:
+                return False
+            self.stop_requested = True
+            on_stop = self._on_stop
+        if on_stop:
+            on_stop()
+        return True
+
+    @property
+    def outcome_unknown(self) -> bool:
+        """Whether a POST may have left whose generation is not known (yet)."""
+        if self.id is not None or not self._post_began:
+            return False
+        refused = isinstance(self.error, KlingError)
+        return not refused or isinstance(self.error, SubmissionUncertainError)
+
     def wait_for_id(self, timeout: float) -> bool:
-        """Whether within ``timeout`` seconds the id is there or the job over."""
-        return self._id_known.wait(timeout)
+        """Whether within ``timeout`` real seconds the id is there or the job over."""
+        return self._id_known.wait(max(0.0, timeout))
 
-    # --- what the watcher writes -----------------------------------------------------------
-
-    def bound(self, base_url: str, sandbox: bool, speed: float) -> None:
-        self.base_url, self.sandbox, self._speed = base_url, sandbox, speed
-
-    def left_alone(self) -> None:
-        """The cell was interrupted: nobody waits, the watcher goes on."""
-        self.alone = True
+    def detach(self) -> None:
+        """For the session: the cell was interrupted and no longer waits; the watcher goes on."""
+        self.detached = True
         self.changed()
 
-    def stoppable(self, stop: Callable[[], None]) -> None:
-        with self._lock:
-            self._stop = stop
+    # --- for the watcher -------------------------------------------------------------------
 
-    def enters(self, phase: Phase) -> None:
-        self._phase = phase
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        """For the watcher: ``callback`` is called when the waiting shall end, at once if it should
+        already."""
+        with self._lock:
+            self._on_stop = callback
+            requested = self.stop_requested
+        if requested:
+            callback()
+
+    def advance(self, status: JobStatus) -> None:
+        """For the watcher: it is one step further."""
+        self._status = status
         self.changed()
 
     def submitted(self, generation: Generation) -> None:
+        """For the watcher: the generation is known, by the reply of the POST or by its record."""
         self.generation = generation
         # What comes from the ledger has no reply of the gateway in it.
         self.attached = not generation.raw
         queued = generation.status in (Status.QUEUED, Status.UNKNOWN)
-        self._phase = Phase.QUEUED if queued else Phase.GENERATING
+        self._status = JobStatus.QUEUED if queued else JobStatus.GENERATING
         self._id_known.set()
         self.changed()
 
     def progressed(self, progress: Progress) -> None:
-        self._progress, self._at = progress, time.monotonic()
+        """For the watcher: one more poll was answered."""
+        self._progress, self._progress_at = progress, time.monotonic()
         self.generation = progress.generation
         self.note = progress.note
         if progress.status is Status.QUEUED:
-            self._phase = Phase.QUEUED
+            self._status = JobStatus.QUEUED
         elif progress.status is Status.GENERATING:
-            self._phase = Phase.GENERATING
+            self._status = JobStatus.GENERATING
         self.changed()
 
     def succeeded(self, video: KlingVideo) -> None:
+        """For the watcher: the video is here."""
         self.video, self.note = video, ""
-        self._ends(Phase.COMPLETED)
+        self._end(JobStatus.COMPLETED)
         self._future.set_result(video)
 
     def failed(self, error: BaseException) -> None:
+        """For the watcher: it ended with an error."""
         self.error = error
-        self._ends(Phase.FAILED)
+        self._end(JobStatus.FAILED)
         self._future.set_exception(error)
 
-    def stopped(self) -> None:
+    def stopped(self, client_request_id: str | None = None) -> None:
+        """For the watcher: the waiting ends. ``client_request_id`` is that of a POST whose reply
+        did not come."""
+        self.error = self._why_stopped(client_request_id)
+        self._end(JobStatus.STOPPED)
+        self._future.set_exception(self.error)
+
+    def _why_stopped(self, client_request_id: str | None) -> KlingError:
         if self.id:
-            error: KlingError = WaitTimeoutError(
+            return WaitTimeoutError(
                 f"Stopped waiting. Generation {self.id} goes on (there is no cancel) and is "
                 "billed when it completes.",
                 generation_id=self.id,
-                hint=f"Run the cell again, or: {command('wait', self.id)}",
+                next_steps=[NextStep(Verb.WAIT, self.id)],
             )
-        else:
-            error = WaitTimeoutError("Stopped before anything was submitted.")
-        self.error = error
-        self._ends(Phase.STOPPED)
-        self._future.set_exception(error)
+        if not self._post_began:
+            return WaitTimeoutError("Stopped before anything was submitted.")
+        which = f" (client request id {client_request_id})" if client_request_id else ""
+        return SubmissionUncertainError(
+            "Stopped while submitting, before the reply came: the generation may have been "
+            f"accepted{which}.",
+            client_request_id=client_request_id,
+            next_steps=[NextStep(Verb.RECOVER, client_request_id=client_request_id)],
+        )
 
-    def _ends(self, phase: Phase) -> None:
-        """The listeners hear of the end first: a cell must not end before its card is done."""
-        self._phase = phase
+    def _end(self, status: JobStatus) -> None:
+        """The listeners are called first: a cell must not end before its card is done."""
+        self._status = status
         self.changed()
         self._id_known.set()
 
     def changed(self) -> None:
+        """For the watcher: calls the listeners."""
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:

@@ -1,66 +1,89 @@
-"""``%%kling`` and ``%kling``: thin, so that ``%load_ext`` is quick; the work is in ``cell``."""
+"""``%%kling`` and ``%kling``: thin, so that ``%load_ext`` is quick; others do the work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.magic import Magics, magics_class
 from traitlets import Bool, CaselessStrEnum, Float, Int, TraitError, Unicode, observe, validate
 
-from .place import notebook_folder
+from .completion import install, uninstall
+from .frontend import notebook_folder
+from .options import Notebook, Options, set_loaded
 
 if TYPE_CHECKING:
     from .session import Session
+
+_loaded: KlingMagics | None = None
+
+
+def load(shell: Any) -> None:
+    """Adds the magics and the completion to a shell; again changes nothing."""
+    global _loaded  # noqa: PLW0603 (one kernel, one set of magics)
+    if _loaded is None or _loaded.shell is not shell:
+        _loaded = KlingMagics(shell)
+        _loaded.register()
+        set_loaded(_loaded.notebook)
+        install(shell)
+
+
+def unload(shell: Any) -> None:
+    """Takes both away and ends the watcher; generations go on at the gateway."""
+    global _loaded  # noqa: PLW0603
+    if _loaded is not None:
+        uninstall(shell)
+        _loaded.unregister()
+        _loaded.close()
+        set_loaded(None)
+        _loaded = None
+
+
+_OPTIONS = {
+    option.name: {"default_value": option.default, "help": option.metadata["help"]}
+    for option in fields(Options)
+}
 
 
 @magics_class
 class KlingMagics(Magics):
     """Kling videos in a notebook. ``%config KlingMagics`` lists what can be set."""
 
-    default_model = Unicode("", help="Model id or alias where a cell names none.").tag(config=True)
-    output_dir = Unicode(
-        "kling_outputs", help="Folder of the videos, beside the notebook; not a hidden one."
-    ).tag(config=True)
-    ui = CaselessStrEnum(
-        ["auto", "widget", "html", "text"],
-        "auto",
-        help="widget: card and live strip; html: card only; text: lines (logs, terminals).",
-    ).tag(config=True)
-    embed = CaselessStrEnum(
-        ["auto", "always", "never"],
-        "auto",
-        help="Whether a notebook holds its videos' bytes. auto: only where a link cannot work.",
-    ).tag(config=True)
-    embed_limit_mb = Float(8.0, help="auto embeds no larger files (MB).").tag(config=True)
-    width = Int(480, help="Width of a player in pixels.").tag(config=True)
-    timeout = Float(3600.0, help="Seconds that a cell waits; the generation goes on.").tag(
-        config=True
-    )
-    at_once = Int(5, help="Generations side by side; more are lined up.").tag(config=True)
-    max_cost = Float(
-        None, allow_none=True, help="USD that no single cell may be expected to exceed."
-    ).tag(config=True)
-    confirm_above = Float(1.0, help="USD above which a batch asks for --yes.").tag(config=True)
-    short_errors = Bool(True, help="False shows full tracebacks.").tag(config=True)
+    default_model = Unicode(**_OPTIONS["default_model"]).tag(config=True)
+    output_dir = Unicode(**_OPTIONS["output_dir"]).tag(config=True)
+    ui = CaselessStrEnum(["auto", "widget", "html", "text"], **_OPTIONS["ui"]).tag(config=True)
+    embed = CaselessStrEnum(["auto", "always", "never"], **_OPTIONS["embed"]).tag(config=True)
+    embed_limit_mb = Float(**_OPTIONS["embed_limit_mb"]).tag(config=True)
+    width = Int(**_OPTIONS["width"]).tag(config=True)
+    timeout = Float(**_OPTIONS["timeout"]).tag(config=True)
+    at_once = Int(**_OPTIONS["at_once"]).tag(config=True)
+    max_cost = Float(allow_none=True, **_OPTIONS["max_cost"]).tag(config=True)
+    confirm_above = Float(**_OPTIONS["confirm_above"]).tag(config=True)
+    short_errors = Bool(**_OPTIONS["short_errors"]).tag(config=True)
 
     shell: Any
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell=shell)
-        self.folder = notebook_folder(shell)
         self._session: Session | None = None
+        self.notebook = Notebook(
+            options=cast(Options, self),  # the traits have the names of its fields
+            shell=shell,
+            folder=notebook_folder(shell),
+            session=self._started_session,
+        )
 
-    @property
-    def session(self) -> Session:
+    def _started_session(self) -> Session:
         """Made when it is first needed."""
         if self._session is None:
             from .session import Session
 
-            self._session = Session(self, self.shell, self.folder)
+            self._session = Session(self.notebook)
         return self._session
 
     def close(self) -> None:
+        """Ends the watcher."""
         if self._session is not None:
             self._session.close()
             self._session = None
@@ -89,41 +112,41 @@ class KlingMagics(Magics):
 
     @observe("at_once")
     def _pass_at_once(self, change: Any) -> None:
-        if getattr(self, "_session", None) is not None:
-            self.session.watcher.at_once = change["new"]
+        session: Session | None = getattr(self, "_session", None)
+        if session is not None:
+            session.watcher.at_once = change["new"]
 
     # --- the magics ------------------------------------------------------------------------
 
-    def cell(self, text: str, body: str) -> Any:
-        """``%%kling``: ``text`` is its line, ``body`` the prompt."""
+    def cell(self, line: str, body: str) -> Any:
+        """``%%kling``: flags on its line, the prompt as its body."""
 
         def work() -> Any:
-            from . import cell
+            from .cell_magic import run
 
-            return cell.run(self, text, body)
+            return run(line, body)
 
         return self._guarded(work)
 
-    def line(self, text: str) -> Any:
+    def line(self, line: str) -> Any:
         """``%kling SUBCOMMAND``."""
 
         def work() -> Any:
-            from . import line
+            from .line_magic import run
 
-            return line.run(text, self)
+            return run(line)
 
         return self._guarded(work)
 
     def _guarded(self, work: Callable[[], Any]) -> Any:
         """Mistakes of a user or the gateway leave as short, real errors."""
         from ..core.errors import KlingError, StoppedWaiting
-        from . import errors
+        from .errors import presentable
 
-        errors.short = self.short_errors
         try:
             return work()
         except (KlingError, StoppedWaiting) as error:
-            raise errors.presentable(error) from (None if errors.short else error.__cause__)
+            raise presentable(error) from (None if self.short_errors else error.__cause__)
 
     def register(self) -> None:
         """Adds both to the shell."""
@@ -132,6 +155,7 @@ class KlingMagics(Magics):
             self.shell.magics_manager.register_function(function, kind, "kling")
 
     def unregister(self) -> None:
+        """Takes both away."""
         for kind in ("line", "cell"):
             self.shell.magics_manager.magics[kind].pop("kling", None)
         if self in self.shell.configurables:
@@ -139,29 +163,29 @@ class KlingMagics(Magics):
 
 
 class Magic:
-    """A magic whose help is written when somebody asks for it (``%%kling?``)."""
+    """A magic whose help is written when it is asked for (``%%kling?``)."""
 
-    _ipython_magic_no_var_expand = True  # its own expansion is strict: see fill
+    _ipython_magic_no_var_expand = True  # its own expansion is strict: see templating
 
-    def __init__(self, function: Callable[..., Any], told: Callable[[], str]) -> None:
+    def __init__(self, function: Callable[..., Any], help_text: Callable[[], str]) -> None:
         self._function = function
-        self._told = told
+        self._help_text = help_text
         self.__name__ = "kling"
 
     def __call__(self, *args: str) -> Any:
         return self._function(*args)
 
     def getdoc(self) -> str:
-        return self._told()
+        return self._help_text()
 
 
 def _cell_help() -> str:
-    from .cell import cell_parser
+    from .cell_magic import cell_parser
 
     return cell_parser().format_help()
 
 
 def _line_help() -> str:
-    from .line import parser
+    from .line_magic import line_parser
 
-    return parser().format_help()
+    return line_parser().format_help()

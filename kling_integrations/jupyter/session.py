@@ -1,49 +1,36 @@
-"""What one kernel has: options, the notebook's folder, the ledger and the watcher."""
+"""What one kernel has: the ledger, the watcher, and the waiting of its cells."""
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from ..core.errors import DownloadError, InvalidRequestError, StoppedWaiting
+from ..core import settings
+from ..core.errors import DownloadError, NextStep, StoppedWaiting, SubmissionUncertainError, Verb
 from ..core.http.client import INTERRUPT_GRACE
 from ..core.request import VideoRequest
 from ..core.storage.file_names import default_file_name
 from ..core.storage.ledger import Ledger
-from . import loaded
-from .job import Job, Phase
-from .place import background_context
-from .result import KlingVideo
+from .display.live import JobView
+from .frontend import background_context, print_line
+from .job import Job
+from .options import Notebook, notebook
+from .video import KlingVideo
 from .watcher import Watcher
 
 
-@dataclass
-class Options:
-    """How the notebook behaves; ``%config KlingMagics`` sets the same by traits."""
-
-    output_dir: str = "kling_outputs"
-    ui: str = "auto"
-    embed: str = "auto"
-    embed_limit_mb: float = 8.0
-    width: int = 480
-    timeout: float = 3600.0
-    at_once: int = 5
-
-
 class Session:
-    """Made once per kernel. ``options`` is read anew each time: they may change any time."""
+    """One per kernel, made when the first video is asked for."""
 
-    def __init__(self, options: Any = None, shell: Any = None, folder: Path | None = None) -> None:
-        self.options = options or Options()
-        self.shell = shell
-        self.folder = folder or Path.cwd()
+    def __init__(self, notebook: Notebook) -> None:
+        self.notebook = notebook
         self.ledger = Ledger()
-        self.watcher = Watcher(self.ledger, self.options.at_once, lambda: background_context(shell))
+        self.watcher = Watcher(
+            self.ledger, notebook.options.at_once, lambda: background_context(notebook.shell)
+        )
 
     # --- starting --------------------------------------------------------------------------
 
@@ -55,52 +42,79 @@ class Session:
         new: bool = False,
         file: str | None = None,
         timeout: float | None = None,
-        legacy: bool = False,
+        jobs: list[Job] | None = None,
     ) -> Job:
-        """A job for the request: a new generation, or the one that it already has."""
+        """A job for the request: a new generation, or the one that it already has.
+
+        ``jobs`` is the list of ``interruptible``: the job is in it before anything can leave.
+        """
         job = Job(
             request,
-            place=lambda job: self.place(job, file),
-            timeout=timeout or self.options.timeout,
+            base_url=settings.base_url(),
+            target=lambda job: self.target_of(job, file),
+            timeout=timeout or self.notebook.options.timeout,
             take=take,
             new=new,
-            legacy=legacy,
         )
-        return self.watcher.start(job)
+        return self._start(job, jobs)
 
     def resume(
-        self, generation_id: str, *, file: str | None = None, timeout: float | None = None
+        self,
+        generation_id: str,
+        *,
+        file: str | None = None,
+        timeout: float | None = None,
+        jobs: list[Job] | None = None,
     ) -> Job:
         """A job that goes on with a generation that was submitted before, here or elsewhere."""
-        from ..core import settings
-
-        entry = self.ledger.entry(settings.base_url(), generation_id)
+        base_url = settings.base_url()
+        entry = self.ledger.entry(base_url, generation_id)
         job = Job(
             None,
-            place=lambda job: self.place(job, file),
-            timeout=timeout or self.options.timeout,
+            base_url=base_url,
+            target=lambda job: self.target_of(job, file),
+            timeout=timeout or self.notebook.options.timeout,
             take=entry.take if entry else 1,
-            given_id=generation_id,
-            summary={**entry.request} if entry else None,
+            generation_id=generation_id,
+            summary=entry.request if entry else None,
         )
-        return self.watcher.start(job)
+        return self._start(job, jobs)
 
-    def generate(self, **parameters: Any) -> KlingVideo:
-        """One video with its card, waited for. ``parameters`` as for VideoRequest."""
-        from .display import View
+    def _start(self, job: Job, jobs: list[Job] | None) -> Job:
+        if jobs is None:
+            return self.watcher.start(job)
+        jobs.append(job)
+        jobs[-1] = self.watcher.start(job)
+        return jobs[-1]
 
-        job = self.start(VideoRequest(**parameters))
-        view = View(job, self)
-        view.begin()
-        self.wait([job], view.lines)
+    def generate(
+        self,
+        parameters: Mapping[str, Any],
+        *,
+        take: int = 1,
+        new: bool = False,
+        file: str | None = None,
+        timeout: float | None = None,
+    ) -> KlingVideo:
+        """One video with its card, waited for. ``parameters`` are those of VideoRequest."""
+        request = VideoRequest(**parameters)
+        with self.interruptible() as jobs:
+            job = self.start(request, take=take, new=new, file=file, timeout=timeout, jobs=jobs)
+            view = JobView(job)
+            view.begin()
+            self.wait(jobs, view.lines)
         return job.result()
 
-    def place(self, job: Job, file: str | None = None) -> Path:
-        """The file for a job whose id is known: as wished, else readable and unique."""
+    def target_of(self, job: Job, file: str | None = None) -> Path:
+        """The file for a job whose id is known: as the user named it, else readable and unique.
+
+        ``file`` is a file or a folder, and may hold {slug}, {id}, {date} and {take}. Raises
+        DownloadError when the folder cannot be made.
+        """
         assert job.id is not None
         name = default_file_name(job.prompt, job.id)
         if not file:
-            target = self.folder / self.options.output_dir / name
+            target = self.notebook.folder / self.notebook.options.output_dir / name
         else:
             stem, _, tag = name.removesuffix(".mp4").rpartition("_")
             fields = {
@@ -111,7 +125,7 @@ class Session:
             }
             for field, value in fields.items():
                 file = file.replace(field, value)
-            target = self.folder / Path(file).expanduser()
+            target = self.notebook.folder / Path(file).expanduser()
             if file.endswith("/") or target.is_dir():
                 target = target / name
             elif not target.suffix:
@@ -122,97 +136,114 @@ class Session:
             raise DownloadError(
                 f"The folder {target.parent} cannot be made: {error.strerror}.",
                 generation_id=job.id,
-                hint="The video is kept. Name another place with -f, and run the cell again.",
+                hint="The video is kept.",
+                next_steps=[NextStep(Verb.SET_OUTPUT)],
             ) from None
         return target
 
     # --- waiting ---------------------------------------------------------------------------
 
     def wait(self, jobs: Sequence[Job], lines: Callable[[], Sequence[str]] | None = None) -> None:
-        """Until all are over, printing what ``lines()`` has to say (for places without a card).
+        """Until all are over, printing what ``lines()`` gives (where there is no card)."""
 
-        Raises StoppedWaiting on an interrupt, as ``minding`` says.
-        """
-
-        def tell() -> None:
+        def print_news() -> None:
             for line in lines() if lines else ():
-                sys.stdout.write(line + "\n")
-                sys.stdout.flush()
+                print_line(line)
 
-        with self.minding(jobs):
-            for job in jobs:
-                while not job.waited(0.25):
-                    tell()
-            tell()
+        for job in jobs:
+            while not job.wait(0.25):
+                print_news()
+        print_news()
 
     @contextmanager
-    def minding(self, jobs: Sequence[Job]) -> Iterator[None]:
-        """An interrupt anywhere inside becomes a StoppedWaiting that tells of these jobs."""
+    def interruptible(self) -> Iterator[list[Job]]:
+        """Gives a list for the jobs that are started inside; an interrupt becomes a StoppedWaiting
+        that names them."""
+        jobs: list[Job] = []
         try:
-            yield
+            yield jobs
         except StoppedWaiting:
             raise
         except KeyboardInterrupt:
-            raise self._stopped([job for job in jobs if not job.done()]) from None
+            raise self._interrupted(jobs) from None
 
-    def _stopped(self, jobs: Sequence[Job]) -> StoppedWaiting:
+    def _interrupted(self, started: Sequence[Job]) -> StoppedWaiting:
         """What an interrupt leaves. The id of a POST under way is worth ten seconds; a second
-        interrupt ends that too. What was only lined up is not paid for after an interrupt."""
-        lined_up = [job for job in jobs if job.status is Phase.LINED_UP]
-        for job in lined_up:
-            job.stop_waiting()
+        interrupt ends that too. What only waits for a slot is not submitted after an interrupt."""
+        jobs = [self.watcher.carrier(job) for job in started]
+        running = [job for job in jobs if not job.done()]
+        withdrawn = [job for job in running if job.withdraw()]
         deadline = time.monotonic() + INTERRUPT_GRACE
         try:
-            for job in jobs:
-                if job.is_submitting:
+            for job in running:
+                if job.outcome_unknown:
                     job.wait_for_id(deadline - time.monotonic())
         except KeyboardInterrupt:
             pass
-        for job in jobs:
-            job.left_alone()
-        ids = [job.id for job in jobs if job.id]
-        if ids:
-            return _goes_on(ids, len(lined_up))
-        unclear = [job for job in jobs if job.is_submitting]
-        return StoppedWaiting(None, self._client_request_id(unclear[0]) if unclear else None)
+        for job in running:
+            job.detach()
+        if ids := [job.id for job in running if job.id]:
+            return _goes_on(ids, len(withdrawn))
+        if unknown := [job for job in jobs if job.outcome_unknown]:
+            return _no_reply(unknown, self._client_request_id(unknown[0]))
+        if ended := [job.id for job in jobs if job.id]:
+            return _ended(ended)
+        return StoppedWaiting()
 
     def _client_request_id(self, job: Job) -> str | None:
-        for entry in self.ledger.uncertain(job.base_url):
-            if job.request and entry.record.fingerprint == job.request.fingerprint:
-                return entry.record.client_request_id
-        return None
+        if isinstance(job.error, SubmissionUncertainError):
+            return job.error.client_request_id
+        assert job.request is not None
+        entry = self.ledger.preview(job.request, job.base_url, take=job.take).entry
+        return entry.record.client_request_id if entry else None
 
     def close(self) -> None:
+        """Ends the watcher; generations go on at the gateway."""
         self.watcher.close()
 
 
-def _goes_on(ids: Sequence[str], lined_up: int) -> StoppedWaiting:
-    """After an interrupt: the watcher goes on meanwhile, other than in a shell."""
+def _goes_on(ids: Sequence[str], withdrawn: int) -> StoppedWaiting:
+    """After an interrupt the watcher goes on, other than in a shell."""
     what = f"generation {ids[0]} goes" if len(ids) == 1 else f"{len(ids)} generations go"
-    error = StoppedWaiting(ids[0])
     lines = [
         f"Stopped waiting; {what} on in the background and cannot be cancelled: billed when "
-        "complete.",
-        "  Run the cell again to go on, or: %kling jobs",
+        "complete."
     ]
-    if lined_up:
-        lines.insert(1, f"  {lined_up} more were not submitted yet, and are not now.")
+    if withdrawn:
+        lines.append(f"  {withdrawn} more were not submitted yet, and are not now.")
     if len(ids) > 1:
         lines.append(f"  Ids: {', '.join(ids)}")
-    error.args = ("\n".join(lines),)
-    return error
+    verb = Verb.WAIT if len(ids) == 1 else Verb.SUBMIT_AGAIN
+    return StoppedWaiting(
+        ids[0], message="\n".join(lines), next_steps=[NextStep(verb, generation_id=ids[0])]
+    )
+
+
+def _no_reply(jobs: Sequence[Job], client_request_id: str | None) -> StoppedWaiting:
+    which = f" (client request id {client_request_id})" if client_request_id else ""
+    what = "the generation" if len(jobs) == 1 else f"{len(jobs)} generations"
+    return StoppedWaiting(
+        None,
+        client_request_id,
+        message=f"Stopped waiting while submitting, and no reply came yet: {what} may have been "
+        f"accepted{which}.",
+        next_steps=[
+            NextStep(Verb.SUBMIT_AGAIN),
+            NextStep(Verb.RECOVER, client_request_id=client_request_id),
+        ],
+    )
+
+
+def _ended(ids: Sequence[str]) -> StoppedWaiting:
+    """The interrupt came when there was nothing to wait for any more."""
+    what = f"Generation {ids[0]} had" if len(ids) == 1 else f"{len(ids)} generations had"
+    return StoppedWaiting(
+        ids[0],
+        message=f"Interrupted. {what} ended already, and nothing is lost.",
+        next_steps=[NextStep(Verb.SUBMIT_AGAIN)],
+    )
 
 
 def current() -> Session:
     """The session of this kernel; raises InvalidRequestError before ``%load_ext``."""
-    magics = loaded()
-    if magics is None:
-        raise InvalidRequestError(
-            "There is no session yet.", hint="Run this first: %load_ext kling_integrations"
-        )
-    return magics.session
-
-
-def options() -> Any:
-    """What the user has set, else the defaults."""
-    return loaded() or Options()
+    return cast(Session, notebook().session())

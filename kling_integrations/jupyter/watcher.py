@@ -1,8 +1,10 @@
 """The watcher: one thread and one event loop per kernel carry every generation of it.
 
 The kernel's main thread only waits for it. An interrupt hits the main thread alone, so neither a
-POST under way nor the id in its reply can be lost by one. Nothing here prints, and nothing here
-touches an ``Output`` widget: text of a thread lands in whatever cell runs at that moment.
+POST under way nor the id in its reply can be lost by one. For the same reason jobs are registered
+by the watcher's thread: there is no moment at which an interrupt could leave one that is known
+but does not run. Nothing here prints, and nothing here touches an ``Output`` widget: text of a
+thread appears in whatever cell runs at that moment.
 """
 
 from __future__ import annotations
@@ -11,27 +13,29 @@ import asyncio
 import contextlib
 import contextvars
 import logging
-import shutil
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..core import settings
-from ..core.errors import DownloadError, KlingError
-from ..core.generation import Generation, Status
+from ..core.errors import KlingError, LedgerError
+from ..core.generation import Generation, Saved, Status
 from ..core.http.async_client import AsyncKlingClient
+from ..core.storage import saved_files
 from ..core.storage.ledger import Ledger
 from ..core.submission import Entry
-from .job import Job, Phase
-from .result import KlingVideo, look
+from .job import Job, JobStatus
+from .video import KlingVideo
 
 log = logging.getLogger(__name__)
 # Python's handler of last resort would print into whatever cell runs at that moment.
 logging.getLogger("kling_integrations").addHandler(logging.NullHandler())
-_LAST_WORDS = 3.0  # seconds that a POST under way has to bring its id when the kernel ends
+
+T = TypeVar("T")
+
+_SHUTDOWN_GRACE = 3.0  # seconds that a POST under way has to bring its id when the kernel ends
 
 
 class Watcher:
@@ -46,34 +50,37 @@ class Watcher:
         """``context`` makes the one that a job runs in; it must not be that of a cell."""
         self.ledger = ledger
         self._context = context
-        self.jobs: list[Job] = []
         self._at_once = at_once
-        self._running = 0
-        self._room: asyncio.Condition | None = None
-        self._clients: dict[tuple[str, str, bool], AsyncKlingClient] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: dict[Job, asyncio.Task[None]] = {}  # changed by the watcher's thread only
         self._lock = threading.Lock()
-        self._end: weakref.finalize[Any, Any] | None = None
+        self._thread: _Thread | None = None
 
     # --- called by the notebook ------------------------------------------------------------
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs that are not over, the oldest first."""
+        return [job for job in list(self._tasks) if not job.done()]
 
     def start(self, job: Job) -> Job:
         """Carries the job, or gives back the one that is already after the same thing.
 
-        Raises AuthenticationError and InvalidRequestError for what the settings say.
+        Raises AuthenticationError without a key, and KlingError where no thread can be started;
+        nothing was submitted then. After an interrupt, ``carrier`` says which job runs.
         """
-        base_url = settings.base_url()
-        key = settings.api_key(url=base_url)
-        with self._lock:
-            if not job.new:
-                for other in self.jobs:
-                    if _same(job, other, base_url) and not other.done() and not other.stop_asked:
-                        return other
-            speed = settings.clock_for(base_url).speed
-            job.bound(base_url, settings.is_sandbox(base_url), speed)
-            self.jobs.append(job)
-        self._spawn(self._carry(job, base_url, key))
-        return job
+        key = settings.api_key(url=job.base_url)
+        thread = self._running_thread()
+        registered: Future[Job] = Future()
+        # In a context of its own: the caller's names the running cell as the parent of all
+        # messages, also when that cell has long ended.
+        thread.loop.call_soon_threadsafe(
+            self._register, thread, job, key, registered, context=self._context()
+        )
+        return registered.result()
+
+    def carrier(self, job: Job) -> Job:
+        """The running job that is after the same thing, else the job itself."""
+        return self._same(job) or job
 
     @property
     def at_once(self) -> int:
@@ -82,205 +89,295 @@ class Watcher:
     @at_once.setter
     def at_once(self, number: int) -> None:
         self._at_once = number
-        if self._loop is not None:
-            self._spawn(self._room_changed())
+        with self._lock:
+            if self._thread is not None:
+                self._thread.wake_waiting()
 
     def close(self) -> None:
         """Ends the thread. Generations go on at the gateway, and the ledger knows them."""
-        if self._end is not None:
-            self._end()
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.end()
+            self._abandon_tasks()
 
     # --- its own thread --------------------------------------------------------------------
 
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+    def _running_thread(self) -> _Thread:
         with self._lock:
-            if self._loop is None or self._loop.is_closed():
-                self._start_thread()
-            assert self._loop is not None
-            # In a context of its own: the caller's names the running cell as the parent of all
-            # messages, also when that cell has long ended.
-            run = self._context().run
-            return run(asyncio.run_coroutine_threadsafe, work, self._loop)
+            if self._thread is None or not self._thread.is_alive():
+                self._abandon_tasks()  # of a thread that ended, or that a fork left behind
+                # Known only once it runs: what an interrupt leaves half-made is never used.
+                self._thread = _Thread.started(self)
+            return self._thread
 
-    def _start_thread(self) -> None:
-        loop = asyncio.new_event_loop()
-        loop.set_default_executor(ThreadPoolExecutor(8, thread_name_prefix="kling-disk"))
-        self._loop, self._room, self._clients = loop, asyncio.Condition(), {}
+    def _abandon_tasks(self) -> None:
+        """No job may outlive its thread: later cells would wait for it for ever."""
+        for job in self.jobs:
+            self._cut_off(job)
+        self._tasks.clear()
 
-        def run() -> None:
-            asyncio.set_event_loop(loop)
-            loop.run_forever()
-
-        thread = threading.Thread(target=run, name="kling-watcher", daemon=True)
-        thread.start()
-        # Runs at the latest when the interpreter ends, and holds no reference to the watcher.
-        self._end = weakref.finalize(self, _end, loop, thread, self._clients)
-        # At interpreter exit that is too late to write an id down: the pool of threads that
-        # touch the disk is closed before. Python has no public hook for the moment before; in
-        # this one the last to register, which is after the pools, is the first to be called.
-        if register := getattr(threading, "_register_atexit", None):
-            register(self._end)
-
-    def _client(self, base_url: str, key: str, legacy: bool) -> AsyncKlingClient:
-        """One for each gateway and key: a notebook may change both on its way."""
-        of = (base_url, key, legacy)
-        if of not in self._clients:
-            self._clients[of] = AsyncKlingClient(
-                key, base_url, ledger=self.ledger, legacy_endpoint=legacy
-            )
-        return self._clients[of]
-
-    async def _room_changed(self) -> None:
-        assert self._room is not None
-        async with self._room:
-            self._room.notify_all()
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, stop: asyncio.Event, *, free: bool) -> Any:
-        """Waits until fewer than ``at_once`` generations run, or the user stops waiting.
-
-        ``free``: there is a generation already, so waiting for it needs no place.
-        """
-        assert self._room is not None
-        if free:
-            yield
-            return
-        async with self._room:
-            await self._room.wait_for(lambda: self._running < self._at_once or stop.is_set())
-            self._running += 1
+    def _register(self, thread: _Thread, job: Job, key: str, registered: Future[Job]) -> None:
         try:
-            yield
-        finally:
-            self._running -= 1
-            await self._room_changed()
+            other = self._same(job)
+            if other is None:
+                self._tasks[job] = thread.loop.create_task(self._carry(thread, job, key))
+            registered.set_result(other or job)
+        except BaseException as error:  # noqa: BLE001 (raised again by the caller, who waits)
+            registered.set_exception(error)
 
-    async def _carry(self, job: Job, base_url: str, key: str) -> None:
+    def _same(self, job: Job) -> Job | None:
+        """The job under way that is after the same paid thing, or None."""
+        if job in self._tasks:
+            return job
+        for other in self.jobs:
+            if not (job.new or other.stop_requested) and _same_thing(job, other):
+                return other
+        return None
+
+    async def _carry(self, thread: _Thread, job: Job, key: str) -> None:
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        async def stopping() -> None:
-            stop.set()
-            await self._room_changed()
-
-        job.stoppable(lambda: _quietly(stopping(), loop))
-        if job.stop_asked:
-            stop.set()
         ticking = asyncio.create_task(_tick(job))
         try:
-            async with self._turn(stop, free=await asyncio.to_thread(self._is_there, job)):
-                if stop.is_set():
-                    job.stopped()
-                    return
-                video = await self._made(job, self._client(base_url, key, job.legacy), stop)
+            job.on_stop(lambda: thread.stop(stop))
+            client = thread.client(job.base_url, key, self.ledger)
+            needs_slot = await thread.on_records(self._pays, job)
+            async with self._slot(thread, stop, needed=needs_slot):
+                video = await self._make(thread, job, client, stop)
             if video is None:
                 job.stopped()
             else:
                 job.succeeded(video)
         except asyncio.CancelledError:  # the kernel ends, or the extension is unloaded
-            job.stopped()
+            self._cut_off(job)
             raise
         except KlingError as error:
             job.failed(error)
-        except Exception as error:  # the user must hear of it, whatever it is
+        except Exception as error:  # any other error must reach the user, too
             log.exception("The watcher failed with %r", job)
             job.failed(error)
         finally:
             ticking.cancel()
-            with self._lock:
-                self.jobs.remove(job)
+            self._tasks.pop(job, None)
 
-    def _is_there(self, job: Job) -> bool:
-        if job.request is None or job.new:
-            return job.request is None
-        entry = self.ledger.standing(job.request, job.base_url, take=job.take)
-        return entry is not None and entry.record.state in ("submitted", "completed")
+    @contextlib.asynccontextmanager
+    async def _slot(
+        self, thread: _Thread, stop: asyncio.Event, *, needed: bool
+    ) -> AsyncIterator[None]:
+        """Waits until fewer than ``at_once`` generations run, or the user stops waiting.
 
-    async def _made(
-        self, job: Job, client: AsyncKlingClient, stop: asyncio.Event
+        Not ``needed`` where there is a generation already.
+        """
+        if not needed:
+            yield
+            return
+        async with thread.slots:
+            await thread.slots.wait_for(lambda: thread.slots_taken < self._at_once or stop.is_set())
+            thread.slots_taken += 1
+        try:
+            yield
+        finally:
+            thread.slots_taken -= 1
+            thread.wake_waiting()
+
+    def _pays(self, job: Job) -> bool:
+        """Whether the job would submit something now."""
+        if job.request is None:
+            return False
+        return self.ledger.preview(job.request, job.base_url, new=job.new, take=job.take).pays
+
+    async def _make(
+        self, thread: _Thread, job: Job, client: AsyncKlingClient, stop: asyncio.Event
     ) -> KlingVideo | None:
         """The finished video; None when the user stopped waiting."""
-        if job.id is None:
-            assert job.request is not None
-            job.enters(Phase.SUBMITTING)
+        if job.id is not None:
+            job.submitted(Generation(id=job.id, status=Status.UNKNOWN))
+        elif job.request is not None and job.begin_submitting():
             job.submitted(await client.submit(job.request, new=job.new, take=job.take))
         else:
-            job.submitted(Generation(id=job.id, status=Status.UNKNOWN))
-        assert job.id is not None
-        entry = await asyncio.to_thread(self.ledger.entry, job.base_url, job.id)
-        if entry and entry.saved_path:
+            return None
+        entry = await thread.on_records(self._entry, job)
+        saved = await asyncio.to_thread(_reuse, entry, job)
+        if saved is not None and entry is not None:
             job.reused = True
-            path = await asyncio.to_thread(_within_reach, entry.saved_path, job)
-            return await asyncio.to_thread(_described, job, path, entry, None)
-        waiting = asyncio.create_task(
-            client.wait(job.id, timeout=job.timeout, on_update=job.progressed)
-        )
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
+            generation = entry.generation()
+        else:
+            finished = await _wait(job, client, stop)
+            if finished is None:
                 return None
-            generation = waiting.result()
-        finally:
-            stopping.cancel()
-            waiting.cancel()
-        job.generation = generation
-        job.enters(Phase.DOWNLOADING)
-        saved = await client.save(generation, job.place(job))
-        entry = await asyncio.to_thread(self.ledger.entry, job.base_url, job.id)
-        return await asyncio.to_thread(_described, job, saved.path, entry, saved.sha256)
+            generation = job.generation = finished
+            job.advance(JobStatus.DOWNLOADING)
+            target = await asyncio.to_thread(job.target, job)
+            saved = await client.save(generation, target)
+            entry = await thread.on_records(self._entry, job)
+        progress = job.progress
+        return await asyncio.to_thread(
+            KlingVideo.from_file,
+            saved,
+            generation,
+            job.base_url,
+            entry=entry,
+            summary=job.summary,
+            polls=progress.polls if progress else None,
+        )
+
+    def _entry(self, job: Job) -> Entry | None:
+        """The record of the job's generation. Once something is paid, a ledger out of order is
+        no reason to lose it."""
+        assert job.id is not None
+        try:
+            return self.ledger.entry(job.base_url, job.id)
+        except LedgerError as error:
+            log.warning("%s", error.message)
+            return None
+
+    def _cut_off(self, job: Job) -> None:
+        """The job ends because its thread does; its record says what it submitted."""
+        client_request_id = None
+        if job.outcome_unknown and job.request is not None:
+            with contextlib.suppress(LedgerError):
+                entry = self.ledger.preview(job.request, job.base_url, take=job.take).entry
+                if entry is not None and entry.generation_id:
+                    job.submitted(entry.generation())
+                elif entry is not None:
+                    client_request_id = entry.record.client_request_id
+        job.stopped(client_request_id)
 
 
-def _same(job: Job, other: Job, base_url: str) -> bool:
-    """Whether both are after the same paid thing."""
-    if other.base_url != base_url:
+class _Thread:
+    """The thread, its event loop, and what lives as long as they do."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.slots = asyncio.Condition()
+        self.slots_taken = 0
+        self._clients: dict[tuple[str, str], AsyncKlingClient] = {}
+        # Downloads and copies can fill the first pool; looking up a record waits for neither.
+        self._downloads = ThreadPoolExecutor(8, thread_name_prefix="kling-disk")
+        self._records = ThreadPoolExecutor(2, thread_name_prefix="kling-records")
+        self.loop.set_default_executor(self._downloads)
+        self._thread = threading.Thread(target=self._run, name="kling-watcher", daemon=True)
+        self.end: Callable[[], Any] = self._end
+
+    @classmethod
+    def started(cls, owner: Watcher) -> _Thread:
+        """One that runs, and that ends with its owner and the interpreter at the latest."""
+        made = cls()
+        made.end = weakref.finalize(owner, made._end)
+        try:
+            made._thread.start()
+        except BaseException as error:
+            made.loop.call_soon_threadsafe(made.loop.stop)  # an interrupt came after its start
+            if isinstance(error, RuntimeError):
+                raise KlingError(
+                    f"The notebook's background thread does not start: {error}. "
+                    "Nothing was submitted."
+                ) from error
+            raise
+        # At interpreter exit that is too late to write an id down: the pool of threads that
+        # touch the disk is closed before. Python has no public hook for the moment before; in
+        # this one the last to register, which is after the pools, is the first to be called.
+        if register := getattr(threading, "_register_atexit", None):
+            register(made.end)
+        return made
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def client(self, base_url: str, key: str, ledger: Ledger) -> AsyncKlingClient:
+        """One for each gateway and key: a notebook may change both on its way."""
+        made = self._clients.get((base_url, key))
+        if made is None:
+            made = AsyncKlingClient(key, base_url, ledger=ledger)
+            self._clients[base_url, key] = made
+        return made
+
+    async def on_records(self, work: Callable[[Job], T], job: Job) -> T:
+        """Reads of the ledger: quick, and never behind a download."""
+        return await self.loop.run_in_executor(self._records, work, job)
+
+    def stop(self, event: asyncio.Event) -> None:
+        """Sets a job's stop event, from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it the wait
+            self.loop.call_soon_threadsafe(event.set)
+            self.wake_waiting()
+
+    def wake_waiting(self) -> None:
+        """Lets the jobs that wait for a slot look again."""
+
+        async def notify() -> None:
+            async with self.slots:
+                self.slots.notify_all()
+
+        work = notify()
+        try:
+            asyncio.run_coroutine_threadsafe(work, self.loop)
+        except RuntimeError:  # the loop has ended
+            work.close()
+
+    def _end(self) -> None:
+        """Lets a POST under way bring its id, for a moment, then stops the loop."""
+        if not self.loop.is_running():
+            return
+        with contextlib.suppress(Exception):
+            shutdown = asyncio.run_coroutine_threadsafe(self._shut_down(), self.loop)
+            shutdown.result(_SHUTDOWN_GRACE + 2)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(1.0)
+        if not self._thread.is_alive():
+            self.loop.close()
+        for pool in (self._downloads, self._records):
+            pool.shutdown(wait=False)
+
+    async def _shut_down(self) -> None:
+        await self._close_clients(_SHUTDOWN_GRACE)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=1.0)
+        await self._close_clients(0.5)  # those whose POST was not over in time
+
+    async def _close_clients(self, seconds: float) -> None:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(seconds):
+                for client in self._clients.values():
+                    await client.close()
+
+
+def _same_thing(job: Job, other: Job) -> bool:
+    """Whether both are after the same paid generation."""
+    if other.base_url != job.base_url:
         return False
     if job.request is None:
         return other.id == job.id
     return other.request == job.request and other.take == job.take
 
 
-def _within_reach(saved: Path, job: Job) -> Path:
-    """A file that an earlier run saved, also where this notebook can link to it."""
-    wanted = job.place(job)
-    if wanted.exists() and wanted.samefile(saved):
-        return saved
-    aside = wanted.with_name(f".{wanted.name}.{threading.get_ident()}.part")
-    try:
-        shutil.copyfile(saved, aside)
-        aside.replace(wanted)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise DownloadError(
-            f"{saved} cannot be copied to {wanted}: {error.strerror}.", generation_id=job.id
-        ) from None
-    return wanted
-
-
-def _described(job: Job, path: Path, entry: Entry | None, sha256: str | None) -> KlingVideo:
+async def _wait(job: Job, client: AsyncKlingClient, stop: asyncio.Event) -> Generation | None:
+    """The finished generation; None when the user stopped waiting."""
     assert job.id is not None
-    usage = job.generation.usage if job.generation else None
-    seen = look(path)
-    request = dict(entry.request) if entry else {"prompt": job.prompt, **job.params}
-    model = request.pop("model", None) or job.model
-    progress = job.progress
-    return KlingVideo(
-        id=job.id,
-        path=path,
-        model=str(model),
-        prompt=request.pop("prompt", None),
-        params=request,
-        usage=usage.to_json() if usage else (entry.usage if entry else {}),
-        created=entry.submitted_at or entry.record.created_at if entry else job.started,
-        elapsed=entry.elapsed if entry else None,
-        polls=progress.polls if progress else None,
-        sha256=sha256 or (entry.sha256 if entry else None),
-        size=path.stat().st_size,
-        duration=seen.duration,
-        width=seen.width,
-        height=seen.height,
-        poster=seen.poster,
-        sandbox=job.sandbox,
+    waiting = asyncio.create_task(
+        client.wait(job.id, timeout=job.timeout, on_update=job.progressed)
     )
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        return waiting.result() if waiting.done() else None
+    finally:
+        stopping.cancel()
+        waiting.cancel()
+
+
+def _reuse(entry: Entry | None, job: Job) -> Saved | None:
+    """The video that an earlier run saved, also where this job wants it."""
+    if saved_files.saved_file(entry) is None:
+        return None
+    return saved_files.reuse(entry, job.target(job))
 
 
 async def _tick(job: Job) -> None:
@@ -288,38 +385,3 @@ async def _tick(job: Job) -> None:
     while True:
         await asyncio.sleep(1.0)
         job.changed()
-
-
-def _quietly(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        asyncio.run_coroutine_threadsafe(work, loop)
-    except RuntimeError:  # the loop has ended, and with it the wait
-        work.close()
-
-
-def _end(
-    loop: asyncio.AbstractEventLoop,
-    thread: threading.Thread,
-    clients: dict[tuple[str, str, bool], AsyncKlingClient],
-) -> None:
-    """Lets a POST under way bring its id, for a moment, then stops the loop."""
-
-    async def last_words() -> None:
-        me = asyncio.current_task()
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(_LAST_WORDS):
-                for client in clients.values():
-                    await client.close()
-        for task in asyncio.all_tasks():
-            if task is not me:
-                task.cancel()
-        await asyncio.sleep(0)
-
-    if not loop.is_running():
-        return
-    with contextlib.suppress(Exception):
-        asyncio.run_coroutine_threadsafe(last_words(), loop).result(_LAST_WORDS + 1)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(1.0)
-    if not thread.is_alive():
-        loop.close()

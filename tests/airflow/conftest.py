@@ -146,12 +146,15 @@ class Task:
         try:
             return self.make().execute(self.context())
         except TaskDeferred as deferred:
-            self.deferred = deferred
-            # Through JSON and a new instance, as between a worker and the triggerer.
-            path, kwargs = deferred.trigger.serialize()
-            module, _, name = path.rpartition(".")
-            self.trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
-            return deferred
+            return self.deferred_again(deferred)
+
+    def deferred_again(self, deferred: TaskDeferred) -> TaskDeferred:
+        """The way to the triggerer: through JSON and a new instance."""
+        self.deferred = deferred
+        path, kwargs = deferred.trigger.serialize()
+        module, _, name = path.rpartition(".")
+        self.trigger = getattr(import_module(module), name)(**json.loads(json.dumps(kwargs)))
+        return deferred
 
     def resume(self, event: Any = None) -> Any:
         """The triggerer's part (unless its ``event`` is given), then the worker's again."""

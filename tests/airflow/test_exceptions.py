@@ -76,3 +76,18 @@ def test_they_say_what_happened_then_the_hint_then_the_next_steps_in_airflows_wo
         "  Set the API key as the password of the connection 'other'.\n"
         "  A retry or a clear of this task picks up what is paid for."
     )
+
+
+@pytest.mark.parametrize("name", sorted(FINAL - {"GenerationNotFoundError"}))
+def test_trouble_about_a_generation_that_is_paid_for_is_left_to_the_retries(name):
+    kind = getattr(errors, name)
+    retried = {"AuthenticationError", "InsufficientCreditsError", "InvalidRequestError"}
+    expected = KlingTaskError if name in retried else KlingFailed
+    assert type(task_error(kind("x", generation_id="g-1"))) is expected
+
+
+def test_an_uncertain_submission_is_retried_only_where_the_next_attempt_can_settle_it():
+    error = errors.SubmissionUncertainError("x")
+    assert type(task_error(error, settled_later=True)) is KlingTaskError
+    assert type(task_error(error)) is KlingFailed
+    assert type(task_error(errors.InvalidRequestError("x"), settled_later=True)) is KlingFailed

@@ -21,8 +21,8 @@ WORDS = {
     ),
     NextStep(Verb.SUBMIT_AGAIN): "A retry or a clear of this task picks up what is paid for.",
     NextStep(Verb.RECOVER, client_request_id="kling-1"): (
-        "Clear the task once a generation would have ended: it looks for this id in the gateway's "
-        "log and goes on with what it finds."
+        "A retry or a clear of this task looks for this id in the gateway's log, once a generation "
+        "would have ended, and goes on with what it finds."
     ),
     NextStep(Verb.SUBMIT_NEW): (
         'To pay for another one knowingly, set on_ambiguous_submit="resubmit", or delete '

@@ -181,3 +181,48 @@ def test_the_entry_point_is_the_function():
         p for p in entry_points(group="apache_airflow_provider") if p.value.startswith("kling_")
     )
     assert point.load()()["package-name"] == "kling-integrations"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "https://user:hunter2@gateway.example:port",
+        "https://user:hunter2@[::1",
+        "https://user:hunter2@gateway.example",
+        "user:hunter2@gateway.example",
+        "http://gateway.example/?key=hunter2",
+    ],
+)
+def test_a_password_in_the_host_is_never_echoed(host, monkeypatch):
+    with pytest.raises(InvalidRequestError) as caught:
+        Access.of(connection(host=host))
+    assert "hunter2" not in str(caught.value)
+    as_json = {"conn_type": "kling", "password": "key", "host": host}
+    monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", json.dumps(as_json))
+    accepted, message = KlingHook().test_connection()
+    assert not accepted
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize("timeout", ["1" + "0" * 400, "NaN", "Infinity", '"9e999"'])
+def test_a_timeout_of_any_size_is_refused_in_words(timeout):
+    with pytest.raises(InvalidRequestError, match="from 1 to 600"):
+        Access.of(connection(extra=f'{{"timeout": {timeout}}}'))
+
+
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [
+        (200, {"current_balance": 5, "currency": "\x1b[31m$" * 20_000}),
+        (200, {"current_balance": "\x1b]0;owned\x07" * 10_000, "currency": ["x"]}),
+        (401, {"message": "\x1b[2Jno\n" * 300_000}),
+        (500, "\x1b[2Jno\n" * 300_000),
+    ],
+)
+def test_the_test_button_is_bounded_and_steers_no_terminal(sandbox, code, body):
+    sandbox.fault("billing", "reply", None, code=code, body=body)
+    accepted, message = KlingHook().test_connection()
+    assert accepted is (code == 200)
+    assert len(message) < 2000
+    assert "\x1b" not in message
+    assert "\x07" not in message

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
@@ -42,6 +44,24 @@ def test_a_prompt_becomes_a_file_and_a_small_manifest(sandbox, task, operator, t
         {"max_cost_usd": "a lot"},
         {"max_cost_usd": float("nan")},
         {"max_cost_usd": ""},
+        {"max_cost_usd": "None"},
+        {"max_cost_usd": "nan"},
+        {"max_cost_usd": "-inf"},
+        {"max_cost_usd": "abc"},
+        {"max_cost_usd": -1},
+        {"prompt": ""},
+        {"prompt": "None"},
+        {"prompt": " None\n"},
+        {"prompt": "None", "model": "some/model-of-tomorrow"},
+        {"image": {"path": None}},
+        {"image": {"generation_id": "g-1", "status": "completed"}},
+        {"image": "{'generation_id': 'g-1', 'path': None}"},
+        {"image": '{"path": null}'},
+        {"image": {"path": ""}},
+        {"image": {"path": "None"}},
+        {"image": {}},
+        {"image": "None"},
+        {"tail_image": {"path": None}},
         {"image": "s3://nowhere/at/all.png"},
     ],
 )
@@ -206,3 +226,136 @@ def test_an_event_of_an_older_trigger_is_worded_by_this_version(sandbox, task):
         "  A retry or a clear of this task goes on with the same generation, without paying again; "
         "so does KlingVideoSensor(task_id=\"pick_up\", generation_id='g-1')"
     )
+
+
+def test_a_limit_that_is_none_says_what_it_takes(sandbox, task, operator):
+    with pytest.raises(AirflowFailException) as caught:
+        task(operator(max_cost_usd="nan")).run()
+    assert str(caught.value) == (
+        "max_cost_usd='nan' is no limit: it takes USD, a finite number from 0 on."
+    )
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_the_manifest_of_an_earlier_task_is_an_image(sandbox, task, operator, tmp_path, as_text):
+    from PIL import Image
+
+    picture = tmp_path / "first.png"
+    Image.new("RGB", (640, 360), "teal").save(picture)
+    manifest = {"generation_id": "g-1", "path": str(picture), "usage": None}
+    task(operator(image=str(manifest) if as_text else manifest)).run()
+    assert sandbox.posts[0].body["image_url"].startswith("data:image/png;base64,")
+
+
+# --- being killed --------------------------------------------------------------------------------
+
+
+def test_being_killed_during_the_post_names_the_request_and_that_it_may_be_paid(
+    sandbox, task, logged
+):
+    """As SIGTERM does: Airflow calls on_kill, and the task goes on as far as it gets."""
+    operator = KlingVideoOperator(task_id="v", prompt=RACCOON, wait_for_completion=False)
+    sandbox.fault("submit", "slow", seconds=1.0)
+    killer = threading.Timer(0.5, operator.on_kill)
+    killer.start()
+    task(lambda: operator).run()
+    killer.join()
+    (job,) = sandbox.jobs.values()
+    lines = logged()
+    assert (
+        "Stopped while a submission has no known outcome (client request id "
+        f"{job.client_request_id}): it may have been taken and paid. A retry or a clear of this "
+        "task looks for this id in the gateway's log"
+    ) in lines
+    assert "before anything was submitted" not in lines
+    operator.on_kill()
+    assert f"Generation {job.id} goes on at the gateway" in logged()
+
+
+def test_being_killed_before_the_post_says_so(sandbox, task, logged):
+    KlingVideoOperator(task_id="v", prompt=RACCOON).on_kill()
+    assert "Stopped before anything was submitted." in logged()
+
+
+def test_being_killed_in_a_retry_that_settles_an_open_post_says_so(sandbox, task, logged):
+    sandbox.fault("submit", "drop-after")
+    operator = KlingVideoOperator(task_id="v", prompt=RACCOON, deferrable=True)
+    attempt = task(lambda: operator, retries=1)
+    with pytest.raises(KlingTaskError):
+        attempt.start()
+    attempt.start()  # deferred until the log can tell
+    operator.on_kill()
+    assert "has no known outcome" in logged()
+
+
+# --- what is paid for is not given up ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", ["bad", "broke", "gone", ""])
+def test_trouble_with_the_key_of_a_generation_that_is_paid_for_is_left_to_the_retries(
+    sandbox, task, operator, connect, monkeypatch, trouble
+):
+    attempt = task(operator(), retries=3)
+    sandbox.fault("download", "expired", 2)
+    with pytest.raises(KlingTaskError):
+        attempt.run()
+    if trouble == "gone":
+        monkeypatch.setenv("AIRFLOW_CONN_KLING_DEFAULT", "kling://")
+    else:
+        connect(sandbox, key=trouble)
+        if trouble == "broke":
+            sandbox.fault("poll", "403", None)
+    with pytest.raises(KlingTaskError) as caught:
+        attempt.run()
+    assert not isinstance(caught.value, AirflowFailException)
+    sandbox.clear_faults()
+    connect(sandbox)
+    assert attempt.run()["status"] == "completed"
+    assert len(sandbox.posts) == 1
+
+
+def test_a_key_that_is_rotated_while_the_task_is_deferred_costs_a_retry_and_not_the_video(
+    sandbox, task, connect
+):
+    attempt = task(
+        lambda: KlingVideoOperator(task_id="v", prompt=RACCOON, deferrable=True), retries=1
+    )
+    attempt.start()
+    connect(sandbox, key="bad")
+    with pytest.raises(KlingTaskError, match="API key") as caught:
+        attempt.resume()
+    assert not isinstance(caught.value, AirflowFailException)
+    connect(sandbox)
+    assert attempt.run()["status"] == "completed"
+    assert len(sandbox.posts) == 1
+
+
+def test_a_connection_that_only_the_triggerer_cannot_read_costs_a_retry_and_not_the_video(
+    sandbox, task, monkeypatch
+):
+    from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
+    from kling_integrations.airflow import hooks
+
+    attempt = task(
+        lambda: KlingVideoOperator(task_id="v", prompt=RACCOON, deferrable=True), retries=1
+    )
+    for trouble in (AirflowNotFoundException("isn't defined"), RuntimeError("InvalidToken")):
+
+        async def unreadable(conn_id: str, trouble: Exception = trouble, **_: Any) -> Any:
+            raise trouble
+
+        attempt.start()
+        with monkeypatch.context() as patched:
+            patched.setattr(hooks, "get_async_connection", unreadable)
+            with pytest.raises(KlingTaskError, match="not readable in the triggerer") as caught:
+                attempt.resume()
+        assert not isinstance(caught.value, AirflowFailException)
+        assert "another Fernet key" in str(caught.value)
+    assert attempt.run()["status"] == "completed"
+    assert len(sandbox.posts) == 1
+
+
+def test_an_unknown_word_for_a_clear_fails_at_parse_time():
+    with pytest.raises(ValueError, match="on_clear"):
+        KlingVideoOperator(task_id="v", prompt="x", on_clear="again")

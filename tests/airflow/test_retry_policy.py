@@ -42,6 +42,14 @@ def test_each_trouble_waits_as_long_as_it_deserves(error, action, delay):
 
 
 @policies
+def test_an_open_post_is_looked_up_by_the_retry():
+    error = task_error(SubmissionUncertainError("x"), settled_later=True)
+    decision = KlingRetryPolicy().evaluate(error, try_number=1, max_tries=5)
+    assert (decision.action.value, decision.retry_delay) == ("retry", timedelta(minutes=1))
+    assert "log" in decision.reason
+
+
+@policies
 def test_an_error_of_another_package_is_left_to_the_task():
     assert KlingRetryPolicy().evaluate(ValueError(), 1, 2).action.value == "default"
 

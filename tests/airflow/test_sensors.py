@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ except ImportError:  # before 3.2
 
 from kling_integrations import KlingClient, VideoRequest
 from kling_integrations.airflow import KlingHook, KlingVideoLink, KlingVideoSensor
+from kling_integrations.airflow.exceptions import KlingTaskError
 
 
 @pytest.fixture(params=["deferred", "poke"])
@@ -112,10 +114,40 @@ def test_an_outage_is_outlived(sandbox, task, submitted, mode):
     assert task(sensor(submitted, **mode)).run()["status"] == "completed"
 
 
-def test_a_refused_key_ends_it_at_once(sandbox, task, submitted, mode, connect):
+def test_a_refused_key_ends_the_attempt_at_once_and_leaves_the_rest_to_the_retries(
+    sandbox, task, submitted, mode, connect
+):
+    """The generation is paid for, and the key may be mended meanwhile."""
+    attempt = task(sensor(submitted, **mode), retries=1)
     connect(sandbox, key="bad")
-    with pytest.raises(AirflowFailException):
-        task(sensor(submitted, **mode)).run()
+    with pytest.raises(KlingTaskError, match="API key") as caught:
+        attempt.run()
+    assert not isinstance(caught.value, AirflowFailException)
+    assert sandbox.requests["poll"] == 1
+    connect(sandbox)
+    assert attempt.run()["generation_id"] == submitted
+
+
+def test_the_text_that_a_template_makes_of_a_manifest_names_its_generation(
+    sandbox, task, submitted, mode
+):
+    manifest = {"generation_id": submitted, "model": "v2.5-turbo-pro", "path": None, "n": True}
+    for text in (str(manifest), json.dumps(manifest, indent=1), f"  {manifest} "):
+        assert task(sensor(text, **mode)).run()["generation_id"] == submitted
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["an id\nERROR forged", "\x1b[31mred", "x" * 5000, "{'generation_id': 'a\\nb'}", "a\u2028b"],
+)
+def test_what_is_no_id_is_refused_before_it_reaches_a_log_or_the_gateway(
+    sandbox, task, mode, odd, logged
+):
+    with pytest.raises(AirflowFailException, match="is no generation id") as caught:
+        task(sensor(odd, **mode)).run()
+    assert "\nERROR" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert sandbox.requests["poll"] == 0
 
 
 def test_an_unknown_generation_ends_it(sandbox, task, mode):

@@ -16,6 +16,7 @@ from kling_integrations.airflow import KlingVideoTrigger
 from kling_integrations.airflow.events import from_event
 from kling_integrations.airflow.exceptions import task_error
 from kling_integrations.airflow.shared_client import _of_loop, shared_client
+from kling_integrations.airflow.triggers import KlingPauseTrigger
 from kling_integrations.core.errors import (
     AuthenticationError,
     GenerationFailedError,
@@ -33,6 +34,15 @@ def trigger_of(generation_id: str, **kwargs: Any) -> KlingVideoTrigger:
 
 async def events_of(trigger: KlingVideoTrigger) -> list[Any]:
     return [event.payload async for event in trigger.run()]
+
+
+def test_a_pause_survives_the_trip_and_ends_at_its_moment():
+    path, kwargs = KlingPauseTrigger(time.time() + 0.2).serialize()
+    assert path == "kling_integrations.airflow.triggers.KlingPauseTrigger"
+    again = KlingPauseTrigger(**json.loads(json.dumps(kwargs)), added_later=1)
+    (event,) = asyncio.run(events_of(again))
+    assert time.time() >= again.until
+    assert event == {"paused_until": again.until}
 
 
 # --- what is stored ----------------------------------------------------------------------------
@@ -230,6 +240,11 @@ async def test_on_kill_alarms_only_when_nothing_waits_any_more(
     lines = logged()
     assert "an-id" in lines
     assert ("was marked" in lines) is billed_alarm
+    # Which generation the next attempt waits for is its own decision: a clear may have changed it.
+    assert "another triggerer waits" not in lines
+    assert "KlingVideoSensor(task_id=" in lines
+    if state in ("deferred", "running"):
+        assert "unless a clear finds that its input has changed" in lines
 
 
 async def test_on_kill_without_a_task_instance_or_an_answer_still_names_the_id(monkeypatch, logged):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from airflow.sdk import BaseOperator
 from airflow.sdk.execution_time import context
 
@@ -33,3 +34,28 @@ def test_the_store_is_the_contexts_and_none_without_one():
 
 def test_the_store_and_its_expiry_come_with_the_same_airflow():
     assert bool(version_compat.FOREVER) is hasattr(context, "NEVER_EXPIRE")
+
+
+@pytest.mark.parametrize(
+    ("airflow", "words"),
+    [
+        ("3.0.6", "a clear"),
+        ("3.3.2", "a clear"),
+        ("3.4.0b2", "a clear with keep_task_state"),
+        ("3.4.0", "a clear with keep_task_state"),
+        ("4.0.0", "a clear with keep_task_state"),
+    ],
+)
+def test_the_hints_name_the_clear_that_keeps_the_record_on_each_version(
+    monkeypatch, airflow, words
+):
+    import importlib
+
+    import airflow as installed
+
+    from kling_integrations.airflow import version_compat
+
+    with monkeypatch.context() as patch:
+        patch.setattr(installed, "__version__", airflow)
+        assert words == importlib.reload(version_compat).CLEAR
+    importlib.reload(version_compat)

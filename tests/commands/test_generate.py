@@ -140,7 +140,10 @@ def test_the_older_address_is_a_setting(shell, sandbox):
 def test_an_unknown_model_is_sent_with_one_note_that_guesses(shell, sandbox):
     done = shell("generate", CAT, "-m", "v2.5-trubo-pro")
     assert done.code == 2  # this gateway does not know it either
-    assert "Did you mean v2.5-turbo-pro" in done.err
+    assert done.err.count("Did you mean v2.5-turbo-pro") == 1
+    assert done.err.count("v2.5-trubo-pro") <= 3  # the headline, and one message
+    assert "Note:" not in done.err
+    assert done.err.count("kling: ") == 1
     assert [post.body["model"] for post in sandbox.posts] == ["v2.5-trubo-pro"]
 
 
@@ -151,6 +154,56 @@ def test_extend_starts_with_the_last_frame(shell, sandbox):
     assert longer.json["model"] == "klingai/v2.5-turbo/pro/image-to-video"
     assert sandbox.posts[-1].body["image_url"].startswith("data:image/png")
     assert shell("extend", longer.json["generation_id"][:8], "It lands").code == 0
+
+
+def test_a_parameter_that_is_not_documented_is_noted_where_it_is_taken(shell, sandbox):
+    done = shell("generate", CAT, "-p", "sead=7")
+    assert (done.code, sandbox.paid) == (0, 1)
+    assert done.err.count("does not document sead") == 1
+
+
+def test_extending_the_last_one_again_is_free_until_something_else_is_asked_for(shell, sandbox):
+    shell("generate", CAT)
+    first = shell("extend", "last", "It jumps")
+    for _ in range(2):
+        again = shell("extend", "last", " It jumps\n")
+        assert (again.code, again.out) == (0, first.out), again
+    assert sandbox.paid == 2
+    assert "To extend it: kling extend " in again.err
+    other = shell("extend", "last", "It lands")
+    assert other.code == 0
+    assert sandbox.paid == 3
+    assert shell("extend", "last", "It lands").out == other.out
+    assert shell("extend", "last", "It lands", "--new").code == 0
+    assert sandbox.paid == 4
+    frames = [post.body["image_url"] for post in sandbox.posts[1:]]
+    assert frames[1] == frames[2]  # another take of the same extension
+    assert shell("extend", "last", "It jumps").code == 0  # what was asked for before in between
+    assert sandbox.paid == 5
+
+
+def test_extending_the_last_one_without_the_video_before_it_is_not_guessed(shell, sandbox):
+    first = shell("generate", CAT).path
+    assert shell("extend", "last", "It jumps").code == 0
+    first.unlink()
+    refused = shell("extend", "last", "It jumps")
+    assert refused.code == 2
+    assert "give the id" in refused.err
+    assert sandbox.paid == 2
+    generation_id = list(sandbox.jobs)[-1]
+    assert shell("extend", generation_id, "It jumps").code == 0
+    assert sandbox.paid == 3
+
+
+def test_an_extension_that_still_runs_is_picked_up_by_the_same_command(shell_on, endless):
+    shell = shell_on(endless)
+    shell("generate", CAT, "--detach")
+    endless.finish()
+    shell("wait")
+    assert shell("extend", "last", "It jumps", "--detach").code == 3
+    again = shell("extend", "last", "It jumps", "--detach")
+    assert again.code == 3, again
+    assert endless.paid == 2
 
 
 @pytest.mark.parametrize(

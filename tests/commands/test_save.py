@@ -35,3 +35,13 @@ def test_a_place_that_cannot_be_written_is_noticed_before_paying(shell, sandbox)
     refused = shell("generate", CAT, "-o", "file/cat.mp4")
     assert refused.code == 2
     assert sandbox.posts == []
+
+
+def test_another_file_of_the_same_size_does_not_pass_for_the_video(shell, sandbox):
+    first = shell("generate", CAT)
+    content = first.path.read_bytes()
+    first.path.write_bytes(bytes(reversed(content)))
+    assert "changed" in shell("show", "last").out
+    again = shell("generate", CAT)
+    assert again.path.read_bytes() == content
+    assert (sandbox.paid, sandbox.requests["download"]) == (1, 2)

@@ -233,3 +233,11 @@ def test_a_price_that_rounds_to_nothing_is_shown_and_held_against_the_limit():
 
 def test_a_price_beyond_all_numbers_is_unknown():
     assert cost.estimate(request(), listed({"kind": "fixed", "price": 10**400})) is None
+
+
+@pytest.mark.parametrize(
+    ("usd", "words"),
+    [(0, "$0.00"), (0.00001, "less than $0.0001"), (0.0294, "$0.0294"), (0.5, "$0.50")],
+)
+def test_a_price_that_rounds_to_nothing_is_not_shown_as_nothing(usd, words):
+    assert cost.dollars(usd) == words

@@ -155,3 +155,8 @@ def test_a_record_of_the_first_version_is_found(sandbox, tmp_path):
             )
         assert client.generate(request(cfg_scale=1.0)).id == first.id
     assert len(sandbox.posts) == 1
+
+
+def test_an_address_of_the_sixth_version_keeps_its_brackets():
+    assert identity.account("https://[2001:DB8::1]:8443/") == "https://[2001:db8::1]:8443"
+    assert identity.account("https://api.aimlapi.com:8443") == "https://api.aimlapi.com:8443"

@@ -232,9 +232,10 @@ def test_a_listed_id_that_the_gateway_does_not_know_is_not_attached(
 ):
     lose(client, sandbox)
     [entry] = ledger.uncertain(client.base_url)
-    logged(client, monkeypatch, [row_of(entry, "gone", "failed")], known=set())
+    windows = logged(client, monkeypatch, [row_of(entry, "gone", "failed")], known=set())
     [result] = client.recover()
     assert result.generation_id is None
+    assert len(windows) == 1  # the clocks agree: there is no second walk
     assert len(ledger.uncertain(client.base_url)) == 1
 
 

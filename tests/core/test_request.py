@@ -1,5 +1,6 @@
 """VideoRequest: what the documents exclude is refused before anything is sent."""
 
+import json
 import warnings
 
 import pytest
@@ -242,3 +243,26 @@ def test_a_signature_shows_in_no_summary(scheme):
         image=f"{scheme}example.com/cat.png?Signature=s3cret",
     )
     assert "s3cret" not in str(made.summary())
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"duration": "--5"},
+        {"duration": "9" * 5000},
+        {"duration": 10**5000},
+        {"duration": "⁵"},
+        {"cfg_scale": 10**400},
+        {"extra": {"a": 10**5000}},
+        {"extra": {"deep": json.loads("[" * 600 + "]" * 600)}},
+    ],
+)
+def test_odd_values_are_refused_as_such(parameters):
+    with pytest.raises(InvalidRequestError) as caught:
+        VideoRequest(prompt="A cat", **parameters)
+    assert len(caught.value.message) < 500
+
+
+@pytest.mark.parametrize("prompt", ["http://[x", "https://["])
+def test_a_prompt_that_begins_like_a_broken_address_has_a_summary(prompt):
+    assert VideoRequest(prompt=prompt).summary()["prompt"]

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from kling_integrations import AsyncKlingClient
-from kling_integrations.core.request_queue import PATIENCE, Gate, Line
+from kling_integrations.core.request_queue import AGING, Gate, Line
 from kling_integrations.core.schedule import Schedule
 from kling_integrations.core.settings import Clock
 
@@ -68,7 +68,7 @@ def test_nobody_starves_beside_others_that_are_always_likelier():
         line.join("pushing", now, lambda: 1.0)  # more come than can ever be served
         served += called(line, now)
         now += 1.0
-        assert now <= 2 * PATIENCE + 10.0  # all that joined in its first PATIENCE went before
+        assert now <= 2 * AGING + 10.0  # all that joined in its first AGING went before
 
 
 @pytest.mark.parametrize("rate", [0.3, 5.0, 400.0])

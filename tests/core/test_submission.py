@@ -11,7 +11,14 @@ from kling_integrations import (
     VideoRequest,
 )
 from kling_integrations.core.errors import Verb
-from kling_integrations.core.submission import Action, Record, State, decide, refusal
+from kling_integrations.core.submission import (
+    Action,
+    Record,
+    State,
+    changed,
+    decide,
+    refusal,
+)
 
 REQUEST = VideoRequest(prompt="a")
 SAME = REQUEST.fingerprint
@@ -38,7 +45,18 @@ def record(state, fingerprint=SAME):
         (State.SUBMITTED, {"new": True}, Action.SUBMIT),
         (State.COMPLETED, {}, Action.ATTACH),
         (State.COMPLETED, {"saved": True}, Action.REUSE),
-        (State.COMPLETED, {"saved": True, "cleared": True}, Action.SUBMIT),
+        (State.INTENT, {"retried": True}, Action.REFUSE),
+        (State.INTENT, {"cleared": True, "regenerate": True}, Action.REFUSE),
+        (State.SUBMITTED, {"retried": True}, Action.ATTACH),
+        (State.SUBMITTED, {"cleared": True, "regenerate": True}, Action.ATTACH),
+        (State.COMPLETED, {"retried": True}, Action.ATTACH),
+        (State.COMPLETED, {"retried": True, "regenerate": True}, Action.ATTACH),
+        (State.COMPLETED, {"cleared": True}, Action.ATTACH),
+        (State.COMPLETED, {"saved": True, "cleared": True}, Action.REUSE),
+        (State.COMPLETED, {"cleared": True, "regenerate": True}, Action.SUBMIT),
+        (State.COMPLETED, {"saved": True, "cleared": True, "regenerate": True}, Action.SUBMIT),
+        (State.FAILED, {"retried": True}, Action.SUBMIT),
+        (State.REFUSED, {"retried": True}, Action.SUBMIT),
         (State.COMPLETED, {"saved": True, "new": True}, Action.SUBMIT),
         (State.FAILED, {}, Action.SUBMIT),
         (State.REFUSED, {}, Action.SUBMIT),
@@ -51,11 +69,38 @@ def test_each_state_has_one_thing_to_do(state, asked, action):
 
 @pytest.mark.parametrize("state", [State.SUBMITTED, State.COMPLETED])
 def test_changed_input_is_another_video(state):
-    assert decide(record(state, "other"), [SAME], saved=True).action is Action.SUBMIT
+    for asked in ({}, {"saved": True}, {"cleared": True}, {"retried": True, "cleared": True}):
+        assert decide(record(state, "other"), [SAME], **asked).action is Action.SUBMIT
 
 
-def test_changed_input_does_not_excuse_an_open_payment():
-    assert decide(record(State.INTENT, "other"), [SAME]).action is Action.REFUSE
+@pytest.mark.parametrize("state", [State.SUBMITTED, State.COMPLETED])
+@pytest.mark.parametrize("asked", [{}, {"regenerate": True}])
+def test_a_retry_goes_on_with_what_is_paid_for_whatever_its_input_says_now(state, asked):
+    decision = decide(record(state, "other"), [SAME], retried=True, **asked)
+    assert decision.action is Action.ATTACH
+
+
+@pytest.mark.parametrize("asked", [{"retried": True}, {"cleared": True}])
+def test_changed_input_of_what_failed_is_submitted(asked):
+    assert decide(record(State.FAILED, "other"), [SAME], **asked).action is Action.SUBMIT
+
+
+@pytest.mark.parametrize("asked", [{}, {"retried": True}, {"cleared": True}])
+def test_changed_input_does_not_excuse_an_open_payment(asked):
+    assert decide(record(State.INTENT, "other"), [SAME], **asked).action is Action.REFUSE
+
+
+def test_what_changed_is_named_with_both_values():
+    from dataclasses import replace
+
+    before = replace(record(State.SUBMITTED), inputs={"prompt": "a", "seed": 1, "image": None})
+    now = {"prompt": "b" * 200, "seed": 1, "cfg_scale": 0.5}
+    assert changed(before, now) == [
+        f"prompt: '{'b' * 79}… (was 'a')",
+        "cfg_scale: 0.5 (was None)",
+    ]
+    assert changed(before, dict(before.inputs)) == []
+    assert changed(record(State.SUBMITTED), now) == []  # it does not say
 
 
 def test_the_refusal_says_when_and_under_which_id_to_look():
@@ -98,9 +143,12 @@ def test_an_exception_that_carries_an_id_is_a_submission_whatever_its_class():
 @pytest.mark.parametrize("state", list(State))
 def test_a_record_survives_json(state):
     import json
+    from dataclasses import replace
 
     kept = record(state)
     assert Record.from_json(json.loads(json.dumps(kept.to_json()))) == kept
+    told = replace(kept, inputs={"prompt": "a", "cfg_scale": None}, replaced=("g-1", "g-2"))
+    assert Record.from_json(json.loads(json.dumps(told.to_json()))) == told
 
 
 @pytest.mark.parametrize("stored", [None, "x", [], {}, {"state": "paid"}, 5, {"fingerprint": "f"}])

@@ -29,6 +29,7 @@ from kling_integrations import (
     SubmissionUncertainError,
     VideoRequest,
 )
+from kling_integrations.core.storage.saved_files import saved_file
 from kling_integrations.core.submission import State
 from kling_integrations.sandbox import Sandbox
 
@@ -138,7 +139,7 @@ class Scene:
             assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         entry = self.ledger.entry(self.gateway.base_url, self.paid[0].id)
         assert entry.record.state is State.COMPLETED
-        assert entry.saved_path == self.target
+        assert saved_file(entry).path == self.target
 
 
 def assert_whole(path: Path) -> None:

@@ -371,13 +371,14 @@ def suspicious(page: str) -> list[str]:
 
 
 def test_no_card_of_a_notebook_runs_what_a_prompt_an_error_or_a_model_says(home, tmp_path):
-    from kling_integrations.jupyter import cards
-    from kling_integrations.jupyter.job import Job, Phase
+    from kling_integrations.jupyter.display.cards import failed_card, running_card
+    from kling_integrations.jupyter.job import Job, JobStatus
 
     def job(**changes):
         made = Job(
             VideoRequest(prompt=EVIL, extra={"style": EVIL}),
-            place=lambda _: tmp_path / "a.mp4",
+            base_url="https://api.aimlapi.com",
+            target=lambda _: tmp_path / "a.mp4",
             timeout=10,
         )
         made.model = EVIL
@@ -387,8 +388,8 @@ def test_no_card_of_a_notebook_runs_what_a_prompt_an_error_or_a_model_says(home,
             setattr(made, name, value)
         return made
 
-    pages = [cards.running(job()), cards.running(job(), bar=True, still=True)]
-    pages.append(cards.failed(job(error=KlingError(EVIL, hint=EVIL), _phase=Phase.FAILED)))
+    pages = [running_card(job()), running_card(job(), bar=True, with_time=False)]
+    pages.append(failed_card(job(error=KlingError(EVIL, hint=EVIL), _status=JobStatus.FAILED)))
     texts = [text for bundle in pages for text in html_of(bundle)]
     assert len(texts) == len(pages)
     for text in texts:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..concealed import secret
+from ..flows import SubmissionLedger
 from ..generation import Generation, Saved, Status
 from ..protocol import Call, Outcome
 from ..recovery import Recovered
@@ -17,8 +18,8 @@ from ..request_queue import Gate, Likelihood
 from ..schedule import Schedule
 from ..waiting import (
     DEFAULT_TIMEOUT,
-    Action,
     Ask,
+    Effect,
     Flow,
     OnDisk,
     Patience,
@@ -33,7 +34,6 @@ from .base import BaseClient, OnUpdate, report
 if TYPE_CHECKING:
     import aiohttp
 
-    from ..storage.ledger import Ledger
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class AsyncKlingClient(BaseClient):
         *,
         timeout: float = 60.0,
         legacy_endpoint: bool | None = None,
-        ledger: Ledger | None = None,
+        ledger: SubmissionLedger | None = None,
         patience: Patience | None = None,
         connections: int = 200,
         max_requests_per_second: float | None = None,
@@ -202,25 +202,25 @@ class AsyncKlingClient(BaseClient):
     # --- driving ---------------------------------------------------------------------------
 
     async def drive(self, flow: Flow[T], on_update: OnUpdate | None = None) -> T:
-        """Carries out the actions of a flow; what one raises is raised in the flow."""
+        """Carries out the effects of a flow; what one raises is raised in the flow."""
         result: Any = None
         raised: BaseException | None = None
         try:
             while True:
                 try:
-                    action = flow.send(result) if raised is None else flow.throw(raised)
+                    effect = flow.send(result) if raised is None else flow.throw(raised)
                 except StopIteration as done:
                     return done.value  # type: ignore[no-any-return]
                 result = raised = None
                 try:
-                    result = await self._carry_out(action, on_update)
+                    result = await self._carry_out(effect, on_update)
                 except BaseException as error:  # noqa: BLE001 (the flow decides)
                     raised = error
         finally:
             flow.close()
 
-    async def _carry_out(self, action: Action, on_update: OnUpdate | None) -> Any:
-        match action:
+    async def _carry_out(self, effect: Effect, on_update: OnUpdate | None) -> Any:
+        match effect:
             case Ask(call, likelihood):
                 try:
                     return await self.exchange(call, likelihood)
@@ -244,7 +244,7 @@ class AsyncKlingClient(BaseClient):
             case Transfer():
                 from ..storage import download
 
-                return await asyncio.to_thread(download.fetch, action, self.clock)
+                return await asyncio.to_thread(download.fetch, effect, self.clock)
         return None
 
     # --- carrying --------------------------------------------------------------------------

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from .. import settings
 from ..concealed import secret
 from ..errors import KlingWarning
-from ..flows import Flows
+from ..flows import Flows, SubmissionLedger
 from ..generation import Status
 from ..progress import Progress
 from ..protocol import Endpoint
 from ..waiting import Patience
-
-if TYPE_CHECKING:
-    from ..storage.ledger import Ledger
 
 OnUpdate = Callable[[Progress], object]
 """Called with a Progress at each change of a wait; ``print`` works."""
@@ -32,7 +28,7 @@ class BaseClient:
         *,
         timeout: float,
         legacy_endpoint: bool | None,
-        ledger: Ledger | None,
+        ledger: SubmissionLedger | None,
         patience: Patience | None,
     ) -> None:
         api_key = secret(api_key)  # no traceback that shows local variables may show it

@@ -1,4 +1,4 @@
-"""KlingClient: the core on ``requests``. It carries out actions; what to do is in ``flows``."""
+"""KlingClient: the core on ``requests``. It carries out effects; what to do is in ``flows``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..concealed import secret
 from ..errors import StoppedWaiting
+from ..flows import SubmissionLedger
 from ..generation import Generation, Saved, Status
 from ..protocol import Call, Outcome
 from ..recovery import Recovered
@@ -18,8 +19,8 @@ from ..request import VideoRequest
 from ..schedule import Schedule
 from ..waiting import (
     DEFAULT_TIMEOUT,
-    Action,
     Ask,
+    Effect,
     Flow,
     OnDisk,
     Patience,
@@ -33,7 +34,6 @@ from .base import BaseClient, OnUpdate, report
 if TYPE_CHECKING:
     import requests
 
-    from ..storage.ledger import Ledger
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class KlingClient(BaseClient):
         *,
         timeout: float = 60.0,
         legacy_endpoint: bool | None = None,
-        ledger: Ledger | None = None,
+        ledger: SubmissionLedger | None = None,
         patience: Patience | None = None,
     ) -> None:
         api_key = secret(api_key)
@@ -246,24 +246,24 @@ class KlingClient(BaseClient):
         on_update: OnUpdate | None = None,
         submission: _Submission | None = None,
     ) -> T:
-        """Carries out the actions of a flow; what one raises is raised in the flow."""
+        """Carries out the effects of a flow; what one raises is raised in the flow."""
         result: Any = None
         raised: BaseException | None = None
         while True:
             try:
-                action = flow.send(result) if raised is None else flow.throw(raised)
+                effect = flow.send(result) if raised is None else flow.throw(raised)
             except StopIteration as done:
                 return done.value  # type: ignore[no-any-return]
             result = raised = None
             try:
-                result = self._carry_out(action, on_update, submission)
+                result = self._carry_out(effect, on_update, submission)
             except BaseException as error:  # noqa: BLE001 (the flow decides)
                 raised = error
 
     def _carry_out(
-        self, action: Action, on_update: OnUpdate | None, submission: _Submission | None
+        self, effect: Effect, on_update: OnUpdate | None, submission: _Submission | None
     ) -> Any:
-        match action:
+        match effect:
             case Ask(call):
                 if submission is not None and call.method == "POST":
                     submission.begin_post(call)
@@ -280,7 +280,7 @@ class KlingClient(BaseClient):
             case Transfer():
                 from ..storage import download
 
-                return download.fetch(action, self.clock)
+                return download.fetch(effect, self.clock)
         return None
 
     def _shielded(self, submit: Callable[[_Submission], Generation]) -> Generation:

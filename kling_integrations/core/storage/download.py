@@ -38,7 +38,7 @@ from .partial_file import HEAD, PartialFile
 if TYPE_CHECKING:
     import requests
 
-PATIENCE = 300.0  # seconds without progress worth the name before giving up
+STALLED = 300.0  # seconds without progress worth the name before giving up
 MAX_SIZE = 4 * 2**30  # the longest documented video (15 s) has some tens of megabytes
 MAX_REDIRECTS = 5
 
@@ -82,7 +82,7 @@ def save(
     session: requests.Session | None = None,
     expected_size: int | None = None,
     timeout: float = 60.0,
-    patience: float = PATIENCE,
+    patience: float = STALLED,
     progress: TransferProgress | None = None,
     overwrite: bool = True,
     max_size: int = MAX_SIZE,

@@ -13,7 +13,7 @@ import sqlite3
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,7 +46,8 @@ CREATE TABLE IF NOT EXISTS submissions (
     error             TEXT,
     path              TEXT,
     size              INTEGER,
-    sha256            TEXT
+    sha256            TEXT,
+    key_hash          TEXT
 );
 CREATE INDEX IF NOT EXISTS by_request ON submissions (base_url, fingerprint, take);
 CREATE INDEX IF NOT EXISTS by_generation ON submissions (generation_id);
@@ -105,8 +106,8 @@ class Ledger:
         with self._transaction() as db:
             return _decide(db, request, base_url, new=new, take=take)
 
-    def lock(self, request: VideoRequest) -> RequestLock:
-        """The lock under which this request is decided and posted."""
+    def lock(self, request: VideoRequest | Record) -> RequestLock:
+        """The lock under which this request, or that of this record, is decided and posted."""
         home = self.path.parent
         try:
             _make_private(home)
@@ -121,7 +122,13 @@ class Ledger:
         return RequestLock(home / "locks" / f"{request.fingerprint[:16]}.lock")
 
     def claim(
-        self, request: VideoRequest, base_url: str, *, new: bool = False, take: int = 1
+        self,
+        request: VideoRequest,
+        base_url: str,
+        *,
+        new: bool = False,
+        take: int = 1,
+        key_hash: str | None = None,
     ) -> tuple[Decision, Record]:
         """What the records say, and the intent that is written when that is to submit.
 
@@ -138,8 +145,8 @@ class Ledger:
             if decision.action is Action.SUBMIT:
                 db.execute(
                     "INSERT INTO submissions (client_request_id, base_url, fingerprint, take, "
-                    "state, model, duration, prompt, request, created_at) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "state, model, duration, prompt, request, created_at, key_hash) "
+                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         record.client_request_id,
                         identity.account(base_url),
@@ -151,6 +158,7 @@ class Ledger:
                         request.prompt,
                         json.dumps(request.summary()),
                         record.created_at,
+                        key_hash,
                     ),
                 )
         return decision, record
@@ -231,9 +239,6 @@ class Ledger:
             "base_url IN (?, ?) AND generation_id = ?", (*_accounts(base_url), generation_id)
         )
         return rows[0] if rows else None
-
-    def standing(self, request: VideoRequest, base_url: str, *, take: int = 1) -> Entry | None:
-        return self.preview(request, base_url, take=take).entry
 
     def at(self, path: Path) -> list[Entry]:
         """The generations whose video was saved as this file."""
@@ -332,6 +337,10 @@ class Ledger:
                     db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = 1; COMMIT;")
                 # Version 0.1.0 allowed one POST in doubt per request.
                 db.execute("DROP INDEX IF EXISTS one_intent")
+                columns = {row["name"] for row in db.execute("PRAGMA table_info(submissions)")}
+                if "key_hash" not in columns:
+                    with suppress(sqlite3.OperationalError):  # another process was quicker
+                        db.execute("ALTER TABLE submissions ADD COLUMN key_hash TEXT")
                 self._ready = (path, _inode(path))
         except BaseException:
             db.close()
@@ -429,6 +438,7 @@ def _read(row: sqlite3.Row) -> Entry:
         path=Path(row["path"]) if row["path"] else None,
         size=_optional(int, row["size"]),
         sha256=_text(row["sha256"]),
+        key_hash=_text(row["key_hash"]),
     )
 
 

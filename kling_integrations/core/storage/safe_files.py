@@ -23,9 +23,11 @@ def check_target(target: Path) -> None:
     """Raises InvalidRequestError where no file can be put, before anything is paid."""
     try:
         mode = target.lstat().st_mode
+        if stat.S_ISLNK(mode):  # replaced, unless it stands for something else than a file
+            mode = target.stat().st_mode
     except (OSError, ValueError):
         return  # nothing is there, or writing will say what is wrong with the name
-    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+    if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
         raise _refused(target, f"it is {kind}")
 

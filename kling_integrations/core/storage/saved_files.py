@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import InvalidRequestError
@@ -15,16 +17,31 @@ from ..submission import Entry
 from . import safe_files
 
 
-def saved_file(entry: Entry | None) -> Saved | None:
-    """The video's file, where it still is as it was saved; None otherwise."""
+def saved_file(entry: Entry | None, *, by_size: bool = False) -> Saved | None:
+    """The video's file, where it still is as it was saved; None otherwise.
+
+    Its content is read and compared, once per process and change. ``by_size`` only looks at its
+    size, for lists of many.
+    """
     if entry is None or entry.path is None:
         return None
     try:
-        if entry.path.stat().st_size != entry.size:
+        found = entry.path.stat()
+        if found.st_size != entry.size or not stat.S_ISREG(found.st_mode):
             return None
-    except OSError:
+        known = by_size or not entry.sha256
+        if not known and _sha256(entry.path, found.st_size, found.st_mtime_ns) != entry.sha256:
+            return None
+    except (OSError, ValueError):
         return None
     return Saved(entry.path, entry.size or 0, entry.sha256 or "", None)
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: Path, size: int, changed: int) -> str:
+    """Of a file's content; size and time of change (ns) say when it must be read again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def reuse(entry: Entry | None, target: Path | None) -> Saved | None:
@@ -59,12 +76,17 @@ def keep_aside(
         other = entry.generation_id
         if other is None or other == generation_id or saved_file(entry) is None:
             continue
-        tag = hashlib.sha256(other.encode()).hexdigest()[:8]
-        aside = target.with_name(f"{target.stem}_{tag}{target.suffix}")
+        aside = beside(target, other)
         with suppress(OSError):
             os.replace(target, aside)
             return entry, aside
     return None
+
+
+def beside(target: Path, generation_id: str) -> Path:
+    """``clip_a248abc5.mp4`` for ``clip.mp4``: a name that is this generation's own."""
+    tag = hashlib.sha256(generation_id.encode()).hexdigest()[:8]
+    return target.with_name(f"{target.stem}_{tag}{target.suffix}")
 
 
 def _copy(source: Saved, target: Path) -> bool:

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from kling_integrations import (
+    GenerationNotFoundError,
     InvalidRequestError,
     KlingClient,
     KlingWarning,
@@ -386,3 +387,44 @@ def test_unrelated_requests_have_locks_of_their_own(ledger):
     assert not again.try_acquire()
     for lock in held:
         lock.release()
+
+
+def test_an_id_of_another_account_is_said_to_be_so_at_once(front, ledger, raccoon):
+    """Under this key it answers 404, which a fresh id may do for two minutes."""
+    with Sandbox(speed=1000, seconds=float("inf"), size=(160, 90)) as sandbox:
+        first = front.run(sandbox.base_url, "submit", raccoon, ledger=ledger, api_key="one")
+        sandbox.fault("poll", "404", times=None)
+        for key, polls in (("two", 1), ("one", 2)):
+            before = sandbox.requests["poll"]
+            with pytest.raises(GenerationNotFoundError) as caught:
+                front.run(sandbox.base_url, "wait", first.id, ledger=ledger, api_key=key)
+            assert ("another key" in str(caught.value)) is (key == "two")
+            asked = sandbox.requests["poll"] - before
+            assert asked == 1 if polls == 1 else asked >= polls
+        assert caught.value.generation_id == first.id
+
+
+def test_a_ledger_of_the_first_version_gets_what_it_lacks_and_keeps_its_rows(
+    sandbox, ledger, raccoon
+):
+    with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+        done = client.generate(raccoon)
+    with sqlite3.connect(ledger.path) as db:
+        db.execute("ALTER TABLE submissions DROP COLUMN key_hash")
+        db.execute(
+            "CREATE UNIQUE INDEX one_intent ON submissions (base_url, fingerprint, take) "
+            "WHERE state = 'intent'"
+        )
+    with KlingClient("sandbox", sandbox.base_url, ledger=Ledger(ledger.path)) as client:
+        assert client.generate(raccoon).id == done.id
+    assert len(sandbox.posts) == 1
+
+
+def test_a_record_that_is_forgotten_is_neither_waited_for_nor_looked_up(ledger, raccoon):
+    with Sandbox(speed=1000, seconds=float("inf"), size=(160, 90)) as sandbox:
+        with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+            first = client.submit(raccoon)
+            ledger.forget(ledger.entry(client.base_url, first.id))
+            assert ledger.running(client.base_url) == ledger.uncertain(client.base_url) == []
+            assert client.submit(raccoon).id != first.id
+        assert [entry.state for entry in ledger.history()] == [State.SUBMITTED, State.FORGOTTEN]

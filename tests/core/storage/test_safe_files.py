@@ -81,3 +81,23 @@ def test_a_copy_of_a_file_to_itself_is_the_file(tmp_path):
     assert safe_files.copy(target, target) == target
     assert (target.read_bytes(), target.stat().st_ino) == (b"video", inode)
     assert safe_files.copy(target, tmp_path / "b.mp4").read_bytes() == b"video"
+
+
+@pytest.mark.parametrize("leads_to", ["/dev/null", "."])
+def test_a_link_to_something_else_than_a_file_is_no_target(tmp_path, leads_to):
+    link = tmp_path / "link.mp4"
+    link.symlink_to(leads_to)
+    with pytest.raises(InvalidRequestError):
+        safe_files.check_target(link)
+    assert link.is_symlink()
+
+
+def test_a_copy_replaces_another_file_and_a_link_to_the_source_itself(tmp_path):
+    source, other, link = (tmp_path / name for name in ("a.mp4", "b.mp4", "c.mp4"))
+    source.write_bytes(b"video")
+    other.write_bytes(b"old")
+    link.symlink_to(source)
+    for target in (other, link):
+        assert safe_files.copy(source, target).read_bytes() == b"video"
+        assert not target.is_symlink()
+    assert source.read_bytes() == b"video"

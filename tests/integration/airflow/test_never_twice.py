@@ -156,7 +156,34 @@ def test_a_triggerer_restarted_during_an_outage_of_the_gateway_changes_nothing(
     assert run.is_video()
 
 
-def test_a_clear_while_deferred_waits_for_the_same_and_one_after_success_makes_another(
+def test_a_retry_whose_input_renders_differently_goes_on_with_the_same_generation(case, airflow):
+    run = case("drifting")
+    airflow.until(lambda: run.polls, 60, "the worker to poll")
+    run.kill_the_task()
+    run.until("running", tries=2)
+    run.polled_since(run.polls)
+    run.finish()
+    run.ends("success")
+    assert run.posts == 1
+    assert run.is_video()
+    assert "negative_prompt: 'try 2' (was 'try 1')" in run.log()
+
+
+def test_a_worker_killed_during_the_post_is_gone_on_with_once_the_log_names_it(
+    case, gateway, airflow
+):
+    gateway.fault("submit", "slow", seconds=20, match="settled")
+    run = case("settled")
+    airflow.until(lambda: run.jobs, 60, "the POST to be taken")
+    run.kill_the_task()
+    run.finish()
+    run.ends("success")
+    assert run.task["try_number"] >= 2
+    assert run.posts == 1
+    assert run.is_video()
+
+
+def test_a_clear_while_deferred_waits_for_the_same_and_one_after_success_delivers_it_again(
     case, airflow
 ):
     run = case("cleared")
@@ -170,12 +197,9 @@ def test_a_clear_while_deferred_waits_for_the_same_and_one_after_success_makes_a
     assert run.is_video()
     run.file.unlink()
     airflow.clear(run.dag_id, run.run_id, "video")
-    airflow.until(lambda: run.posts == 2, 60, "another submit")
-    run.settled(tries=3)
-    run.finish()
     run.until("success", tries=3)
-    assert airflow.xcom(run.dag_id, run.run_id, "video")["generation_id"] != first
-    assert run.posts == 2
+    assert airflow.xcom(run.dag_id, run.run_id, "video")["generation_id"] == first
+    assert run.posts == 1
     assert run.is_video()
 
 

@@ -34,6 +34,15 @@ with DAG("worker", schedule=None):
 with DAG("worker_killed_in_post", schedule=None):
     KlingVideoOperator(**COMMON, deferrable=False, retries=1)
 
+with DAG("settled", schedule=None):
+    KlingVideoOperator(**COMMON, deferrable=True, retries=1)
+
+# Renders to something else with each try, as a presigned address does.
+with DAG("drifting", schedule=None):
+    KlingVideoOperator(
+        **COMMON, deferrable=False, retries=1, negative_prompt="try {{ ti.try_number }}"
+    )
+
 # Retries, as a user has: a scheduler that is late takes a trigger's quick event for a failure now
 # and then ("TI was not in the running state"). The retry attaches; what counts are the POSTs.
 for name in ("deferred", "triggerer_killed", "outage", "cleared", "marked"):

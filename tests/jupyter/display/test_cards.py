@@ -1,10 +1,9 @@
-"""What a card is made of, and what must never be in it."""
+"""What cards, players and grids are made of, and what must never be in them."""
 
 from __future__ import annotations
 
 import io
 import json
-import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kling_integrations.jupyter import cards
-from kling_integrations.jupyter.grid import Cell, contact_sheet, grid
-from kling_integrations.jupyter.job import Job, Phase
-from kling_integrations.jupyter.result import KlingVideo
+from kling_integrations.jupyter.display import player
+from kling_integrations.jupyter.display.cards import failed_card, running_card
+from kling_integrations.jupyter.display.grid import Cell, grid
+from kling_integrations.jupyter.job import Job, JobStatus
+from kling_integrations.jupyter.video import KlingVideo
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -73,12 +73,17 @@ def video(prompt: str = "A cat", path: Path = Path("kling_outputs/a.mp4"), **mor
     return KlingVideo(prompt=prompt, **{**facts, **more})
 
 
-def job(prompt: str, phase: Phase, error: BaseException | None = None) -> Job:
-    summary = {"model": "klingai/v2.5-turbo/pro/text-to-video", "prompt": prompt}
-    place = Path("x.mp4")
-    made = Job(None, place=lambda job: place, timeout=1, given_id="an<id>", summary=summary)
+def job(prompt: str, status: JobStatus, error: BaseException | None = None) -> Job:
+    made = Job(
+        None,
+        base_url="https://api.aimlapi.com",
+        target=lambda job: Path("x.mp4"),
+        timeout=1,
+        generation_id="an<id>",
+        summary={"model": "klingai/v2.5-turbo/pro/text-to-video", "prompt": prompt},
+    )
     made.error = error
-    made._phase = phase
+    made._status = status
     return made
 
 
@@ -89,9 +94,9 @@ ALLOWED = {"figure", "figcaption", "video", "img", "div", "span", "b", "code", "
 @pytest.mark.parametrize("prompt", NASTY)
 def test_words_of_others_show_as_text(prompt):
     bundles = [
-        cards.player(video(prompt)),
-        cards.running(job(prompt, Phase.QUEUED), bar=True),
-        cards.failed(job(prompt, Phase.FAILED, ValueError(prompt))),
+        player.card(video(prompt)),
+        running_card(job(prompt, JobStatus.QUEUED), bar=True),
+        failed_card(job(prompt, JobStatus.FAILED, ValueError(prompt))),
         grid([Cell({"x": prompt}, video=video(prompt))], prompt=prompt, total=prompt),
     ]
     for data, _ in bundles:
@@ -106,18 +111,18 @@ def test_words_of_others_show_as_text(prompt):
 @settings(max_examples=50)
 @given(st.text(min_size=1))
 def test_no_prompt_makes_a_tag(prompt):
-    assert Tags(cards.player(video(prompt))[0]["text/html"]).names <= ALLOWED
+    assert Tags(player.card(video(prompt))[0]["text/html"]).names <= ALLOWED
 
 
 def test_a_long_prompt_is_there_in_full_behind_its_beginning():
     prompt = "word " * 500
-    page = Tags(cards.player(video(prompt))[0]["text/html"])
+    page = Tags(player.card(video(prompt))[0]["text/html"])
     assert prompt in page.text
     assert "…" in page.text
 
 
 def test_the_player_is_what_survives_sanitising():
-    data, metadata = cards.player(video())
+    data, metadata = player.card(video())
     tags = dict(Tags(data["text/html"]).tags)
     assert tags["video"]["src"] == "kling_outputs/a.mp4"
     assert tags["video"]["poster"].startswith("data:image/jpeg;base64,")
@@ -145,9 +150,9 @@ def test_links_are_relative_and_quoted_and_else_the_bytes_are_in(tmp_path, monke
     target = (here / path).resolve()
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(b"mp4")
-    assert cards.source_of(target) == (src or "data:video/mp4;base64,bXA0")
-    assert cards.source_of(target, "always") == "data:video/mp4;base64,bXA0"
-    assert cards.source_of(target, "never") == src
+    assert player.source_of(target) == (src or "data:video/mp4;base64,bXA0")
+    assert player.source_of(target, "always") == "data:video/mp4;base64,bXA0"
+    assert player.source_of(target, "never") == src
 
 
 def test_what_is_too_large_to_embed_shows_its_picture_and_its_path(tmp_path, monkeypatch):
@@ -155,7 +160,7 @@ def test_what_is_too_large_to_embed_shows_its_picture_and_its_path(tmp_path, mon
     monkeypatch.chdir(tmp_path / "here")
     large = tmp_path / "large.mp4"
     large.write_bytes(bytes(9_000_000))
-    page = Tags(cards.player(video(path=large))[0]["text/html"])
+    page = Tags(player.card(video(path=large))[0]["text/html"])
     assert "video" not in page.names
     assert "img" in page.names
     assert "large.mp4" in page.text
@@ -163,60 +168,17 @@ def test_what_is_too_large_to_embed_shows_its_picture_and_its_path(tmp_path, mon
 
 def test_the_sandbox_is_marked_everywhere():
     sand = video(sandbox=True)
-    data, metadata = cards.player(sand)
+    data, metadata = player.card(sand)
     assert "SANDBOX" in Tags(data["text/html"]).text
     assert "SANDBOX" in data["text/plain"]
     assert metadata["kling"]["sandbox"] is True
     assert "SANDBOX" in grid([Cell(video=sand)])[0]["text/html"]
-    assert "SANDBOX" not in cards.player(video())[0]["text/html"]
+    assert "SANDBOX" not in player.card(video())[0]["text/html"]
 
 
 def test_a_running_card_has_the_id_and_the_way_back():
-    data, metadata = cards.running(job("A cat", Phase.GENERATING))
+    data, metadata = running_card(job("A cat", JobStatus.GENERATING))
     assert "an<id>" in Tags(data["text/html"]).text
     assert "an<id>" in data["text/plain"]
     assert "Run this cell again" in data["text/plain"]
     assert metadata["kling"]["status"] == "generating"
-
-
-def test_progress_never_lies_beyond_95_percent():
-    from dataclasses import replace
-
-    from kling_integrations.core.generation import Generation, Status
-    from kling_integrations.core.progress import Progress
-
-    made = job("A cat", Phase.LINED_UP)
-    progress = Progress(Generation("x", Status.GENERATING), 10.0, 100.0, 0.1, 1)
-    seen = []
-    for elapsed, fraction in ((10, 0.1), (90, 0.7), (50, 0.4), (1e6, 0.999)):
-        made.progressed(replace(progress, elapsed=float(elapsed), fraction=fraction))
-        seen.append(made.fraction)
-    assert seen == sorted(seen)
-    assert seen[-1] <= 0.95
-
-
-def test_no_url_and_no_key_in_what_is_kept(shell):
-    shell.run("%%kling -d 5 -o clip\nA cat")
-    clip = shell["clip"]
-    data, metadata = clip._repr_mimebundle_()
-    kept = json.dumps([data, metadata, repr(clip), clip.provenance(), repr(vars(clip))])
-    assert "sk-not-for-show" not in kept
-    assert not re.search(r"https?://", kept)
-
-
-def test_the_contact_sheet_is_a_small_picture(shell):
-    shell.run("%%kling --sweep x=1,2,3 -d 5 --yes -o films\nCat {x}")
-    sheet = contact_sheet(shell["films"], 3)
-    assert sheet[:2] == b"\xff\xd8"
-    assert len(sheet) < 40_000
-
-
-def test_a_result_looks_into_its_file(shell, tmp_path):
-    shell.run("%%kling -d 5 -o clip\nA cat")
-    clip = shell["clip"]
-    assert clip.poster[:2] == b"\xff\xd8"
-    assert len(clip.poster) <= 16_000
-    assert clip.frame(1.0).size == clip.last_frame().size == (160, 90)
-    assert clip.params == {"duration": 5}
-    assert clip.save(tmp_path).read_bytes() == clip.path.read_bytes()
-    assert len(clip.sha256) == 64

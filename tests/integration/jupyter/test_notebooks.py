@@ -14,10 +14,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from support.notebooks import ROOT, kernel_environment, notebook, texts
 
 from kling_integrations.sandbox import Sandbox
-
-from .conftest import ROOT, kernel_environment, notebook, texts
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kling_integrations.commands import UsageError
-from kling_integrations.jupyter.fill import fields_of, fill, look_up
+from kling_integrations.jupyter.templating import fields_of, fill, look_up
 
 NAMES = {
     "animal": "cat",

@@ -2,7 +2,7 @@
 
 IPython's own expansion is all or nothing and silent: one bad name, and the whole line stays as it
 is. Here an unknown name is an error, before anything is paid; nothing is evaluated but look-ups;
-braces that hold no identifier stay, so JSON and code pass; ``$`` means nothing.
+braces that hold no identifier stay, so JSON and code pass; ``$`` has no meaning.
 """
 
 from __future__ import annotations

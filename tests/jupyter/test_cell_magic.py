@@ -18,7 +18,7 @@ from kling_integrations.core.errors import (
     WaitTimeoutError,
 )
 from kling_integrations.jupyter.job import Job
-from kling_integrations.jupyter.result import KlingVideo
+from kling_integrations.jupyter.video import KlingVideo
 
 
 def payloads(sandbox) -> list[dict]:
@@ -280,9 +280,12 @@ def test_no_more_than_so_many_run_at_once(shell, sandbox):
     assert (len(sandbox.jobs), most) == (6, 2)
 
 
-def test_the_older_url_makes_the_same_video(shell, sandbox):
-    shell.run("%%kling -d 5 --legacy-endpoint -o clip\nA cat")
+def test_the_older_url_makes_the_same_video(shell, sandbox, monkeypatch):
+    monkeypatch.setenv("KLING_LEGACY_ENDPOINT", "1")
+    shell.run("%%kling -d 5 -o clip\nA cat")
     assert shell["clip"].status == "completed"
+    (post,) = sandbox.posts
+    assert post.path.endswith("/v2/generate/video/kling/generation")
 
 
 def test_an_unknown_model_goes_through_with_a_note(shell, sandbox):

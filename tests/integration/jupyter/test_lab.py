@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import nbformat
 import pytest
-
-from .conftest import texts, until
+from support.notebooks import texts, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

@@ -11,15 +11,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..commands import money, one_line
-from . import cards
-from .job import Phase
-
-if TYPE_CHECKING:
-    from .job import Job
-    from .result import KlingVideo
+from ...commands import money, one_line
+from ..frontend import Bundle
+from ..job import Job, JobStatus
+from ..options import options
+from ..video import KlingVideo
+from .cards import id_line, job_line, job_provenance, state_of
+from .markup import SMALL, badge, base64_text, code_id, prompt_html
+from .player import caption, screen
 
 
 def _others(when: str, do: str) -> str:
@@ -40,7 +41,10 @@ _IN_STEP = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a grid: a video, or a job on its way to one."""
+    """One cell of a grid: a video, or a job on its way to one.
+
+    ``differs`` is what tells it from the others, by name.
+    """
 
     differs: Mapping[str, str] = field(default_factory=dict)
     job: Job | None = None
@@ -48,7 +52,12 @@ class Cell:
 
     @property
     def shown(self) -> KlingVideo | None:
+        """The video, once there is one."""
         return self.video or (self.job.video if self.job else None)
+
+    @property
+    def sandbox(self) -> bool:
+        return any(each.sandbox for each in (self.video, self.job) if each)
 
 
 def grid(
@@ -59,74 +68,63 @@ def grid(
     width: int | None = None,
     embed: str | None = None,
     columns: int | None = None,
-) -> cards.Bundle:
+) -> Bundle:
     """``prompt`` is what all share (each shows its own otherwise), ``total`` a line on all."""
     columns = columns or _columns(len(cells))
-    narrow = max(160, (width or 2 * cards._option("width")) // columns)
-    sandbox = any((c.shown or c.job).sandbox for c in cells if c.shown or c.job)  # type: ignore[union-attr]
-    head = cards._prompt(prompt, cards._badge(sandbox))
+    narrow = max(160, (width or 2 * options().width) // columns)
+    sandbox = any(cell.sandbox for cell in cells)
+    figures = "".join(_figure(cell, narrow, embed, prompt) for cell in cells)
     html = (
-        f'<div class="kling-grid">{head}<div style="{cards._QUIET}">{escape(total)}</div>'
+        f'<div class="kling-grid">{prompt_html(prompt, badge(sandbox))}'
+        f'<div style="{SMALL}">{escape(total)}</div>'
         f'<div style="display:grid;grid-template-columns:repeat({columns},minmax(0,{narrow}px));'
-        f'gap:12px;margin-top:6px">'
-        f"{''.join(_place(cell, narrow, embed, prompt) for cell in cells)}</div></div>"
+        f'gap:12px;margin-top:6px">{figures}</div></div>'
     )
     lines = [f"[SANDBOX] {total}" if sandbox else total] if total or sandbox else []
     for cell in cells:
-        what = repr(cell.shown) if cell.shown else cards.job_line(cell.job) if cell.job else ""
+        what = repr(cell.shown) if cell.shown else job_line(cell.job) if cell.job else ""
         lines.append(" · ".join(filter(None, (_label(cell.differs), what))))
     data = {"text/html": html, "text/plain": "\n".join(lines)}
-    sheet = contact_sheet([c.shown for c in cells if c.shown], columns)
+    sheet = contact_sheet([cell.shown for cell in cells if cell.shown], columns)
     if sheet:
-        data["image/jpeg"] = cards._base64(sheet)
-    return data, {"kling": {"generations": [_told(cell) for cell in cells]}}
+        data["image/jpeg"] = base64_text(sheet)
+    return data, {"kling": {"generations": [_provenance(cell) for cell in cells]}}
 
 
-def _place(cell: Cell, width: int, embed: str | None, shared: str | None) -> str:
+def _figure(cell: Cell, width: int, embed: str | None, shared: str | None) -> str:
     differs = "".join(
         f'<span style="margin-right:8px"><span style="opacity:.7">{escape(name)}</span> '
         f"<b>{escape(value)}</b></span>"
         for name, value in cell.differs.items()
     )
+    shown: KlingVideo | Job | None = cell.shown or cell.job
+    own = prompt_html(shown.prompt) if shown and shared is None else ""
     if cell.shown:
-        video = cell.shown
-        own = cards._prompt(video.prompt) if shared is None else ""
-        body = cards.screen(video, embed=embed, width=width, attributes=_IN_STEP)
-        reused = bool(cell.job and cell.job.reused)
-        facts = cards.facts(video, reused=False) + (" · ♻ reused" if reused else "")
-        foot = f'{escape(facts)}<br>id <code style="{cards._ID}">{escape(video.id)}</code>'
+        body = screen(cell.shown, embed=embed, width=width, attributes=_IN_STEP)
+        facts = caption(cell.shown) + (" · ♻ reused" if cell.job and cell.job.reused else "")
+        foot = f"{escape(facts)}<br>{code_id(cell.shown.id)}"
     else:
         assert cell.job is not None
-        job, own = cell.job, ""
-        if shared is None:
-            own = cards._prompt(job.prompt)
         body = (
             '<div style="aspect-ratio:16/9;border:1px dashed #8888;border-radius:4px;display:flex;'
             'align-items:center;justify-content:center;text-align:center;padding:8px">'
-            f"<span>{_why(job)}</span></div>"
+            f"<span>{escape(state_of(cell.job))}</span></div>"
         )
-        foot = cards._id(job)
+        foot = id_line(cell.job)
     return (
         f'<figure style="margin:0">{body}<figcaption style="line-height:1.45">'
-        f'<div>{differs}</div>{own}<div style="{cards._QUIET}">{foot}</div></figcaption></figure>'
+        f'<div>{differs}</div>{own}<div style="{SMALL}">{foot}</div></figcaption></figure>'
     )
-
-
-def _why(job: Job) -> str:
-    if job.status is Phase.FAILED:
-        return f"✖ {escape(str(job.error).splitlines()[0][:300])}"
-    sign = "■" if job.status is Phase.STOPPED else "◔"
-    return f"{sign} {escape(str(job.status))}"
 
 
 def _label(differs: Mapping[str, str]) -> str:
     return " ".join(f"{name}={value}" if name else value for name, value in differs.items())
 
 
-def _told(cell: Cell) -> dict[str, Any]:
+def _provenance(cell: Cell) -> dict[str, Any]:
     if cell.shown:
         return cell.shown.provenance()
-    return cards._so_far(cell.job) if cell.job else {}
+    return job_provenance(cell.job) if cell.job else {}
 
 
 def _columns(count: int) -> int:
@@ -156,12 +154,30 @@ def contact_sheet(videos: Sequence[KlingVideo], columns: int) -> bytes | None:
 
 def differences(videos: Sequence[KlingVideo]) -> tuple[str | None, list[dict[str, str]]]:
     """The prompt that all share (or None), and what tells each of them from the others."""
-    told = [{"model": video.model, "prompt": video.prompt, **video.params} for video in videos]
-    keys = dict.fromkeys(key for each in told for key in each)
-    varied = [key for key in keys if len({str(each.get(key)) for each in told}) > 1]
+    facts = [{"model": video.model, "prompt": video.prompt, **video.params} for video in videos]
+    keys = dict.fromkeys(key for each in facts for key in each)
+    varied = [key for key in keys if len({str(each.get(key)) for each in facts}) > 1]
     shared = None if "prompt" in varied else videos[0].prompt if videos else None
     named = [key for key in varied if key != "prompt"]
-    return shared, [{key: _short(each.get(key, "default")) for key in named} for each in told]
+    return shared, [{key: _short(each.get(key, "default")) for key in named} for each in facts]
+
+
+def side_by_side(
+    videos: Sequence[KlingVideo],
+    *,
+    labels: Sequence[str] | None = None,
+    columns: int | None = None,
+    width: int | None = None,
+    embed: str | None = None,
+) -> Bundle:
+    """Finished videos in a grid; ``labels`` name them, else what differs between them does."""
+    shared, differing = differences(videos)
+    if labels is not None:
+        differing = [{"": str(label)} for label in labels]
+    cells = [Cell(differs, video=video) for differs, video in zip(differing, videos, strict=True)]
+    return grid(
+        cells, prompt=shared, total=total_line(cells), columns=columns, width=width, embed=embed
+    )
 
 
 def _short(value: Any) -> str:
@@ -173,11 +189,11 @@ def _short(value: Any) -> str:
 def total_line(cells: Sequence[Cell]) -> str:
     """``3 of 4 done, 1 failed · $1.50``."""
     done = [cell.shown for cell in cells if cell.shown]
-    bad = sum(1 for c in cells if c.job and c.job.status is Phase.FAILED)
+    failed = sum(1 for cell in cells if cell.job and cell.job.status is JobStatus.FAILED)
     if not any(cell.job for cell in cells):
         parts = [f"{len(done)} {'video' if len(done) == 1 else 'videos'}"]
     else:
-        parts = [f"{len(done)} of {len(cells)} done{f', {bad} failed' if bad else ''}"]
+        parts = [f"{len(done)} of {len(cells)} done{f', {failed} failed' if failed else ''}"]
     costs = [video.cost for video in done]
     if costs and None not in costs:
         parts.append(money(sum(c for c in costs if c is not None)))

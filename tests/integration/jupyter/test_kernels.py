@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.notebooks import kernel_environment
 
 from kling_integrations.sandbox import Sandbox
-
-from .conftest import kernel_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

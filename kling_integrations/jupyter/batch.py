@@ -1,4 +1,4 @@
-"""From a cell to the requests that it asks for: one, or every combination of a batch."""
+"""Several videos in one cell: every combination of what is varied, in one grid."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import argparse
 import itertools
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..commands import UsageError, request_from
-from ..core import cost
-from ..core.errors import InvalidRequestError, KlingWarning
+from ..core.errors import InvalidRequestError, KlingError, KlingWarning
 from ..core.request import VideoRequest
-from .fill import fields_of, fill, look_up
+from .display.grid import Cell
+from .display.live import GridView
+from .job import Job
+from .session import current
+from .templating import fields_of, fill, look_up
+from .video import KlingVideo
 
-MOST = 100  # generations in one cell: more is a mistake sooner than a wish
+_MOST = 100  # generations in one cell: more is probably a mistake
 
 _FLAGS = {"aspect": "aspect_ratio", "negative": "negative_prompt", "cfg": "cfg_scale"}
 
@@ -30,22 +34,6 @@ class Variant:
     differs: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a batch will cost: of what is paid already nothing, None where it is unknown."""
-
-    usd: float | None
-    known: float
-    there: int
-    reason: str = ""
-
-    def __str__(self) -> str:
-        if self.usd is None:
-            more = f"; ${self.known:.2f} of it is known" if self.known else ""
-            return f"unknown ({self.reason}{more})"
-        return f"${self.usd:.2f}"
-
-
 def plan(
     args: argparse.Namespace, body: str, names: Mapping[str, Any]
 ) -> tuple[list[Variant], list[str]]:
@@ -57,8 +45,8 @@ def plan(
     count = args.takes
     for _, values in dimensions:
         count *= len(values)
-    if count > MOST:
-        raise UsageError(f"That is {count} generations; one cell makes at most {MOST}.")
+    if count > _MOST:
+        raise UsageError(f"That is {count} generations; one cell makes at most {_MOST}.")
     variants: list[Variant] = []
     notes: dict[str, None] = {}
     keys = [name for name, _ in dimensions]
@@ -70,18 +58,18 @@ def plan(
         notes.update(dict.fromkeys(str(each.message) for each in caught))
         differs = {name: _text(value) for name, value in chosen.items()}
         for take in range(1, args.takes + 1):
-            told = {**differs, "take": str(take)} if args.takes > 1 else differs
-            variants.append(Variant(request, take, told))
-    seen: set[tuple[str, int]] = set()
-    for variant in variants:
-        key = (variant.request.fingerprint, variant.take)
-        if key in seen:
-            raise UsageError(
-                f"Two of the {len(variants)} would be the same video: for several of one use "
-                "--takes."
-            )
-        seen.add(key)
+            labels = {**differs, "take": str(take)} if args.takes > 1 else differs
+            variants.append(Variant(request, take, labels))
+    _check_distinct(variants)
     return variants, list(notes)
+
+
+def _check_distinct(variants: Sequence[Variant]) -> None:
+    known = {(variant.request.fingerprint, variant.take) for variant in variants}
+    if len(known) < len(variants):
+        raise UsageError(
+            f"Two of the {len(variants)} would be the same video: for several of one use --takes."
+        )
 
 
 def _request(
@@ -103,7 +91,7 @@ def _request(
 
 
 def picture(word: str | None, names: Mapping[str, Any]) -> Any:
-    """What ``--image`` means: a notebook variable of that name, else a path or URL."""
+    """What ``--image`` names: a notebook variable, else a path or URL."""
     if word is None:
         return None
     found, value = look_up(word, names)
@@ -115,7 +103,7 @@ def picture(word: str | None, names: Mapping[str, Any]) -> Any:
 def _dimensions(
     args: argparse.Namespace, body: str, names: Mapping[str, Any]
 ) -> list[tuple[str, list[Any]]]:
-    """What is varied, in the order it was said, with the values of each."""
+    """What is varied, in the order of the flags, with the values of each."""
     dimensions: list[tuple[str, list[Any]]] = []
     if args.models:
         models = [word.strip() for word in args.models.split(",") if word.strip()]
@@ -168,25 +156,71 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def expected_cost(
-    variants: Sequence[Variant],
-    *,
-    is_there: Callable[[Variant], bool],
-    prices: Callable[[str], Any],
-) -> Cost:
-    """The sum over what is still to pay. ``prices(model)`` is the gateway's list, or None."""
-    known, there, reason = 0.0, 0, ""
-    lists: dict[str, Any] = {}
-    for variant in variants:
-        if is_there(variant):
-            there += 1
-            continue
-        model = variant.request.model
-        if model not in lists:
-            lists[model] = prices(model)
-        estimate = cost.explain(variant.request, lists[model])
-        if estimate.usd is None:
-            reason = reason or estimate.reason
-        else:
-            known += estimate.usd
-    return Cost(None if reason else round(known, 6), round(known, 6), there, reason)
+# --- running ---------------------------------------------------------------------------------
+
+
+def run_batch(args: argparse.Namespace, variants: Sequence[Variant], pattern: str = "") -> Any:
+    """Starts all variants, shows them in one grid and waits for them (not with ``--bg``).
+
+    ``pattern`` is the prompt before its fields were filled in. Raises the first error, as the
+    whole cell's, once all are over.
+    """
+    if args.file and not args.file.endswith("/") and "{id}" not in args.file:
+        raise UsageError(
+            f"-f {args.file} is one file for {len(variants)} videos: name a folder (ending in "
+            "/), or have {id} in the name."
+        )
+    session = current()
+    notebook = session.notebook
+    with session.interruptible() as jobs:
+        for variant in variants:
+            session.start(
+                variant.request,
+                take=variant.take,
+                new=args.new,
+                file=args.file,
+                timeout=args.timeout,
+                jobs=jobs,
+            )
+        notebook.assign(args.out, list(jobs))
+        view = GridView(
+            [Cell(_labels(variant), job) for variant, job in zip(variants, jobs, strict=True)],
+            prompt=_shared_prompt(variants, pattern),
+            embed=args.embed,
+            width=args.width and 2 * args.width,
+        )
+        if not args.quiet:
+            view.begin()
+        if args.bg:
+            return None if args.out and not args.quiet else list(jobs)
+        session.wait(jobs, None if args.quiet else view.lines)
+    made: list[KlingVideo | Job] = [job.video or job for job in jobs]
+    notebook.assign(args.out, made)
+    raise_first(jobs)
+    return made if args.quiet else None
+
+
+def _labels(variant: Variant) -> dict[str, str]:
+    return {name: value for name, value in variant.differs.items() if name != "prompt"}
+
+
+def _shared_prompt(variants: Sequence[Variant], pattern: str) -> str | None:
+    """The prompt of all; prompts that only differ in what is varied share their pattern."""
+    if any("prompt" in variant.differs for variant in variants):
+        return None
+    prompts = {variant.request.prompt for variant in variants}
+    return pattern if len(prompts) > 1 else prompts.pop()
+
+
+def raise_first(jobs: Sequence[Job]) -> None:
+    """Raises the first job's error, as that of all: a headless run must not pass."""
+    bad = [job for job in jobs if job.error is not None]
+    if not bad:
+        return
+    error = bad[0].error
+    kind = type(error) if isinstance(error, KlingError) else KlingError
+    first = (error.message if isinstance(error, KlingError) else str(error)).splitlines()[0]
+    raise kind(
+        f"{len(bad)} of {len(jobs)} ended without a video; the others are there. {first}",
+        hint="Run the cell again: what is there is reused, only the rest is asked for anew.",
+    )

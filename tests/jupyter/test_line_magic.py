@@ -8,7 +8,7 @@ import pytest
 
 from kling_integrations.commands import UsageError
 from kling_integrations.core.errors import GenerationFailedError
-from kling_integrations.jupyter.line import parser, subcommands
+from kling_integrations.jupyter.line_magic import line_parser, subcommands
 
 
 def test_bare_kling_says_where_things_stand_and_the_way_in(shell, sandbox):
@@ -23,7 +23,7 @@ def test_bare_kling_says_where_things_stand_and_the_way_in(shell, sandbox):
 def test_what_the_shell_knows_the_notebook_knows(shell):
     from kling_integrations import commands
 
-    assert set(subcommands(commands.parser())) < set(subcommands(parser()))
+    assert set(subcommands(commands.parser())) < set(subcommands(line_parser()))
     for line in ("models v2.6", "balance", "cost -d 10", "jobs", "history", "config", "version"):
         shell.run(f"%kling {line}")
         assert shell.text.strip()
@@ -113,13 +113,3 @@ def test_sandbox_starts_one_in_this_kernel(shell, monkeypatch):
         assert shell["clip"].sandbox
     finally:
         shell["_kling_sandbox"].stop()
-
-
-def test_a_gallery_shows_videos_with_labels(shell):
-    shell.run("from kling_integrations.jupyter import gallery, submit")
-    shell.run("jobs = [submit(f'A {animal}', duration=5) for animal in ('cat', 'dog')]")
-    shown = shell.run("gallery(jobs, labels=['Tom', 'Rex'])")
-    data, metadata = shown._repr_mimebundle_()
-    assert data["text/html"].count("<video") == 2
-    assert "<b>Tom</b>" in data["text/html"]
-    assert len(metadata["kling"]["generations"]) == 2

@@ -1,0 +1,57 @@
+"""Pieces of HTML and text that all displays share. Every word of others is escaped here."""
+
+from __future__ import annotations
+
+import base64
+from html import escape
+
+from ...commands import one_line
+from ...core import catalog
+
+SMALL = "font-size:.85em;opacity:.75"
+ID_STYLE = "font-size:.9em;overflow-wrap:anywhere;background:none;padding:0"
+
+_BADGE = (
+    '<b style="background:#f5b301;color:#000;border-radius:3px;padding:0 5px;'
+    'font-size:.85em;letter-spacing:.04em">SANDBOX</b> '
+)
+
+
+def badge(sandbox: bool) -> str:
+    """The mark of what is not real; empty for what is."""
+    return _BADGE if sandbox else ""
+
+
+def plain_badge(sandbox: bool) -> str:
+    """The same for text."""
+    return "[SANDBOX] " if sandbox else ""
+
+
+def code_id(generation_id: str) -> str:
+    """A generation's id, to be copied."""
+    return f'id <code style="{ID_STYLE}">{escape(generation_id)}</code>'
+
+
+def prompt_html(prompt: str | None, badge: str = "") -> str:
+    """A prompt in one line, in full behind its beginning where it is long."""
+    if not prompt:
+        return badge
+    short = one_line(prompt, 160)
+    text = f'<div dir="auto" style="overflow-wrap:anywhere">{badge}{escape(short)}</div>'
+    if short == " ".join(prompt.split()):
+        return text
+    return (
+        '<details dir="auto" style="overflow-wrap:anywhere">'
+        f"<summary>{badge}{escape(short)}</summary>"
+        f'<div style="white-space:pre-wrap">{escape(prompt)}</div></details>'
+    )
+
+
+def short_model(model: str) -> str:
+    """The alias of a documented model, else its id."""
+    known = catalog.candidates(model)
+    return known[0].alias if len(known) == 1 else model
+
+
+def base64_text(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,174 @@
+"""The card of a finished video: static HTML with a poster, and text for all else.
+
+A card needs no kernel, no widget and no network: what a notebook was saved with is what a reader
+sees, also on a code-hosting site and in a PDF. No URL of the gateway stands in it, because such a
+URL is a secret.
+
+The tags are those that survive the sanitising of an untrusted notebook: ``src`` and ``poster`` on
+the ``<video>`` itself (a ``<source>`` would be dropped), ``<img>`` inside for what cannot play.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from html import escape
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from ...commands import money, one_line
+from ...core.progress import clock_time
+from ..frontend import Bundle, in_colab
+from ..options import notebook, options
+from .markup import SMALL, badge, base64_text, code_id, prompt_html, short_model
+
+
+class FinishedVideo(Protocol):
+    """What a card shows of a KlingVideo, which draws itself with this module."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def path(self) -> Path: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def prompt(self) -> str | None: ...
+    @property
+    def duration(self) -> float | None: ...
+    @property
+    def width(self) -> int | None: ...
+    @property
+    def height(self) -> int | None: ...
+    @property
+    def poster(self) -> bytes | None: ...
+    @property
+    def cost(self) -> float | None: ...
+    @property
+    def elapsed(self) -> float | None: ...
+    @property
+    def sandbox(self) -> bool: ...
+    def provenance(self) -> dict[str, Any]: ...
+
+
+def card(
+    video: FinishedVideo,
+    *,
+    embed: str | None = None,
+    width: int | None = None,
+    reused: bool = False,
+) -> Bundle:
+    """The player with its caption, and the video's provenance as metadata."""
+    width = width or options().width
+    figure = (
+        f'<figure style="margin:0;max-width:{width}px">{screen(video, embed=embed, width=width)}'
+        '<figcaption style="line-height:1.45;margin-top:4px">'
+        f"{prompt_html(video.prompt, badge(video.sandbox))}"
+        f'<div style="{SMALL}">{escape(caption(video, reused=reused))} · '
+        f"{code_id(video.id)}</div>{_parameters(video)}"
+        "</figcaption></figure>"
+    )
+    data = {"text/html": figure, "text/plain": repr(video)}
+    if video.poster:
+        data["image/jpeg"] = base64_text(video.poster)
+    return data, {"kling": video.provenance()}
+
+
+def screen(
+    video: FinishedVideo,
+    *,
+    embed: str | None = None,
+    width: int | None = None,
+    attributes: str = "",
+) -> str:
+    """The player alone. It fills its column, at most ``width`` pixels."""
+    source = source_of(video.path, embed)
+    poster = f"data:image/jpeg;base64,{base64_text(video.poster)}" if video.poster else ""
+    size = (
+        f"width:100%;max-width:{width or options().width}px;{_shape(video)}"
+        "display:block;border-radius:4px"
+    )
+    image = (
+        f'<img alt="{escape(one_line(video.prompt, 200))}" style="width:100%" src="{poster}">'
+        if poster
+        else ""
+    )
+    if source is None:  # nothing that a browser could open: the picture, and where the file is
+        where = f'<div style="{SMALL}">{escape(short_path(video.path))}</div>'
+        return f'<div style="{size}">{image}</div>{where}'
+    return (
+        f'<video controls preload="metadata" playsinline style="{size}"'
+        f"{f' poster={chr(34)}{poster}{chr(34)}' if poster else ''}{attributes} "
+        f'src="{escape(source)}">{image}</video>'
+    )
+
+
+def _shape(video: FinishedVideo) -> str:
+    """Prevents layout shift: the space of the picture is reserved before it is loaded."""
+    if not video.width or not video.height:
+        return ""
+    tall = "max-height:70vh;" if video.height > video.width else ""
+    return f"aspect-ratio:{video.width}/{video.height};{tall}"
+
+
+def caption(video: FinishedVideo, *, reused: bool = False) -> str:
+    """Model, length, shape, cost, in one line."""
+    parts = [short_model(video.model)]
+    if video.duration:
+        parts.append(f"{video.duration:.4g} s")
+    if video.width and video.height:
+        parts.append(f"{video.width}×{video.height}")
+    if video.cost is not None:
+        parts.append(money(video.cost))
+    if video.elapsed:
+        parts.append(f"took {clock_time(video.elapsed)}")
+    if reused:
+        parts.append("♻ reused, nothing paid (--new makes another one)")
+    return " · ".join(parts)
+
+
+def _parameters(video: FinishedVideo) -> str:
+    text = json.dumps(video.provenance(), indent=1, ensure_ascii=False)
+    return (
+        f'<details style="{SMALL}"><summary>parameters</summary>'
+        f'<pre style="white-space:pre-wrap;overflow-wrap:anywhere">{escape(text)}</pre></details>'
+    )
+
+
+# --- what a browser needs ----------------------------------------------------------------------
+
+
+def source_of(path: Path, embed: str | None = None) -> str | None:
+    """The ``src`` of a video: a relative URL where the notebook can reach it, else its bytes.
+
+    None where neither works: outside the notebook's folder (a server serves nothing above its
+    root, and nothing hidden) and too large to embed.
+    """
+    embed = embed or options().embed
+    relative = None if embed == "always" else _relative(path)
+    if embed == "never" and relative is None:
+        return None
+    if relative is not None and not (embed == "auto" and in_colab()):
+        return quote(relative)
+    try:
+        if embed != "always" and path.stat().st_size > options().embed_limit_mb * 1e6:
+            return None
+        return f"data:video/mp4;base64,{base64_text(path.read_bytes())}"
+    except OSError:
+        return None
+
+
+def short_path(path: Path) -> str:
+    """As seen from the notebook, where it is beside or below it."""
+    relative = _relative(path)
+    return str(path) if relative is None or relative.startswith("..") else relative
+
+
+def _relative(path: Path) -> str | None:
+    try:
+        relative = os.path.relpath(path.absolute(), notebook().folder)
+    except ValueError:  # another drive
+        return None
+    parts = Path(relative).parts
+    return None if any(part.startswith(".") for part in parts) else "/".join(parts)

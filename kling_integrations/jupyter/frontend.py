@@ -1,0 +1,104 @@
+"""What the notebook's frontend can show, and where the notebook is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextvars import Context, ContextVar
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .options import notebook
+
+WIDGET, HTML, TEXT = "widget", "html", "text"
+
+Bundle = tuple[dict[str, Any], dict[str, Any]]
+"""What IPython displays: data by MIME type, and metadata."""
+
+
+class Ui(NamedTuple):
+    """How a generation is displayed; with ``lines``, lines of text are printed as well."""
+
+    kind: str  # WIDGET, HTML or TEXT
+    lines: bool
+
+
+def choose_ui() -> Ui:
+    """The display that the options ask for, as far as there is a frontend for it.
+
+    A kernel that no server started for a notebook is executed headlessly (nbclient, papermill):
+    there lines of text make the log, and the card makes the notebook.
+    """
+    here = notebook()
+    wanted = here.options.ui
+    if wanted == TEXT or not hasattr(here.shell, "kernel"):
+        return Ui(TEXT, True)
+    headless = not _has_frontend(here.shell)
+    if wanted == "auto":
+        return Ui(HTML if headless or not widgets() else WIDGET, headless)
+    return Ui(HTML if wanted == WIDGET and not widgets() else wanted, False)
+
+
+def _has_frontend(shell: Any) -> bool:
+    if os.environ.get("CI"):
+        return False
+    names = ("JPY_SESSION_NAME", "VOILA_REQUEST_URL", "VSCODE_PID", "COLAB_RELEASE_TAG")
+    return any(os.environ.get(name) for name in names) or "__vsc_ipynb_file__" in shell.user_ns
+
+
+def in_colab() -> bool:
+    """Whether this is Google Colab, which serves no files beside a notebook."""
+    return "google.colab" in str(type(notebook().shell))
+
+
+def widgets() -> Any:
+    """The ipywidgets package; None without it."""
+    try:
+        import ipywidgets
+    except ImportError:
+        return None
+    return ipywidgets
+
+
+def publish(bundle: Bundle, *, update_later: bool = False) -> Any:
+    """Displays a bundle in the running cell; the handle that updates it, when asked for."""
+    from IPython.display import display
+
+    data, metadata = bundle
+    show: Any = display  # IPython leaves it untyped
+    return show(data, raw=True, metadata=metadata, display_id=update_later or None)
+
+
+def print_line(text: str) -> None:
+    """A line in the running cell; only ever called by the main thread."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def notebook_folder(shell: Any) -> Path:
+    """The folder of the notebook where its frontend names it, else the current one.
+
+    Asked when the extension is loaded: users change the folder later, the notebook stays.
+    """
+    names: Mapping[str, Any] = getattr(shell, "user_ns", {})
+    candidates = (os.environ.get("JPY_SESSION_NAME"), names.get("__vsc_ipynb_file__"))
+    for name in map(str, filter(None, candidates)):
+        path = Path(name)
+        if name.endswith(".ipynb") and path.is_absolute() and path.parent.is_dir():
+            return path.parent
+    return Path.cwd()
+
+
+def background_context(shell: Any) -> Context:
+    """For a thread that updates displays and widgets of cells that may have ended.
+
+    Display updates are sent as the running cell's, which is what headless runners read. Messages
+    of widgets are sent without a parent: ipykernel 7.4 hands a click back to the subshell of the
+    request that the widget last spoke under, and after a reload of the page that is gone.
+    """
+    context = Context()
+    parent = getattr(getattr(shell, "kernel", None), "_shell_parent", None)
+    if isinstance(parent, ContextVar):
+        context.run(parent.set, {})
+    return context

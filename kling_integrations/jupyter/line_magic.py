@@ -1,0 +1,356 @@
+"""``%kling SUBCOMMAND``: the shell's grammar and code, and here what a notebook shows better."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..commands import (
+    add_command,
+    connect,
+    find,
+    flag,
+    parser,
+    print_status,
+    request_from,
+)
+from ..commands import (
+    run as run_command,
+)
+from ..core import media, settings
+from ..core.errors import InvalidRequestError, NextStep, Verb
+from ..core.storage.saved_files import saved_file
+from ..core.submission import Entry, State
+from .batch import Variant, picture, raise_first
+from .cell_magic import filled, run_one, split
+from .console import NotebookConsole
+from .cost_limits import check_cost, dry_run
+from .display.grid import Cell, side_by_side
+from .display.live import GridView, JobView
+from .frontend import TEXT, choose_ui, publish
+from .job import Job
+from .options import Options, notebook, options
+from .session import current
+from .templating import look_up
+from .video import KlingVideo
+
+
+def line_parser() -> argparse.ArgumentParser:
+    """The shell's grammar, and what only a notebook has."""
+    root = parser("%kling")
+    subcommands(root)["history"].add_argument(
+        "--grid", action="store_true", help="the videos, side by side"
+    )
+    compare = add_command(
+        _subparsers(root), "compare", None, "videos side by side, playing in step"
+    )
+    compare.add_argument("ids", metavar="ID", nargs="+", help="ids, or variables of %%%%kling")
+    return root
+
+
+def subcommands(root: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of all subcommands, by name."""
+    return dict(_subparsers(root).choices)
+
+
+def _subparsers(root: argparse.ArgumentParser) -> Any:
+    return next(a for a in root._actions if isinstance(a, argparse._SubParsersAction))
+
+
+def run(line: str) -> Any:
+    """Runs one line. What it returns is what an assignment gets."""
+    words = split(line)
+    if "--raw" not in words:
+        words = filled(words)
+    try:
+        args = line_parser().parse_args(words)
+    except SystemExit:  # -h has printed its help
+        return None
+    for name in ("id", "ids"):
+        if getattr(args, name, None):
+            setattr(args, name, _ids_of(getattr(args, name), notebook().variables))
+    console = NotebookConsole(as_json=flag(args, "json"))
+    plain = console.as_json or flag(args, "version")
+    own = None if plain else _OWN.get(args.command or "")
+    if own:
+        value = own(args, console)
+        return value if _is_assigned() else None
+    run_command(args, console)
+    return None
+
+
+def _ids_of(words: Any, names: Mapping[str, Any]) -> Any:
+    """Words with ids for the variables that hold a result or a job."""
+    if isinstance(words, list):
+        return [_ids_of(word, names) for word in words]
+    found, value = look_up(words, names)
+    known = value.id if found and isinstance(value, Job | KlingVideo) else None
+    return known or words
+
+
+def _is_assigned() -> bool:
+    """Whether the value is used: a bare line must not show the same video twice."""
+    shell = notebook().shell
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    lines = str(parent.get("content", {}).get("code", "")).strip().splitlines()
+    return not (lines and lines[-1].lstrip().startswith("%kling"))
+
+
+# --- generating ------------------------------------------------------------------------------
+
+
+def _generate(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    names = notebook().variables
+    args.model = args.model or options().default_model or None
+    request = request_from(
+        args,
+        args.prompt,
+        image=picture(args.image, names),
+        tail_image=picture(args.tail_image, names),
+    )
+    return _run_as_cell(args, Variant(request))
+
+
+def _extend(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    defaults = _video_of(args.id).continuation(args.prompt)
+    if args.model is None:
+        args.model = defaults.get("model")
+    if args.duration is None:
+        args.duration = defaults.get("duration")
+    request = request_from(args, args.prompt, image=defaults["image"])
+    return _run_as_cell(args, Variant(request))
+
+
+def _run_as_cell(args: argparse.Namespace, variant: Variant) -> Any:
+    cell_only = {
+        "file": args.out,
+        "out": None,
+        "bg": args.detach,
+        "quiet": False,
+        "embed": None,
+        "width": None,
+        "yes": True,
+    }
+    args = argparse.Namespace(**{**vars(args), **cell_only})
+    if args.dry_run:
+        dry_run(args, [variant])
+        return None
+    check_cost(args, [variant])
+    return run_one(args, variant) or notebook().variables.get("_kling")
+
+
+# --- looking and waiting -----------------------------------------------------------------------
+
+
+def _wait(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    session = current()
+    with session.interruptible() as jobs:
+        for word in args.id or ["all"]:
+            if word == "all":
+                _resume_all(args, jobs)
+            else:
+                generation_id, _ = find(word, session.ledger, settings.base_url())
+                session.resume(generation_id, file=args.out, timeout=args.timeout, jobs=jobs)
+        if not jobs:
+            console.say("Nothing is running.")
+            return None
+        view: JobView | GridView = (
+            JobView(jobs[0])
+            if len(jobs) == 1
+            else GridView([Cell({}, job) for job in jobs], prompt=None)
+        )
+        view.begin()
+        session.wait(jobs, view.lines)
+    if len(jobs) == 1:
+        return jobs[0].result()
+    raise_first(jobs)
+    return [job.result() for job in jobs]
+
+
+def _resume_all(args: argparse.Namespace, jobs: list[Job]) -> None:
+    """Adds the jobs of this kernel, and what else the ledger knows to be running."""
+    session = current()
+    entries = session.ledger.running(settings.base_url())  # first: a job adds to it meanwhile
+    running = session.watcher.jobs
+    jobs += running
+    known = {job.id for job in running}
+    # A job whose POST is under way has no id yet, and may have one in the ledger by now.
+    requests = {(job.request.fingerprint, job.take) for job in running if job.request}
+    for entry in reversed(entries):
+        if (
+            entry.generation_id
+            and entry.generation_id not in known
+            and (entry.record.fingerprint, entry.take) not in requests
+        ):
+            session.resume(entry.generation_id, file=args.out, timeout=args.timeout, jobs=jobs)
+
+
+def _show(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    ledger = current().ledger
+    generation_id, entry = find(args.id, ledger, settings.base_url())
+    if saved_file(entry) is None and not _is_finished(generation_id, entry):
+        run_command(args, console)
+        return None
+    video = _video_of(generation_id)
+    if choose_ui().kind == TEXT:
+        run_command(args, console)
+    else:
+        video.show()
+    return video
+
+
+def _is_finished(generation_id: str, entry: Entry | None) -> bool:
+    """Whether the gateway has a video; asked once."""
+    if entry is not None and entry.state is State.FAILED:
+        return False
+    with connect(current().ledger) as client:
+        return client.get(generation_id).video is not None
+
+
+def _video_of(word: str) -> KlingVideo:
+    """The finished video that an id means, fetched where it is not here yet."""
+    session = current()
+    generation_id, entry = find(word, session.ledger, settings.base_url())
+    if (video := _saved_video(entry)) is not None:
+        return video
+    with session.interruptible() as jobs:
+        job = session.resume(generation_id, jobs=jobs)
+        session.wait(jobs)
+    return job.result()
+
+
+def _saved_video(entry: Entry | None) -> KlingVideo | None:
+    """The video of a record whose file is there."""
+    saved = saved_file(entry)
+    if entry is None or saved is None:
+        return None
+    return KlingVideo.from_file(saved, entry.generation(), entry.base_url, entry=entry)
+
+
+def _history(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    if not args.grid:
+        run_command(args, console)
+        return None
+    entries = current().ledger.history(args.limit, args.search, args.model)
+    videos = [video for video in map(_saved_video, entries) if video is not None]
+    if not videos:
+        console.say("None of these has its file here.")
+        return None
+    return _compared(videos)
+
+
+def _compare(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    return _compared([_video_of(word) for word in args.ids])
+
+
+def _compared(videos: Sequence[KlingVideo]) -> Sequence[KlingVideo]:
+    publish(side_by_side(videos))
+    return videos
+
+
+def _frames(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    """``-o img`` is a variable here; with an ending it is a file, as in a shell."""
+    if args.out and not re.fullmatch(r"[^\W\d]\w*", args.out):
+        run_command(args, console)
+        return None
+    source = Path(args.id).expanduser()
+    path = source if source.is_file() else _video_of(args.id).path
+    image = media.last_frame(path) if args.at is None else media.frame(path, args.at)
+    notebook().shell.push({args.out: image})
+    small = image.copy()
+    small.thumbnail((options().width, options().width))
+    data = io.BytesIO()
+    small.convert("RGB").save(data, "JPEG", quality=80)
+    jpeg = base64.b64encode(data.getvalue()).decode()
+    text = f"{args.out}: {image.width}×{image.height}"
+    publish(({"image/jpeg": jpeg, "text/plain": text}, {}))
+    return image
+
+
+# --- around it ---------------------------------------------------------------------------------
+
+
+def _sandbox(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    """In this kernel, and in use at once: a shell's waits for Ctrl-C."""
+    if settings.is_sandbox(settings.base_url()):
+        console.say(f"A sandbox is in use already: {settings.base_url()}")
+        return None
+    try:
+        from ..sandbox import Sandbox
+    except ImportError as error:
+        raise InvalidRequestError(
+            f"The sandbox needs a package that is not here: {error.name}.",
+            next_steps=[NextStep(Verb.INSTALL, detail="sandbox")],
+        ) from None
+    given = {
+        name: getattr(args, name)
+        for name in ("fail", "seconds", "balance", "seed")
+        if getattr(args, name, None) is not None
+    }
+    sandbox = Sandbox(speed=args.speed, port=0, faults=args.fault, **given)
+    sandbox.start()
+    os.environ["AIML_BASE_URL"] = sandbox.base_url
+    notebook().shell.push({"_kling_sandbox": sandbox})
+    console.say(
+        f"SANDBOX in use: no key, no money, made-up videos, {args.speed:g}-fold speed. "
+        "It ends with this kernel."
+    )
+    return None
+
+
+def _config(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    run_command(args, console)
+    rows = [
+        (option.name, repr(getattr(options(), option.name)), option.metadata["help"])
+        for option in sorted(fields(Options), key=lambda option: option.name)
+    ]
+    console.say("Set with %config KlingMagics.NAME = VALUE:")
+    console.table(rows, ("NAME", "VALUE", "WHAT"))
+    return None
+
+
+def _status(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    """What bare ``%kling`` prints: how things stand, and the way in."""
+    running = [job.id for job in current().watcher.jobs if job.id]
+    print_status(
+        console,
+        ways_in=[
+            ("%%kling -d 5 -o clip", "and a prompt below it: a video, and clip holds it"),
+            ("%%kling?", "its flags"),
+            ("%kling models", "what there is"),
+            ("%kling history --grid", "what was made"),
+            ("%kling -h", "everything else"),
+        ],
+        without_key=[
+            ("%kling sandbox", "try everything without a key or money"),
+            (
+                f"%env {settings.KEY_VARIABLES[0]}=…",
+                "for real (better: set before Jupyter starts)",
+            ),
+        ],
+        facts=[("videos", str(notebook().folder / options().output_dir))],
+        running=running,
+    )
+    return None
+
+
+_OWN: dict[str, Callable[[argparse.Namespace, NotebookConsole], Any]] = {
+    "": _status,
+    "generate": _generate,
+    "gen": _generate,
+    "extend": _extend,
+    "wait": _wait,
+    "show": _show,
+    "history": _history,
+    "compare": _compare,
+    "frames": _frames,
+    "sandbox": _sandbox,
+    "config": _config,
+}

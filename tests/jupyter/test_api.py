@@ -1,0 +1,88 @@
+"""submit, generate, gallery and extend from Python."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import kling_integrations.jupyter as public
+from kling_integrations.core.errors import InvalidRequestError, WaitTimeoutError
+from kling_integrations.jupyter import KlingVideo, generate, submit
+
+RUN_OPTIONS = ("timeout", "take", "new", "file")
+
+
+def test_a_gallery_shows_videos_with_labels(shell):
+    shell.run("from kling_integrations.jupyter import gallery, submit")
+    shell.run("jobs = [submit(f'A {animal}', duration=5) for animal in ('cat', 'dog')]")
+    shown = shell.run("gallery(jobs, labels=['Tom', 'Rex'])")
+    data, metadata = shown._repr_mimebundle_()
+    assert data["text/html"].count("<video") == 2
+    assert "<b>Tom</b>" in data["text/html"]
+    assert len(metadata["kling"]["generations"]) == 2
+
+
+@pytest.mark.parametrize("function", [submit, generate, KlingVideo.extend])
+def test_how_to_run_is_named_and_explained(function):
+    named = inspect.signature(function).parameters
+    for name in RUN_OPTIONS:
+        assert named[name].kind is inspect.Parameter.KEYWORD_ONLY
+        assert f"``{name}" in inspect.getdoc(function) or "``submit``" in inspect.getdoc(function)
+
+
+def test_words_about_the_run_are_never_sent_to_the_gateway(shell, sandbox, home):
+    options = {"timeout": 3000, "take": 1, "new": False, "file": "films/{slug}.mp4"}
+    made = generate("A cat", duration=5, **options)
+    submit("A dog", duration=5, **options).result(20)
+    made.extend("It jumps", **options)
+    for post in sandbox.posts:
+        assert set(post.body) <= {"model", "prompt", "duration", "image_url"}
+    assert made.path == home / "films" / "a-cat.mp4"
+
+
+def test_another_timeout_pays_nothing_and_new_and_take_pay(shell, sandbox):
+    first = generate("A cat", duration=5)
+    assert generate("A cat", duration=5, timeout=1234).id == first.id
+    assert sandbox.paid == 1
+    assert generate("A cat", duration=5, take=2).id != first.id
+    assert generate("A cat", duration=5, take=2, timeout=99).id != first.id
+    assert sandbox.paid == 2
+    another = generate("A cat", duration=5, new=True)
+    assert another.id != first.id
+    assert sandbox.paid == 3
+    extended = first.extend("It jumps")
+    assert first.extend("It jumps", timeout=1234).id == extended.id
+    assert first.extend("It jumps", new=True).id != extended.id
+    assert sandbox.paid == 5
+
+
+def test_a_timeout_ends_the_wait_of_a_call(shell, sandbox):
+    sandbox.fault("poll", "odd-status", None, word="queued")
+    with pytest.raises(WaitTimeoutError):
+        generate("A cat", duration=5, timeout=150)
+
+
+def test_without_the_extension_it_says_what_to_run(home):
+    with pytest.raises(InvalidRequestError, match="%load_ext kling_integrations"):
+        submit("A cat", duration=5)
+
+
+def test_a_gallery_takes_videos_and_jobs_only(shell):
+    with pytest.raises(InvalidRequestError, match="A str is no result"):
+        public.gallery(["clip"])
+
+
+@pytest.mark.parametrize("name", ["Job", "KlingVideo", "gallery", "generate", "submit"])
+def test_public_names_explain_themselves(name):
+    thing = getattr(public, name)
+    assert len(inspect.getdoc(thing)) > 150
+    members = [
+        member
+        for member_name, member in vars(thing).items()
+        if not member_name.startswith("_") and (callable(member) or isinstance(member, property))
+    ]
+    if inspect.isclass(thing):
+        assert all(inspect.getdoc(member) for member in members), [
+            member for member in members if not inspect.getdoc(member)
+        ]
