@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-cluster lint types format clean
+.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-oldest test-plain test-cluster lint types format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -38,6 +38,12 @@ test-exhaustive: setup  ## the whole fault matrix, 10,000 waits, long interleavi
 
 test-airflow-min:  ## the Airflow unit suite on the oldest supported Airflow
 	sh scripts/test_airflow_min.sh "$(PYTHON)"
+
+test-oldest:  ## the core with the oldest libraries that pyproject.toml allows
+	sh scripts/test_oldest.sh "$(PYTHON)"
+
+test-plain:  ## the README's first commands from a plain install of the built wheel
+	sh scripts/test_plain_install.sh "$(PYTHON)"
 
 test-cluster: setup  ## Celery on Redis and PostgreSQL, two triggerers, killed processes
 	sh scripts/need_cluster.sh "$(BIN)/python"

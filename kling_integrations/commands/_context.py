@@ -33,9 +33,7 @@ def connect(ledger: Ledger | None = None) -> KlingClient:
     """
     from ..core.http.client import KlingClient
 
-    base_url = settings.base_url()
-    any_key = "sandbox" if settings.is_sandbox(base_url) and key_variable() is None else None
-    return KlingClient(any_key, base_url, ledger=ledger)
+    return KlingClient(ledger=ledger)
 
 
 def user_ledger() -> Ledger:

@@ -79,11 +79,9 @@ def _figure(text: str) -> float:
 
 
 def _run_sandbox(args: argparse.Namespace, console: Console) -> int:
-    try:
-        from ..sandbox import serve
-        from ..sandbox.serve import fault_help
-    except ImportError as error:
-        raise _missing_package(error) from None
+    from ..sandbox import serve
+    from ..sandbox.serve import fault_help
+
     if "help" in args.fault:
         console.say(fault_help())
         return DONE
@@ -108,23 +106,13 @@ def _run_sandbox(args: argparse.Namespace, console: Console) -> int:
     return DONE
 
 
-def _missing_package(error: ImportError) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"The sandbox needs a package that is not installed: {error.name}.",
-        next_steps=[NextStep(Verb.INSTALL, detail="sandbox")],
-    )
-
-
 # --- demo ------------------------------------------------------------------------------------
 
 
 def _run_demo(args: argparse.Namespace, console: Console) -> int:
-    try:
-        from ..sandbox import Sandbox
-    except ImportError as error:
-        raise _missing_package(error) from None
     from ..core.http.client import KlingClient
     from ..core.request import VideoRequest
+    from ..sandbox import Sandbox
 
     request = VideoRequest(prompt=args.prompt)
     console.note(
@@ -163,6 +151,8 @@ def _demonstrate(
     late = sandbox.jobs[done.id].lateness or 0.0
     console.note(f"Completed: noticed {late:.0f} s of its time after it was, with {polls} polls.")
     saved = _save(client, ledger, done, output, request.prompt, console)
+    if sandbox.video_note:
+        console.note(sandbox.video_note)
     console.note("\nThe same command once more:")
     again = client.submit(request)
     price = money(cost.spent(done.usage) or sandbox.jobs[done.id].usd)

@@ -17,18 +17,29 @@ DEFAULT_BASE_URL = "https://api.aimlapi.com"
 KEY_VARIABLES = ("AIML_API_KEY", "AIMLAPI_API_KEY", "AIMLAPI_KEY")
 
 
-def api_key(given: str | None = None) -> str:
-    """The key from the argument or the environment; raises AuthenticationError without one."""
+# What stands for a key at the sandbox: "bad" is one that is refused, "broke" one without credits.
+_SANDBOX_WORDS = re.compile(r"(sandbox|bad|broke)(-.*)?")
+
+
+def api_key(given: str | None = None, url: str | None = None) -> str:
+    """The key for the gateway at ``url``, from the argument or the environment.
+
+    Raises AuthenticationError without one. The sandbox needs none and gets none: only a word of
+    its own (``sandbox``, ``bad`` or ``broke``, perhaps with ``-…``) is sent to it, else
+    ``sandbox``. Any program of this machine can listen at its address.
+    """
     given = secret(given)
     candidates = (given, *(secret(os.environ.get(name)) for name in KEY_VARIABLES))
     key = next((Secret(value.strip()) for value in candidates if value and value.strip()), Secret())
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise AuthenticationError("The API key holds characters that no key has.")
+    if url is not None and is_sandbox(url):
+        return key if _SANDBOX_WORDS.fullmatch(key) else Secret("sandbox")
     if not key:
         raise AuthenticationError(
             "No API key. It comes from the AI/ML API dashboard.",
             next_steps=[NextStep(Verb.SET_KEY), NextStep(Verb.TRY_SANDBOX)],
         )
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise AuthenticationError("The API key holds characters that no key has.")
     return key
 
 
@@ -122,7 +133,7 @@ _SANDBOX_PATH = re.compile(r"^/sandbox/x(\d+(?:\.\d+)?)(?:/|$)")
 
 def is_sandbox(url: str) -> bool:
     """Whether this is the stand-in on loopback, which costs nothing and makes test pictures."""
-    return is_loopback(url) and urlsplit(url).path.startswith("/sandbox")
+    return is_loopback(url) and f"{urlsplit(url).path}/".startswith("/sandbox/")
 
 
 @cache

@@ -71,7 +71,7 @@ class Watcher:
         Raises AuthenticationError without a key, and KlingError where no thread can be started;
         nothing was submitted then. After an interrupt, ``carrier`` says which job runs.
         """
-        key = "sandbox" if job.sandbox else settings.api_key()
+        key = settings.api_key(url=job.base_url)
         # A home that is changed while the job runs must not part its intent from its id.
         job.ledger = self._ledgers.setdefault(self.ledger.path, Ledger(self.ledger.path))
         thread = self._running_thread()

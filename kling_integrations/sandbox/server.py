@@ -14,6 +14,8 @@ from typing import Any, Self, TypeVar
 
 from aiohttp import web
 
+from ..core.generation import printable
+from .access import own_callers_only
 from .faults import ArmedFaults, Fault
 from .jobs import GatewayClock, Post, Records, SandboxJob
 from .payloads import ERAS, FAILURES, Era
@@ -27,6 +29,7 @@ from .state import Fail, Options, SandboxState, Seconds
 from .video.cache import VideoFiles
 
 HOST = "127.0.0.1"
+MAX_LOG_LINE = 500  # characters
 T = TypeVar("T")
 
 
@@ -63,7 +66,7 @@ class Sandbox:
     max_body
         Bytes of a request's body; more get 413.
     log
-        Called with one line of text for each event.
+        Called with one line of printable text for each event.
 
     Keys: any word is accepted, but one that contains "bad" gets 401, and one that contains
     "broke" 403 at a submit.
@@ -101,7 +104,9 @@ class Sandbox:
         self._faults = ArmedFaults(rng)
         for fault in faults:
             self._faults.arm(fault if isinstance(fault, Fault) else Fault.parse(fault))
-        self._videos = VideoFiles(size, fps)
+        # What a request names must not steer the terminal that shows the log.
+        show = (lambda text: log(printable(text)[:MAX_LOG_LINE])) if log else (lambda _: None)
+        self._videos = VideoFiles(size, fps, show)
         self._state = SandboxState(
             Options(seconds, fail, _find_era(era), logs_show_running, unknown_models, balance),
             self.clock,
@@ -109,7 +114,7 @@ class Sandbox:
             self._faults,
             self._videos,
             rng,
-            log or (lambda _: None),
+            show,
         )
         self._cdn_host = cdn_host
         self._max_body = max_body
@@ -188,7 +193,10 @@ class Sandbox:
         self._state.base_url = self.base_url
         self._state.cdn_origin = f"http://{self._cdn_host}:{self.port}"
         prefix = f"/sandbox/x{self._speed_text}"
-        application = web.Application(client_max_size=self._max_body)
+        application = web.Application(
+            client_max_size=self._max_body,
+            middlewares=[own_callers_only(self._cdn_host, self._records)],
+        )
         for group in (Generations, Account, Models, Control):
             application.add_routes(group(self._state).routes(prefix))
         application.add_routes(Cdn(self._state).routes())
@@ -301,6 +309,11 @@ class Sandbox:
     def leaked_keys(self) -> int:
         """Requests that carried an API key to the CDN or to a redirect's target."""
         return self._records.leaked_keys
+
+    @property
+    def video_note(self) -> str | None:
+        """Why the videos so far were a ready-made clip; None when they are encoded."""
+        return self._videos.note
 
     def snapshot(self) -> dict[str, Any]:
         """The records as JSON, as ``GET {base_url}/_jobs`` returns them."""

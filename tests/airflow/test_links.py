@@ -7,7 +7,7 @@ from kling_integrations.airflow import KlingVideoLink
 
 
 def test_the_link_names_the_generation_and_opens_nothing_by_itself(sandbox):
-    with KlingClient(api_key="secret-key", base_url=sandbox.base_url) as client:
+    with KlingClient(api_key="sandbox-secret-key", base_url=sandbox.base_url) as client:
         link = KlingVideoLink.address(client, "a:b/c")
     assert link == f"{sandbox.base_url}/v2/video/generations?generation_id=a%3Ab%2Fc"
 

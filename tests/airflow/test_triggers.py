@@ -175,7 +175,7 @@ async def test_the_last_one_closes_the_session(sandbox, submitted):
 
 async def test_another_key_is_another_session(sandbox, connect):
     async with shared_client("kling_default") as first:
-        connect(sandbox, key="rotated")
+        connect(sandbox, key="sandbox-rotated")
         async with shared_client("kling_default") as second:
             assert first is not second
         async with shared_client("kling_default") as third:

@@ -3,8 +3,10 @@
 import pytest
 
 from kling_integrations import (
+    AsyncKlingClient,
     AuthenticationError,
     InvalidRequestError,
+    KlingClient,
     Ledger,
     LedgerError,
     Verb,
@@ -51,6 +53,35 @@ def test_the_key_is_read_from_the_environment_and_trimmed(monkeypatch, name):
         monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, " k3y\n")
     assert settings.api_key() == "k3y"
+
+
+@pytest.mark.parametrize("client", [KlingClient, AsyncKlingClient])
+@pytest.mark.parametrize("given", [None, "0123456789abcdef0123456789abcdef"])
+@pytest.mark.parametrize("host", ["127.0.0.1:8765", "localhost:1", "[::1]:8765"])
+def test_a_real_key_never_goes_to_the_address_of_the_sandbox(monkeypatch, client, given, host):
+    for name in settings.KEY_VARIABLES:
+        monkeypatch.setenv(name, "badc0ffee0123456789abcdef0123456")
+    assert client(given, f"http://{host}/sandbox/x60").endpoint.api_key == "sandbox"
+    assert client(given, f"http://{host}/proxy").endpoint.api_key == (
+        given or "badc0ffee0123456789abcdef0123456"
+    )
+
+
+@pytest.mark.parametrize("word", ["sandbox", "sandbox-one", "bad", "bad-one", "broke"])
+def test_the_words_of_the_sandbox_are_sent_to_it(monkeypatch, word):
+    url = "http://127.0.0.1:8765/sandbox/x60"
+    assert settings.api_key(word, url) == word
+    monkeypatch.setenv("AIML_API_KEY", word)
+    assert settings.api_key(url=url) == word
+
+
+def test_the_sandbox_needs_no_key_and_another_gateway_of_this_machine_does(monkeypatch):
+    for name in settings.KEY_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert settings.api_key(url="http://127.0.0.1:8765/sandbox/x60") == "sandbox"
+    for url in ("http://127.0.0.1:8765/sandboxed", "http://127.0.0.1:8765", None):
+        with pytest.raises(AuthenticationError):
+            settings.api_key(url=url)
 
 
 def test_a_key_with_a_line_break_inside_is_refused_without_showing_it():

@@ -40,7 +40,7 @@ from kling_integrations.core.errors import (
 )
 from kling_integrations.sandbox import Sandbox
 
-KEY = "k3y-that-nobody-may-see"
+KEY = "sandbox-k3y-that-nobody-may-see"  # one of the words that are sent to a sandbox
 MODEL = "klingai/v2.5-turbo/pro/text-to-video"
 
 DONE = "done"

@@ -30,7 +30,7 @@ from kling_integrations.core.generation import Generation, Status, Video
 from kling_integrations.core.storage import file_names
 from kling_integrations.sandbox import Sandbox
 
-KEY = "k3y-that-nobody-may-see"
+KEY = "sandbox-k3y-that-nobody-may-see"  # one of the words that are sent to a sandbox
 ROOT = Path(__file__).resolve().parents[2]
 EVIL = (
     "<script>alert(1)</script><img src=x onerror=alert(1)>\"' onmouseover='alert(1)' "

@@ -32,9 +32,10 @@ class BaseClient:
         patience: Patience | None,
     ) -> None:
         api_key = secret(api_key)  # no traceback that shows local variables may show it
+        base_url = settings.base_url(base_url)
         self.endpoint = Endpoint(
-            settings.base_url(base_url),
-            settings.api_key(api_key),
+            base_url,
+            settings.api_key(api_key, base_url),
             settings.legacy_endpoint(legacy_endpoint),
         )
         self.clock = settings.clock_for(self.endpoint.base_url)

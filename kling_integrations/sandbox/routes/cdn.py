@@ -75,10 +75,6 @@ class Cdn:
             data = await self.state.videos.data(Scene.of(job.model, job.payload))
         except EncodingStoppedError:
             return RawResponse()
-        except ImportError as missing:
-            hint = f"{missing}: pip install 'kling-integrations[sandbox]'"
-            self.state.log(f"no video can be encoded: {hint}")
-            return error_response(request, 500, hint)
         return await self._send(request, data, fault)
 
     async def _send(

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from .encode import encode, file_size
+from .ready_made import NOTE, ready_made
 from .scene import Scene
 
 MAX_BYTES = 32 * 2**20
@@ -54,8 +56,15 @@ class VideoFiles:
     Used by one event loop only; `close()` ends an encoding that is under way.
     """
 
-    def __init__(self, size: tuple[int, int], fps: int, cache: VideoCache = _process_cache) -> None:
-        self._size, self._fps, self._cache = size, fps, cache
+    def __init__(
+        self,
+        size: tuple[int, int],
+        fps: int,
+        log: Callable[[str], None],
+        cache: VideoCache = _process_cache,
+    ) -> None:
+        self._size, self._fps, self._log, self._cache = size, fps, log, cache
+        self.note: str | None = None  # that videos are not what was asked for, and why
         self._under_way: dict[Key, asyncio.Future[bytes]] = {}
         self._closing = False
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kling-sandbox-video")
@@ -69,7 +78,10 @@ class VideoFiles:
         return file_size(scene, self._size, self._fps)
 
     async def data(self, scene: Scene) -> bytes:
-        """The MP4. Raises what `encode` raises."""
+        """The MP4; a ready-made one where none can be encoded, which `note` and the log say once.
+
+        Raises EncodingStoppedError when the sandbox closes.
+        """
         key = (scene.digest(), self._size, self._fps)
         if (cached := self._cache.get(key)) is not None:
             return cached
@@ -81,6 +93,11 @@ class VideoFiles:
         try:
             # Shielded: a client that disconnects must not end the encoding for the others.
             data = await asyncio.shield(self._under_way[key])
+        except ImportError:
+            if self.note is None:
+                self.note = NOTE
+                self._log(NOTE)
+            return ready_made(scene, self._size, self._fps)
         finally:
             if key in self._under_way and self._under_way[key].done():
                 del self._under_way[key]

@@ -80,7 +80,12 @@ def encode(
             if audio is not None:
                 _write_audio(container, audio, scene.seconds)
         data = path.read_bytes()
-    padding = max(8, file_size(scene, size, fps) - len(data))
+    return padded(data, file_size(scene, size, fps))
+
+
+def padded(data: bytes, size: int) -> bytes:
+    """The MP4 with a `free` box at its end, so that it is `size` bytes long."""
+    padding = max(8, size - len(data))
     return data + padding.to_bytes(4, "big") + b"free" + bytes(padding - 8)
 
 

@@ -255,12 +255,12 @@ def test_the_ledger_is_private_and_holds_neither_key_nor_signed_url(sandbox, led
     request = VideoRequest(
         model="v2.5-turbo-pro", prompt="a", image="https://example.com/cat.png?signature=s3cret"
     )
-    with KlingClient("k3y-k3y", sandbox.base_url, ledger=ledger) as client:
+    with KlingClient("sandbox-k3y", sandbox.base_url, ledger=ledger) as client:
         done = client.generate(request)
         client.download(done, tmp_path / "clip.mp4")
     content = b"".join(file.read_bytes() for file in ledger.path.parent.glob("ledger*"))
     assert done.id.encode() in content
-    for secret in (b"k3y-k3y", b"s3cret", b"ksTime"):
+    for secret in (b"sandbox-k3y", b"s3cret", b"ksTime"):
         assert secret not in content
     assert ledger.path.stat().st_mode & 0o077 == 0
 

@@ -33,7 +33,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def airflow(
     gateway: Sandbox, out: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalAirflow]:
-    connection = {"conn_type": "kling", "password": "e2e-secret-key", "host": gateway.base_url}
+    connection = {"conn_type": "kling", "password": "sandbox-secret-key", "host": gateway.base_url}
     settings = {
         "AIRFLOW_CONN_KLING_DEFAULT": json.dumps(connection),
         "KLING_E2E_OUT": str(out),

@@ -282,7 +282,7 @@ def test_fifty_deferred_at_once_share_one_session(case, airflow, gateway):
 def test_neither_the_database_nor_the_logs_hold_a_key_or_a_signed_url(airflow, gateway):
     """Runs last: everything above has left its traces."""
     # The key, and an address of a video with its query; what is shown ends in "?…".
-    secret = re.compile(r"e2e-secret-key|\.mp4\?[A-Za-z]")
+    secret = re.compile(r"sandbox-secret-key|\.mp4\?[A-Za-z]")
     kept = {path: path.read_text("utf-8", "replace") for path in airflow.home.rglob("*.log*")}
     with sqlite3.connect(airflow.home / "airflow.db") as database:
         tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
