@@ -27,8 +27,8 @@ demo: setup  ## notebook and DAG, for real, against the sandbox: no key, no mone
 test: setup system lint types  ## the whole suite
 	$(BIN)/python scripts/run_tests.py
 
-test-fast: setup  ## without real Airflow, kernels and browser
-	$(BIN)/python -m pytest -q -m "not slow" -n 2
+test-fast: setup  ## what one runs while working: no processes, no kills, no real Airflow or browser
+	$(BIN)/python -m pytest -q -m "not slow and not thorough and not exhaustive" -n 2
 
 test-slow: setup system  ## only those
 	$(BIN)/python -m pytest -q -m "slow and not exhaustive" --ignore=tests/integration/cluster

@@ -1,0 +1,21 @@
+"""What belongs to the whole suite: which tests are left out while one works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+# Fixtures of tests that start a command, a compiler or an Airflow task's whole life for real.
+PROCESSES = {"shell", "shell_on", "terminal"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as ``thorough`` what takes long by its nature; ``make test`` runs all of it."""
+    for item in items:
+        room = item.path.relative_to(HERE).parts[0]
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if room in ("resilience", "typing") or fixtures & PROCESSES:
+            item.add_marker("thorough")
