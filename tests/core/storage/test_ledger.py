@@ -401,7 +401,8 @@ def test_an_id_of_another_account_is_said_to_be_so_at_once(front, ledger, raccoo
             before = sandbox.requests["poll"]
             with pytest.raises(GenerationNotFoundError) as caught:
                 front.run(sandbox.base_url, "wait", first.id, ledger=ledger)
-            assert ("another key (hash 0badc0de)" in str(caught.value)) is other
+            assert ("another key" in str(caught.value)) is other
+            assert ("0badc0de" in str(caught.value)) is other
             asked = sandbox.requests["poll"] - before
             assert asked == 1 if other else asked > 1
         assert caught.value.generation_id == first.id
