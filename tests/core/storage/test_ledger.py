@@ -392,13 +392,13 @@ def test_unrelated_requests_have_locks_of_their_own(ledger):
 def test_an_id_of_another_account_is_said_to_be_so_at_once(front, ledger, raccoon):
     """Under this key it answers 404, which a fresh id may do for two minutes."""
     with Sandbox(speed=1000, seconds=float("inf"), size=(160, 90)) as sandbox:
-        first = front.run(sandbox.base_url, "submit", raccoon, ledger=ledger, api_key="one")
+        first = front.run(sandbox.base_url, "submit", raccoon, ledger=ledger, api_key="sandbox-1")
         sandbox.fault("poll", "404", times=None)
-        for key, polls in (("two", 1), ("one", 2)):
+        for key, polls in (("sandbox-2", 1), ("sandbox-1", 2)):
             before = sandbox.requests["poll"]
             with pytest.raises(GenerationNotFoundError) as caught:
                 front.run(sandbox.base_url, "wait", first.id, ledger=ledger, api_key=key)
-            assert ("another key" in str(caught.value)) is (key == "two")
+            assert ("another key" in str(caught.value)) is (key == "sandbox-2")
             asked = sandbox.requests["poll"] - before
             assert asked == 1 if polls == 1 else asked >= polls
         assert caught.value.generation_id == first.id
