@@ -330,13 +330,12 @@ class _Fetch:
         from ..http.requests_transport import reason
 
         # read1 hands over what one read of the socket gives: a cut loses nothing that came.
-        read = getattr(response.raw, "read1", response.raw.read)
         unchecked = part.size < HEAD
         window_start, window_size = time.monotonic(), part.size
         while True:
             problem = None
             try:
-                chunk = read(_CHUNK, decode_content=False)
+                chunk = response.raw.read1(_CHUNK, decode_content=False)
             except (HTTPError, HTTPException, OSError) as trouble:
                 problem = reason(trouble, self.timeout)
             if problem:
