@@ -1,7 +1,7 @@
-"""Runs the whole suite in two lanes side by side, one per core, and sums up.
+"""Runs the whole suite in two lanes side by side and sums up.
 
-The second lane is what mostly waits: real Airflow, then kernels and browser. Each lane is one
-pytest, so a failure reads as usual.
+The first lane works on two cores; the second mostly waits: real Airflow, then kernels and browser.
+Each lane is one pytest, so a failure reads as usual.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The cluster of Celery, Redis and PostgreSQL has a command of its own: make test-cluster.
 WAITING = ("tests/integration/airflow", "tests/integration/jupyter")
 LANES = {
-    "the rest": ["tests", *(f"--ignore={at}" for at in (*WAITING, "tests/integration/cluster"))],
+    "the rest": ["-n", "2", "tests", *(f"--ignore={at}" for at in (*WAITING, "tests/integration/cluster"))],
     "Airflow, kernels, browser": [*WAITING],
 }
 
