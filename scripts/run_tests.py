@@ -17,7 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 # The cluster of Celery, Redis and PostgreSQL has a command of its own: make test-cluster.
 WAITING = ("tests/integration/airflow", "tests/integration/jupyter")
 LANES = {
-    "the rest": ["-n", "2", "tests", *(f"--ignore={at}" for at in (*WAITING, "tests/integration/cluster"))],
+    "the rest": [
+        "-n",
+        "2",
+        "tests",
+        *(f"--ignore={at}" for at in (*WAITING, "tests/integration/cluster")),
+    ],
     "Airflow, kernels, browser": [*WAITING],
 }
 
