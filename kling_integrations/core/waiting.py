@@ -27,6 +27,7 @@ from .errors import (
     NextStep,
     RateLimitedError,
     ServerError,
+    StoppedWaiting,
     Verb,
     WaitTimeoutError,
 )
@@ -192,7 +193,11 @@ def _confirmed(endpoint: Endpoint, named: Generation, client_request_id: str) ->
             return answer
         if answer.status != 404:
             return named
-        yield Sleep(delay)
+        try:
+            yield Sleep(delay)
+        except StoppedWaiting:
+            # Not a pause between two POSTs: this one may have been taken, under this id.
+            raise StoppedWaiting(named.id, client_request_id) from None
     raise protocol.uncertain(
         f"the gateway named generation {named.id}, and does not know it", client_request_id
     )

@@ -129,6 +129,19 @@ def test_an_interrupt_between_two_posts_closes_the_record():
     assert records.log == ["lock", "intent", "POST", "refused None", "release"]
 
 
+def test_an_interrupt_while_an_error_that_names_an_id_is_confirmed_keeps_the_id():
+    records = Records()
+    with pytest.raises(StoppedWaiting) as caught:
+        submit(
+            records,
+            Reply(500, {"x-inference-id": "gen-7"}, b"{}"),
+            Reply(404, {}, b'{"message": "not found"}'),
+            stop=True,
+        )
+    assert caught.value.generation_id == "gen-7"
+    assert records.log == ["lock", "intent", "POST", "GET", "submitted gen-7", "release"]
+
+
 def test_what_a_carrier_raises_in_the_post_leaves_the_intent_open():
     records = Records()
     with pytest.raises(MemoryError):
