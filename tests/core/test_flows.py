@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
 
-from kling_integrations import LedgerError, ServerError, StoppedWaiting, VideoRequest
+from kling_integrations import (
+    KlingWarning,
+    LedgerError,
+    ServerError,
+    StoppedWaiting,
+    VideoRequest,
+)
 from kling_integrations.core.flows import Flows
 from kling_integrations.core.payloads import Reply
 from kling_integrations.core.protocol import Endpoint, Sent, Trouble
@@ -99,6 +106,16 @@ def test_a_taken_lock_is_asked_for_again_and_nothing_is_decided_meanwhile():
     submit(records, TAKEN)
     waits = ["lock is taken", "sleep", "lock is taken", "sleep"]
     assert records.log == [*waits, "lock", "intent", "POST", "submitted gen-1", "release"]
+
+
+def test_after_two_seconds_the_user_hears_what_is_waited_for():
+    records = Records(busy=41)
+    with pytest.warns(KlingWarning, match="Another process is submitting the same request") as seen:
+        submit(records, TAKEN)
+    assert len(seen) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        submit(Records(busy=30), TAKEN)
 
 
 def test_an_interrupt_while_the_lock_is_taken_releases_nothing_and_writes_nothing():

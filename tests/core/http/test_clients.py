@@ -368,3 +368,38 @@ def test_a_loop_that_ends_during_the_post_logs_how_to_look_it_up(sandbox, raccoo
     asyncio.run(ends_early())
     [post] = sandbox.posts
     assert post.client_request_id in caplog.text
+
+
+def test_a_proxy_that_refuses_the_tunnel_ends_with_nothing_submitted(
+    front, gateway, raccoon, monkeypatch
+):
+    proxy = gateway(*[http("407 Proxy Authentication Required", b"")] * 20)
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, proxy.base_url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ServerError, match="Nothing was submitted"):
+        front.run(
+            "https://gateway.example",
+            "submit",
+            raccoon,
+            patience=Patience(connect=0.05, first=0.01),
+        )
+    assert proxy.heard
+    assert all(heard.startswith(b"CONNECT gateway.example:443 ") for heard in proxy.heard)
+
+
+def test_a_proxy_is_looked_up_for_each_call_and_not_once_per_process(
+    front, gateway, raccoon, monkeypatch
+):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for _ in range(2):
+        proxy = gateway(*[http("407 Proxy Authentication Required", b"")] * 20)
+        for name in ("HTTPS_PROXY", "https_proxy"):
+            monkeypatch.setenv(name, proxy.base_url)
+        with pytest.raises(ServerError):
+            front.run(
+                "https://gateway.example", "balance", patience=Patience(connect=0.05, first=0.01)
+            )
+        assert proxy.heard
