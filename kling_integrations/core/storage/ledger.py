@@ -376,10 +376,12 @@ def _inode(path: Path) -> int:
 def _decide(
     db: sqlite3.Connection, request: VideoRequest, base_url: str, *, new: bool, take: int
 ) -> Decision:
-    # The newest record decides; one that was refused says nothing about those before it.
+    # The newest record decides; one that was refused or failed says nothing about those before it:
+    # a video that is paid for stays the answer when another one was asked for and failed.
     row = db.execute(
         "SELECT * FROM submissions WHERE base_url IN (?, ?) AND fingerprint IN (?, ?) AND take = ? "
-        "AND state NOT IN ('refused', 'abandoned', 'forgotten') ORDER BY rowid DESC",
+        "AND state NOT IN ('refused', 'abandoned', 'forgotten') "
+        "ORDER BY state = 'failed', rowid DESC",
         (*_accounts(base_url), *request.fingerprints, take),
     ).fetchone()
     entry = _entry(row) if row else None

@@ -432,3 +432,17 @@ def test_a_record_that_is_forgotten_is_neither_waited_for_nor_looked_up(ledger, 
             assert ledger.running(client.base_url) == ledger.uncertain(client.base_url) == []
             assert client.submit(raccoon).id != first.id
         assert [entry.state for entry in ledger.history()] == [State.SUBMITTED, State.FORGOTTEN]
+
+
+def test_a_failed_repetition_does_not_hide_the_video_that_is_paid_for(ledger, raccoon):
+    with Sandbox(speed=1000, seconds=float("inf"), size=(160, 90)) as sandbox:
+        with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+            first = client.submit(raccoon)
+            sandbox.finish(first.id)
+            client.wait(first.id)
+            another = client.submit(raccoon, new=True)
+            sandbox.finish(another.id, fail="provider")
+            with pytest.raises(Exception, match="failed"):
+                client.wait(another.id)
+            assert client.submit(raccoon).id == first.id
+        assert len(sandbox.posts) == 2
