@@ -63,20 +63,26 @@ def logged(
 
 
 class Gateway(Sandbox):
-    """A generation takes 60 of its seconds, a tenth of one here, and ends well: as set."""
+    """A generation takes 60 of its seconds, a twentieth of one here, and ends well: as set."""
 
     seconds: float = 60
     fails: str | None = None
 
     def __init__(self) -> None:
         super().__init__(
-            speed=600,
+            speed=1200,
             seconds=lambda model, payload: self.seconds,
             fail=lambda model, payload: self.fails,
             size=(160, 90),
             fps=4,
             seed=1,
         )
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What matters is that a failed write is repeated, not how long one waits between."""
+    monkeypatch.setattr("kling_integrations.airflow.durable._PAUSES", (0.01, 0.02))
 
 
 @pytest.fixture

@@ -152,6 +152,7 @@ def child(sandbox, code=SUBMIT):
     )
 
 
+@pytest.mark.thorough
 def test_processes_that_ask_for_the_same_thing_at_once_make_one_post(sandbox, ledger):
     sandbox.fault("submit", "slow", seconds=0.5)
     children = [child(sandbox) for _ in range(4)]
@@ -284,6 +285,7 @@ def test_prompts_with_sql_in_them_are_only_words(sandbox, ledger):
     assert ledger.history(search="' OR 1=1 --") == []
 
 
+@pytest.mark.thorough
 def test_several_may_open_a_new_ledger_at_the_same_moment(tmp_path):
     failures: list[Exception] = []
 

@@ -9,6 +9,12 @@ from kling_integrations.core.errors import InvalidRequestError, LedgerError
 from kling_integrations.core.storage.target_lock import TargetLock
 
 
+@pytest.fixture(autouse=True)
+def decided_soon(monkeypatch):
+    """How long a holder that has named nothing yet is waited for."""
+    monkeypatch.setattr("kling_integrations.core.storage.target_lock._UNDECIDED", 0.1)
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "w").mkdir()
