@@ -220,6 +220,19 @@ def test_importing_pulls_in_nothing_heavy(statement):
     assert not loaded_by(statement) & (HEAVY - {"sqlite3"})
 
 
+def test_loading_the_extension_reads_neither_the_catalogue_nor_a_request():
+    """What a notebook waits for before its first cell; each of them takes as long as the rest."""
+    code = (
+        "import sys; from IPython.core.interactiveshell import InteractiveShell as Shell;"
+        "Shell.instance().run_line_magic('load_ext', 'kling_integrations');"
+        "print('\\n'.join(name for name in sys.modules if name.startswith('kling_integrations')))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = {name.removeprefix("kling_integrations.") for name in out.stdout.split()}
+    assert "jupyter.magics" in names
+    assert not names & {"core.catalog", "core.request", "core.cost", "commands", "jupyter.session"}
+
+
 def test_every_public_name_is_there():
     for name in kling_integrations.__all__:
         assert getattr(kling_integrations, name) is not None

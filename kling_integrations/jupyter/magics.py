@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 from IPython.core.magic import Magics, magics_class
 from traitlets import Bool, CaselessStrEnum, Float, Int, TraitError, Unicode, observe, validate
 
-from ..core.cost import limit
 from ..core.errors import InvalidRequestError
 from .completion import install, uninstall
 from .frontend import notebook_folder
@@ -109,6 +108,8 @@ class KlingMagics(Magics):
 
     @validate("max_cost")
     def _check_limit(self, proposal: Any) -> Any:
+        from ..core.cost import limit  # a third of what loading the extension would take
+
         try:
             return limit(proposal["value"], proposal["trait"].name)
         except InvalidRequestError as error:

@@ -158,12 +158,12 @@ LONG = {
 @pytest.mark.parametrize("name", LONG)
 @pytest.mark.parametrize("status", [200, 400, 403, 404, 500])
 def test_no_reply_keeps_an_event_loop_busy_for_long(name, status):
-    """CPU time, not time on the clock; 20 ms on an idle machine, and some grace for a busy one."""
+    """The best of five, in CPU time, not time on the clock: a busy neighbour does not count."""
     body = json.dumps({"status": "error", **LONG[name]()}).encode()
     assert len(body) < MAX_BODY_BYTES
     reply = Reply(status, {}, body)
-    best = min(_cpu_seconds(lambda: read_everything(reply)) for _ in range(3))
-    assert best < 0.1
+    best = min(_cpu_seconds(lambda: read_everything(reply)) for _ in range(5))
+    assert best < 0.020
 
 
 def _cpu_seconds(work):
