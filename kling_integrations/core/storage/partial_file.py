@@ -173,10 +173,13 @@ def _sweep(folder: Path, prefix: str) -> None:
     """Remove what killed runs left of the same target; what is locked belongs to a live one."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
+            # The cheap look first: a batch has thousands of videos in one folder.
+            if not name.startswith(prefix):
+                continue
             if not re.fullmatch(r"[0-9a-f]{16}\.part", name.removeprefix(prefix)):
                 continue
             path = folder / name
-            if name.startswith(prefix) and path.is_file() and not path.is_symlink():
+            if path.is_file() and not path.is_symlink():
                 with contextlib.suppress(OSError), open(path, "rb+") as leftover:
                     if fcntl:
                         fcntl.flock(leftover, fcntl.LOCK_EX | fcntl.LOCK_NB)
