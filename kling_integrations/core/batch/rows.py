@@ -114,6 +114,27 @@ def check(
     return _Check(table, identity.account(base_url), defaults or {}, names or {}).run()
 
 
+def meant(
+    table: Table, given: Mapping[str, Any], key: str | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """``defaults`` and ``names`` for ``check``, out of what a user gives for all rows.
+
+    A prompt or picture that is the name of a column means that column; any other value is what
+    rows without one of their own get. Raises InvalidRequestError for a prompt of one word that
+    is no column: a typing error would be paid for with every row.
+    """
+    defaults = {name: value for name, value in given.items() if value is not None}
+    names = {} if key is None else {"key": key}
+    for name in ("prompt", "image", "tail_image"):
+        value = defaults.get(name)
+        if not isinstance(value, str):
+            continue
+        one_word = name == "prompt" and not re.search(r"\s", value.strip())
+        if value in table.columns or one_word:
+            names[name] = defaults.pop(name)
+    return defaults, names
+
+
 class _Check:
     def __init__(
         self, table: Table, account: str, defaults: Mapping[str, Any], names: Mapping[str, str]

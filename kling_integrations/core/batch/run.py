@@ -107,6 +107,8 @@ class Run:
             await self._settle_uncertain()
         except asyncio.CancelledError:
             self.interrupted = True
+            self.tally.note = "interrupted: submissions under way get their reply"
+            self._changed()
             await self._let_go()
         for step in [*self._queue, *self._held, *self._uncertain]:
             self._close(step)

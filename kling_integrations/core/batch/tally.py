@@ -14,9 +14,10 @@ _NEWEST = 12  # finished rows that a display may show
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one batch. Money in USD, times in seconds on the client's clock.
+    """Counts of one batch. Money in USD, times in real seconds.
 
     ``paid_now`` are the generations that this run submitted; ``expected`` is how long one takes.
+    ``newest`` are the last rows with a video, ``bad`` the last without one.
     """
 
     total: int
@@ -30,6 +31,7 @@ class Tally:
     note: str = ""
     ended: Counter[str] = field(default_factory=Counter)
     newest: deque[Result] = field(default_factory=lambda: deque(maxlen=_NEWEST))
+    bad: deque[Result] = field(default_factory=lambda: deque(maxlen=_NEWEST))
 
     @property
     def done(self) -> int:
@@ -52,6 +54,8 @@ class Tally:
         self.ended[result.status] += 1
         if result.status == RowStatus.COMPLETED:
             self.newest.append(result)
+        else:
+            self.bad.append(result)
 
     def left(self) -> float | None:
         """Seconds until all rows have ended, if it goes on like this; None where nothing says."""
@@ -61,10 +65,10 @@ class Tally:
         return self.expected * (rounds + (1.0 if self.waiting else 0.5))
 
     def line(self) -> str:
-        """``120 of 500 done · 3 failed · 20 running · about 12:30 left · $24.00 of $50.00``."""
+        """``12 of 50 done · 3 without a video · 5 running · about 12:30 left · $6.00 of $25.00``."""
         parts = [f"{self.done} of {self.total} done"]
         if self.failed:
-            parts.append(f"{self.failed} not")
+            parts.append(f"{self.failed} without a video")
         parts.append(f"{self.running} running")
         left = self.left()
         if left is not None:

@@ -9,7 +9,7 @@ from kling_integrations import InvalidRequestError, KlingWarning
 from kling_integrations.core.batch.job import BadRowsError
 from kling_integrations.sandbox import Sandbox
 
-from .conftest import Desk, prompts
+from core.batch.conftest import Desk, prompts
 
 
 def statuses(outcome):

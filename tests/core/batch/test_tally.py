@@ -9,7 +9,10 @@ def test_the_line_says_counts_time_and_money():
     tally.end(Result(1, "a", RowStatus.COMPLETED))
     tally.end(Result(2, "b", RowStatus.FAILED))
     assert tally.waiting == 6
-    assert tally.line() == "1 of 10 done · 1 not · 2 running · about 4:00 left · $1.50 of $5.00"
+    assert (
+        tally.line()
+        == "1 of 10 done · 1 without a video · 2 running · about 4:00 left · $1.50 of $5.00"
+    )
 
 
 def test_the_newest_are_few_however_many_end():
