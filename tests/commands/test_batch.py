@@ -4,10 +4,9 @@ import csv
 import json
 
 import pytest
+from commands.conftest import end_of
 
 from kling_integrations.sandbox import Sandbox
-
-from commands.conftest import end_of
 
 pytestmark = pytest.mark.thorough
 

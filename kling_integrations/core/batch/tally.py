@@ -65,7 +65,7 @@ class Tally:
         return self.expected * (rounds + (1.0 if self.waiting else 0.5))
 
     def line(self) -> str:
-        """``12 of 50 done · 3 without a video · 5 running · about 12:30 left · $6.00 of $25.00``."""
+        """``12 of 50 done · 3 without a video · 5 running · about 12:30 left · $6.00 of $25``."""
         parts = [f"{self.done} of {self.total} done"]
         if self.failed:
             parts.append(f"{self.failed} without a video")

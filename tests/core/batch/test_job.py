@@ -4,12 +4,11 @@ import json
 import threading
 
 import pytest
+from core.batch.conftest import Desk, prompts
 
 from kling_integrations import InvalidRequestError, KlingWarning
 from kling_integrations.core.batch.job import BadRowsError
 from kling_integrations.sandbox import Sandbox
-
-from core.batch.conftest import Desk, prompts
 
 
 def statuses(outcome):
