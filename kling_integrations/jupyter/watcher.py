@@ -53,7 +53,7 @@ class Watcher:
         self.ledger = ledger
         self._context = context
         self._at_once = at_once
-        self._ledgers: dict[Path, Ledger] = {}
+        self._ledgers: dict[str, Ledger] = {}
         self._tasks: dict[Job, asyncio.Task[None]] = {}  # changed by the watcher's thread only
         self._lock = threading.Lock()
         self._thread: _Thread | None = None
@@ -73,7 +73,7 @@ class Watcher:
         """
         key = settings.api_key(url=job.base_url)
         # A home that is changed while the job runs must not part its intent from its id.
-        job.ledger = self._ledgers.setdefault(self.ledger.path, Ledger(self.ledger.path))
+        job.ledger = self._ledgers.setdefault(self.ledger.source, Ledger(self.ledger.source))
         thread = self._running_thread()
         registered: Future[Job] = Future()
         # In a context of its own: the caller's names the running cell as the parent of all
@@ -290,7 +290,7 @@ class _Thread:
         self.slots = asyncio.Condition()
         self.slots_taken = 0
         self.files: dict[Path, asyncio.Lock] = {}  # that jobs write, by name
-        self._clients: dict[tuple[str, str, Path], AsyncKlingClient] = {}
+        self._clients: dict[tuple[str, str, str], AsyncKlingClient] = {}
         # Downloads and copies can fill the first pool; looking up a record waits for neither.
         self._downloads = ThreadPoolExecutor(8, thread_name_prefix="kling-disk")
         self._records = ThreadPoolExecutor(2, thread_name_prefix="kling-records")
@@ -329,10 +329,10 @@ class _Thread:
 
     def client(self, base_url: str, key: str, ledger: Ledger) -> AsyncKlingClient:
         """One for each gateway, key and ledger: a notebook may change all on its way."""
-        made = self._clients.get((base_url, key, ledger.path))
+        made = self._clients.get((base_url, key, ledger.source))
         if made is None:
             made = AsyncKlingClient(key, base_url, ledger=ledger)
-            self._clients[base_url, key, ledger.path] = made
+            self._clients[base_url, key, ledger.source] = made
         return made
 
     async def on_records(self, work: Callable[[Job], T], job: Job) -> T:
