@@ -24,8 +24,10 @@ from ..core import settings
 from ..core.errors import KlingError, LedgerError, WaitTimeoutError
 from ..core.generation import Generation, Saved, Status
 from ..core.http.async_client import AsyncKlingClient
+from ..core.progress import ago
 from ..core.storage import safe_files, saved_files
 from ..core.storage.ledger import Ledger
+from ..core.storage.owner import colleague
 from ..core.submission import Entry
 from .job import Job, JobStatus
 from .targets import Target
@@ -205,6 +207,8 @@ class Watcher:
         else:
             return None
         entry = await thread.on_records(self._entry, job)
+        if entry is not None and (by := colleague(entry)):
+            job.remarks.append(f"Made by {by}, {ago(entry.age)} ago; --new pays for another one.")
         saved = await self._reuse(thread, job, entry)
         if saved is not None and entry is not None:
             job.reused = True

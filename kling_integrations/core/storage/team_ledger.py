@@ -24,9 +24,10 @@ from ..request import VideoRequest
 from ..submission import Action, Decision, Entry, Record, State
 from . import saved_files, team_records
 from .mirror import Mirror
+from .owner import this_owner
 from .record_stores import open_store
 from .sqlite_ledger import RequestLock, SqliteLedger
-from .team_records import deciding, folder, number_of, numbered, this_owner
+from .team_records import deciding, folder, number_of, numbered
 
 # How long a submission may take (seconds): an intent that is older belongs to a process that died.
 # A POST is repeated for some 150 s while it surely was not taken, and may hang for a minute.
@@ -97,8 +98,7 @@ class TeamLedger:
         if own is not None and own.entry is not None:
             return self._adopted(where, own, request, base_url), own.entry.record
         record = Record.intent(request)
-        owner = replace(this_owner(), pid=os.getpid())
-        intent = Entry.intent(request, record, base_url, take, key_hash, owner)
+        intent = Entry.intent(request, record, base_url, take, key_hash, this_owner())
         if not new and self._created(numbered(where, 1), intent):
             return Decision(Action.SUBMIT, "nothing was submitted for this before"), record
         while True:

@@ -9,14 +9,10 @@ number, and that it was forgotten is a record of its own.
 
 from __future__ import annotations
 
-import getpass
 import hashlib
-import os
-import platform
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +42,6 @@ def numbered(folder: str, number: int) -> str:
 
 def number_of(name: str) -> int:
     return int(name.rpartition("/")[2])
-
-
-@cache
-def this_owner() -> Owner:
-    """The user, machine and process that run this; a user without a name has a number."""
-    return _owner(os.getpid())
-
-
-def _owner(pid: int) -> Owner:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError, ImportError):  # none in a container without /etc/passwd
-        user = str(getattr(os, "getuid", lambda: "?")())
-    return Owner(user, platform.node() or "?", pid)
 
 
 def of_request(store: RecordStore, folder: str) -> dict[str, Entry]:
