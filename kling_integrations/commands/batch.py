@@ -28,6 +28,7 @@ from ._target import check_output
 if TYPE_CHECKING:
     from ..core.batch.job import Batch, Outcome, Prepared
     from ..core.batch.rows import Table
+    from ..core.storage.ledger import Ledger
     from ._console import Console
 
 _EPILOG = """\
@@ -96,23 +97,22 @@ def run_batch(args: argparse.Namespace, console: Console, table: Table) -> int:
 
     Raises BadRowsError before anything is paid, StoppedWaiting after an interrupt.
     """
-    batch = prepare(args, table)
+    batch = batch_from(args, table, user_ledger())
     for note in batch.checked.notes:
         console.note(f"Note: {note}")
     batch.check_rows()
     for problem in batch.checked.problems:
         console.note(f"Skipped: {problem}")
-    prices = asyncio.run(batch.prices(strict=not args.dry_run))
-    prepared = batch.prepare(prices)
-    console.note(_headline(batch, prepared))
     if args.dry_run:
-        return _dry_run(args, console, batch, prepared)
+        return report_dry_run(args, console, batch)
+    prepared = batch.prepare(asyncio.run(batch.prices()))
+    console.note(_headline(batch, prepared))
     with console.counting() as show:
         outcome = batch.run_to_end(prepared, show)
     return report(console, outcome)
 
 
-def prepare(args: argparse.Namespace, table: Table) -> Batch:
+def batch_from(args: argparse.Namespace, table: Table, ledger: Ledger) -> Batch:
     """The batch that the flags describe. Raises InvalidRequestError and UsageError."""
     from ..core.batch.job import Batch, Order
     from ..core.batch.rows import meant
@@ -138,7 +138,7 @@ def prepare(args: argparse.Namespace, table: Table) -> Batch:
         retry_uncertain=args.retry_uncertain,
         overwrite=args.overwrite,
     )
-    return Batch(table, order, user_ledger(), settings.base_url())
+    return Batch(table, order, ledger, settings.base_url())
 
 
 def _rate(text: str) -> float:
@@ -187,9 +187,13 @@ def _headline(batch: Batch, prepared: Prepared) -> str:
     return " · ".join(parts)
 
 
-def _dry_run(args: argparse.Namespace, console: Console, batch: Batch, prepared: Prepared) -> int:
+def report_dry_run(args: argparse.Namespace, console: Console, batch: Batch) -> int:
+    """Says what would be submitted and cost; sends nothing but the question for the prices."""
     from ..core.batch.plan import Need
+    from ..core.batch.threads import run_to_end
 
+    prepared = batch.prepare(run_to_end(lambda: batch.prices(strict=False)))
+    console.note(_headline(batch, prepared))
     models = Counter(step.row.model for step in prepared.steps if step.need is Need.SUBMIT)
     for model, number in models.most_common():
         console.say(f"{number} × {model}")

@@ -98,6 +98,17 @@ class Outcome:
     def count(self, status: RowStatus) -> int:
         return sum(result.status == status for result in self.results)
 
+    def raise_partial(self) -> None:
+        """Raises KlingError where a row ended without a video: the table as a whole has failed."""
+        bad = [each for each in self.results if each.status != RowStatus.COMPLETED]
+        if bad:
+            raise KlingError(
+                f"{len(bad)} of {len(self.results)} rows ended without a video. Row {bad[0].row}: "
+                f"{bad[0].status} ({bad[0].error_kind}): {bad[0].error}",
+                generation_id=bad[0].generation_id,
+                next_steps=[NextStep(Verb.SUBMIT_AGAIN)],
+            )
+
 
 class BadRowsError(InvalidRequestError):
     """Rows that cannot be submitted; nothing was. ``problems`` has them all."""
@@ -120,6 +131,8 @@ class BadRowsError(InvalidRequestError):
 class Batch:
     """One table with one order. ``prepare`` pays nothing; ``run`` does.
 
+    ``columns`` is how each result column is called beside the table's own.
+
     Raises InvalidRequestError for a table, a column or a results file that cannot be.
     """
 
@@ -135,7 +148,7 @@ class Batch:
         self._journal = result_files.Journal(result_files.journal_of(self._results))
         self._check_targets()
         self.checked = check(table, base_url, order.defaults, order.names)
-        self._columns = added_columns(table.columns)
+        self.columns = added_columns(table.columns)
         self._trouble = ""
 
     def _check_targets(self) -> None:
@@ -251,10 +264,16 @@ class Batch:
         return Outcome(results, run.tally, run.interrupted, run.stopped, files, self._trouble)
 
     def run_to_end(
-        self, prepared: Prepared, on_change: Callable[[Tally], object] | None = None
+        self,
+        prepared: Prepared,
+        on_change: Callable[[Tally], object] | None = None,
+        meanwhile: Callable[[], object] | None = None,
     ) -> Outcome:
-        """``run`` for ordinary code. An interrupt ends it early, and is no exception."""
-        return run_to_end(lambda: self.run(prepared, on_change))
+        """``run`` for ordinary code. An interrupt ends it early, and is no exception.
+
+        ``on_change`` is called by another thread, ``meanwhile`` now and then by the caller's.
+        """
+        return run_to_end(lambda: self.run(prepared, on_change), meanwhile)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -283,7 +302,7 @@ class Batch:
             self._trouble = f"{self._journal.path} cannot be written: {error.strerror or error}"
 
     def _write_all(self, results: Sequence[Result]) -> tuple[Path, ...]:
-        names = [*self.table.columns, *self._columns.values()]
+        names = [*self.table.columns, *self.columns.values()]
         self._journal.close()
         written: list[Path] = []
         try:
@@ -296,12 +315,16 @@ class Batch:
             self._trouble = f"{path} cannot be written: {error}"
         return tuple(written)
 
+    def lines(self, results: Sequence[Result]) -> list[dict[str, Any]]:
+        """The whole rows, as they are written: their own cells, then the result's."""
+        return [self._line(result) for result in results]
+
     def _line(self, result: Result) -> dict[str, Any]:
         """The row's own cells, then its result."""
         record = self.table.records[result.row - 1]
         own = {name: _stored(record.get(name)) for name in self.table.columns}
         made = result.to_json()
-        return {**own, **{shown: made[name] for name, shown in self._columns.items()}}
+        return {**own, **{shown: made[name] for name, shown in self.columns.items()}}
 
     def _in_order(self, prepared: Prepared) -> list[Result]:
         found = {step.row.number: step.result for step in prepared.steps}

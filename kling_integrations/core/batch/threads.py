@@ -10,8 +10,14 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def run_to_end(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def run_to_end(
+    work: Callable[[], Coroutine[Any, Any, T]],
+    meanwhile: Callable[[], object] | None = None,
+    every: float = 0.25,
+) -> T:
     """Runs it in a loop and thread of its own, and returns or raises what it does.
+
+    ``meanwhile`` is called by the caller's thread, every so many seconds while it waits.
 
     A KeyboardInterrupt cancels it, as often as one comes, and is not raised: the work says what it
     left. A notebook's thread has a loop already, and one of the user's signals may come at any
@@ -41,7 +47,9 @@ def run_to_end(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     threading.Thread(target=body, name="kling-batch", daemon=True).start()
     while not over.is_set():  # not join(): interrupted, it can take a thread for ended
         try:
-            over.wait()
+            over.wait(every if meanwhile else None)
+            if meanwhile and not over.is_set():
+                meanwhile()
         except KeyboardInterrupt:
             started.wait()
             if loop is not None and task is not None and not task.done():
