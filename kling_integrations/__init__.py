@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .core.storage.ledger import Ledger
     from .core.submission import Decision, Entry
     from .core.waiting import Patience
-    from .jupyter.table import batch
+    from .jupyter.table import batch, contact_sheet
 
 # Airflow imports DAG files again and again: each name loads its module when it is first used.
 _HOMES = {
@@ -78,7 +78,7 @@ _HOMES = {
     "core.submission": ("Decision", "Entry"),
     "core.waiting": ("Patience",),
     "core.batch.job": ("BadRowsError",),
-    "jupyter.table": ("batch",),
+    "jupyter.table": ("batch", "contact_sheet"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -119,6 +119,7 @@ __all__ = [
     "WaitTimeoutError",
     "__version__",
     "batch",
+    "contact_sheet",
     "load_ipython_extension",
     "unload_ipython_extension",
 ]

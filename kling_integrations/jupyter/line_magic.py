@@ -355,6 +355,12 @@ def _batch(args: argparse.Namespace, console: NotebookConsole) -> Any:
     return run_line(args, console)
 
 
+def _contact_sheet(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    from .table import run_contact_sheet
+
+    return run_contact_sheet(args, console)
+
+
 def _config(args: argparse.Namespace, console: NotebookConsole) -> Any:
     run_command(args, console)
     rows = [
@@ -397,6 +403,7 @@ _OWN: dict[str, Callable[[argparse.Namespace, NotebookConsole], Any]] = {
     "gen": _generate,
     "extend": _extend,
     "batch": _batch,
+    "contact-sheet": _contact_sheet,
     "wait": _wait,
     "show": _show,
     "history": _history,

@@ -199,6 +199,24 @@ def _located(path: str | Path) -> Path:
     return (here.folder if here is not None else Path.cwd()) / Path(path).expanduser()
 
 
+def contact_sheet(
+    results: Any, path: str | Path | None = None, *, columns: int | None = None, width: int = 1600
+) -> Any:
+    """One picture of a batch, a tile for each row: a PIL image, also saved at ``path`` if given.
+
+    ``results`` is what ``batch`` returned, or a results file. ``width`` in pixels. A file at
+    ``path`` is replaced. Raises InvalidRequestError where there is nothing to show.
+    """
+    from ..core.batch.sheet import tiles
+    from ..core.media import contact_sheet as sheets
+    from ..core.storage import safe_files
+
+    sheet = sheets.contact_sheet(tiles(table_of(results).records), columns=columns, width=width)
+    if path is not None:
+        safe_files.write(_located(path), sheets.jpeg(sheet))
+    return sheet
+
+
 # --- %kling batch ----------------------------------------------------------------------------
 
 
@@ -227,6 +245,24 @@ def run_line(args: argparse.Namespace, console: Any) -> Any:
     frame = with_results(table if found else None, made.columns, made.lines(outcome.results))
     notebook().assign(None, frame)
     return frame
+
+
+def run_contact_sheet(args: argparse.Namespace, console: Any) -> Any:
+    """``%kling contact-sheet table``: shown in the cell, and saved with ``-o``."""
+    from ..core.media import contact_sheet as sheets
+    from .display.markup import base64_text
+    from .frontend import publish
+    from .options import notebook
+    from .templating import look_up
+
+    found, value = look_up(args.results, notebook().variables)
+    results = value if found else args.results
+    sheet = contact_sheet(results, args.out, columns=args.columns)
+    shown = sheet.copy()
+    shown.thumbnail((1000, 4000))
+    text = f"contact sheet, {sheet.width}×{sheet.height}"
+    publish(({"image/jpeg": base64_text(sheets.jpeg(shown)), "text/plain": text}, {}))
+    return sheet
 
 
 def _confirm(args: argparse.Namespace, batch: Batch, prepared: Prepared) -> None:

@@ -123,3 +123,14 @@ def test_a_line_that_cannot_be_meant_is_exit_code_2_and_sends_nothing(shell, san
     assert refused.code == 2, refused
     assert says in refused.err
     assert not sandbox.posts
+
+
+def test_a_contact_sheet_is_one_picture_of_the_batch(shell):
+    write(shell, "prompt\nA cat\nA dog [fail:moderation]\n")
+    shell("batch", "p.csv", "-o", "out", "--results", "r.csv")
+    done = shell("contact-sheet", "r.csv")
+    assert done.out == "r.jpg\n"
+    assert (shell.folder / "r.jpg").read_bytes()[:2] == b"\xff\xd8"
+    refused = shell("contact-sheet", "r.csv")
+    assert refused.code == 2
+    assert "was not made here" in refused.err

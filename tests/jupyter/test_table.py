@@ -104,3 +104,10 @@ def test_outside_of_a_notebook_it_says_so_in_lines(home, sandbox, capsys):
     made = kling_integrations.batch(["a"], out="out")
     assert list(made["status"]) == ["completed"]
     assert "1 of 1 done" in capsys.readouterr().err
+
+
+def test_a_contact_sheet_of_what_a_batch_returned(shell, home):
+    shell["made"] = kling_integrations.batch(["a", "b"], out="out", quiet=True)
+    shell.run("sheet = %kling contact-sheet made -o sheet.jpg")
+    assert shell["sheet"].width == 1600
+    assert (home / "sheet.jpg").exists()
