@@ -259,7 +259,7 @@ def test_what_else_lies_there_is_left_alone(sandbox, machine, raccoon, tmp_path)
     anna = machine("anna-pc")
     submit(sandbox, anna, raccoon)
     folder = files(tmp_path)[0].parent
-    for name in ("notes.json", "abcd.json", "0001-forgotten-not.json", ".hidden.json"):
+    for name in ("notes.json", "abcd.json", "x.forgotten.json", ".hidden.json"):
         (folder / name).write_text("no record")
     (tmp_path / "team" / "readme.json").write_text("{}")
     ben = machine("ben-pc")
@@ -344,7 +344,7 @@ def test_a_history_of_ten_thousand_reads_only_what_is_new(machine, raccoon, tmp_
                 client_request_id=f"kling-{number}",
             ),
         )
-        where = team_records.folder(one.base_url, one.record.fingerprint, 1)
+        where = team_records.prefix(one.base_url, one.record.fingerprint, 1)
         store.write(team_records.numbered(where, 1), team_records.to_json(one))
     ledger = TeamLedger("file:///counted", store)
     assert len(ledger.history(1000)) == 301
