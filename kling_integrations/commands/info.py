@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core import catalog, settings
-from ..core.errors import LedgerError
+from ..core.errors import InvalidRequestError, LedgerError
 from ..core.storage.ledger import Ledger
 from ..version import __version__
 from ._arguments import add_command
@@ -126,7 +126,7 @@ def _folders() -> dict[str, str]:
         return {"home": error.message}
     try:
         ledger.history(1)
-    except LedgerError as error:
+    except (InvalidRequestError, LedgerError) as error:
         return {"home": home, "ledger": error.message}
     return {"home": home, "ledger": ledger.source}
 

@@ -40,5 +40,9 @@ def hint(step: NextStep) -> str:
         Verb.RAISE_COST_LIMIT: (
             "Raise the limit (--max-cost, or %config KlingMagics.max_cost), or leave it out."
         ),
+        Verb.DROP_COST_LIMIT: (
+            "To submit at any price, leave the limit out (--max-cost, or "
+            "%config KlingMagics.max_cost)."
+        ),
         Verb.INSTALL: f"Install it with: %pip install 'kling-integrations[{step.detail}]'",
     }[step.verb]

@@ -26,7 +26,7 @@ class Mirror(SqliteLedger):
     def __init__(self, path: Callable[[], Path]) -> None:
         super().__init__()
         self._path = path
-        self._file = SqliteFile(path, _prepare)
+        self._file = SqliteFile(path, _prepare, synchronous="NORMAL")
 
     @property
     def path(self) -> Path:
@@ -48,12 +48,15 @@ class Mirror(SqliteLedger):
     def apply(self, listed: Mapping[str, str]) -> None:
         """Notes what follows from other records; ``listed`` are the names of all."""
         marked = [name for name in listed if team_records.is_mark(name)]
+        query = "SELECT name, state FROM mirrored JOIN submissions USING (client_request_id) WHERE "
         with self._file.transaction() as db:
             # Only an intent, or what is marked, can be in another state than its record says.
-            rows = db.execute(
-                "SELECT name, state FROM mirrored JOIN submissions USING (client_request_id)"
-            ).fetchall()
-            states = {row["name"]: State(row["state"]) for row in rows}
+            intents = [row["name"] for row in db.execute(f"{query} state = 'intent'")]
+            states: dict[str, State] = {}
+            for beginning in {name.rpartition("-")[0] for name in (*intents, *marked)}:
+                between = (f"{beginning}-", f"{beginning}.")  # the sign after the dash
+                rows = db.execute(f"{query} name > ? AND name < ?", between)
+                states |= {row["name"]: State(row["state"]) for row in rows}
             for name, state in team_records.consequences(states, marked).items():
                 db.execute(
                     "UPDATE submissions SET state = ? WHERE client_request_id = "

@@ -20,8 +20,14 @@ class SqliteFile:
     after it was moved away or replaced.
     """
 
-    def __init__(self, path: Callable[[], Path], prepare: Callable[[sqlite3.Connection], None]):
+    def __init__(
+        self,
+        path: Callable[[], Path],
+        prepare: Callable[[sqlite3.Connection], None],
+        synchronous: str = "FULL",
+    ) -> None:
         self._path = path
+        self._synchronous = synchronous
         self._prepare = prepare
         self._ready: tuple[Path, int] | None = None  # the file that was prepared, and its inode
 
@@ -61,7 +67,7 @@ class SqliteFile:
         try:
             db.row_factory = sqlite3.Row
             # The id of something paid must survive a power cut: FULL, not WAL's usual NORMAL.
-            db.execute("PRAGMA synchronous = FULL")
+            db.execute(f"PRAGMA synchronous = {self._synchronous}")
             if not ready:
                 _use_wal(db)
                 self._prepare(db)

@@ -27,7 +27,7 @@ from .mirror import Mirror
 from .owner import this_owner
 from .record_stores import open_store
 from .sqlite_ledger import RequestLock, SqliteLedger
-from .team_records import deciding, folder, number_of, numbered
+from .team_records import deciding, number_of, numbered, prefix
 
 # How long a submission may take (seconds): an intent that is older belongs to a process that died.
 # A POST is repeated for some 150 s while it surely was not taken, and may hang for a minute.
@@ -73,7 +73,7 @@ class TeamLedger:
         own = self._own_decision(request, base_url, new=new, take=take)
         if own is not None:
             return own
-        entries = team_records.of_request(self._store, folder(base_url, request.fingerprint, take))
+        entries = team_records.of_request(self._store, prefix(base_url, request.fingerprint, take))
         return _decided(entries, request, new)
 
     def lock(self, request: VideoRequest | Record) -> RequestLock:
@@ -93,7 +93,7 @@ class TeamLedger:
 
         A request that is new to the team takes one round trip.
         """
-        where = folder(base_url, request.fingerprint, take)
+        where = prefix(base_url, request.fingerprint, take)
         own = self._own_decision(request, base_url, new=new, take=take)
         if own is not None and own.entry is not None:
             return self._adopted(where, own, request, base_url), own.entry.record

@@ -1,10 +1,10 @@
 """What a team's records hold, and how they are named.
 
-All submissions of one request lie in a folder and are numbered, so that creating the next number
-is the claim: of several machines one succeeds, with one round trip and without a lock. A record is
-written by the machine that submits and, once it has an id, by each that sees the generation end.
-An intent is never written over by another machine: that it was passed over follows from a later
-number, and that it was forgotten is a record of its own.
+The names of all submissions of one request begin alike and end with a number, so that creating the
+next one is the claim: of several machines one succeeds, with one round trip and without a lock. A
+record is written by the machine that submits and, once it has an id, by each that sees the
+generation end. An intent is never written over by another machine: that it was passed over follows
+from a later number, and that it was forgotten is a record of its own.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from ..records import RecordStore, unreadable
 from ..submission import FORMAT, Entry, Owner, Record, State
 
 REQUESTS = "requests/"
-_RECORD = re.compile(rf"{REQUESTS}[0-9a-f]{{8}}/[0-9a-f]{{2}}/[0-9a-f]{{40}}-[0-9]+/[0-9]{{4,9}}")
-_FORGOTTEN = "-forgotten"
+_RECORD = re.compile(rf"{REQUESTS}[0-9a-f]{{8}}/[0-9a-f]{{2}}/[0-9a-f]{{40}}-[0-9]+-[0-9]{{4,9}}")
+_FORGOTTEN = ".forgotten"
 
 # An older number in one of these states decides nothing.
 _VOID = (State.REFUSED, State.ABANDONED, State.FORGOTTEN)
 _TAKEN = (State.SUBMITTED, State.COMPLETED, State.FAILED)
 
 
-def folder(base_url: str, fingerprint: str, take: int) -> str:
-    """Where the submissions of a request are; it ends with a slash."""
+def prefix(base_url: str, fingerprint: str, take: int) -> str:
+    """How the names of the submissions of a request begin."""
     account = hashlib.sha256(identity.account(base_url).encode()).hexdigest()[:8]
-    return f"{REQUESTS}{account}/{fingerprint[:2]}/{fingerprint[:40]}-{take}/"
+    return f"{REQUESTS}{account}/{fingerprint[:2]}/{fingerprint[:40]}-{take}-"
 
 
-def numbered(folder: str, number: int) -> str:
-    return f"{folder}{number:04d}"
+def numbered(prefix: str, number: int) -> str:
+    return f"{prefix}{number:04d}"
 
 
 def number_of(name: str) -> int:
-    return int(name.rpartition("/")[2])
+    return int(name.rpartition("-")[2])
 
 
-def of_request(store: RecordStore, folder: str) -> dict[str, Entry]:
+def of_request(store: RecordStore, prefix: str) -> dict[str, Entry]:
     """The submissions of a request by their names, the oldest first.
 
     What follows from others is in their states: passed over by a later one, or forgotten. Raises
     LedgerError where one of them is unreadable: it may be of something paid for.
     """
-    names = store.names(folder)
+    names = store.names(prefix)
     values = store.read_many([name for name in names if is_record(name)])
     entries = {name: from_json(values[name], name) for name in sorted(values, key=number_of)}
     states = consequences({name: entry.state for name, entry in entries.items()}, names)
@@ -63,9 +63,9 @@ def consequences(states: Mapping[str, State], names: Iterable[str]) -> dict[str,
     """The submissions whose state is another one because of later ones, or marks in ``names``."""
     marked = {name.removesuffix(_FORGOTTEN) for name in names if is_mark(name)}
     changed = {name: State.FORGOTTEN for name in states if name in marked}
-    taken: set[str] = set()  # folders of which a later number was taken
+    taken: set[str] = set()  # requests of which a later number was taken
     for name in sorted(states, key=number_of, reverse=True):
-        where = name.rpartition("/")[0]
+        where = name.rpartition("-")[0]
         if name in changed:
             continue
         if states[name] is State.INTENT and where in taken:
@@ -132,7 +132,7 @@ def from_json(value: Mapping[str, Any], name: str) -> Entry:
         entry = _entry(value)
     except (LedgerError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(name, f"{type(error).__name__}: {error}") from None
-    if not name.startswith(folder(entry.base_url, entry.record.fingerprint, entry.take)):
+    if not name.startswith(prefix(entry.base_url, entry.record.fingerprint, entry.take)):
         raise unreadable(name, "it is of another request")
     if entry.state in _TAKEN and not entry.generation_id:
         raise unreadable(name, "it has no id")

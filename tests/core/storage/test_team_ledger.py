@@ -259,7 +259,7 @@ def test_what_else_lies_there_is_left_alone(sandbox, machine, raccoon, tmp_path)
     anna = machine("anna-pc")
     submit(sandbox, anna, raccoon)
     folder = files(tmp_path)[0].parent
-    for name in ("notes.json", "abcd.json", "0001-forgotten-not.json", ".hidden.json"):
+    for name in ("notes.json", "abcd.json", "x.forgotten.json", ".hidden.json"):
         (folder / name).write_text("no record")
     (tmp_path / "team" / "readme.json").write_text("{}")
     ben = machine("ben-pc")
@@ -344,7 +344,7 @@ def test_a_history_of_ten_thousand_reads_only_what_is_new(machine, raccoon, tmp_
                 client_request_id=f"kling-{number}",
             ),
         )
-        where = team_records.folder(one.base_url, one.record.fingerprint, 1)
+        where = team_records.prefix(one.base_url, one.record.fingerprint, 1)
         store.write(team_records.numbered(where, 1), team_records.to_json(one))
     ledger = TeamLedger("file:///counted", store)
     assert len(ledger.history(1000)) == 301
@@ -399,3 +399,40 @@ def test_different_requests_do_not_wait_for_each_other(sandbox, machine):
     anna = machine("anna-pc")
     requests = [VideoRequest(prompt=f"Raccoon {n}") for n in range(5)]
     assert len({submit(sandbox, anna, request).id for request in requests}) == 5
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["create", "write"])
+def test_a_crash_between_any_two_steps_costs_no_second_post(
+    sandbox, machine, raccoon, monkeypatch, step, after
+):
+    anna = machine("anna-pc")
+    work = getattr(FolderRecords, step)
+
+    def dying(self, name, value):
+        if after:
+            work(self, name, value)
+        raise Crash
+
+    monkeypatch.setattr(FolderRecords, step, dying)
+    with pytest.raises(Crash):
+        submit(sandbox, anna, raccoon)
+    monkeypatch.undo()
+    ben = machine("ben-pc")
+    monkeypatch.setattr(team_ledger, "LEASE", 0.0)
+    if (step, after) == ("create", False):  # nothing happened
+        submit(sandbox, ben, raccoon)
+    elif (step, after) == ("write", True):
+        (job,) = sandbox.jobs
+        assert submit(sandbox, ben, raccoon).id == job
+    else:
+        with pytest.raises(SubmissionUncertainError, match="on anna-pc"):
+            submit(sandbox, ben, raccoon)
+        (entry,) = ben.uncertain(sandbox.base_url)
+        asked = entry.record.client_request_id
+        assert [job.client_request_id for job in sandbox.jobs.values()] in ([], [asked])
+    assert len(sandbox.posts) <= 1
