@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .batch_operator import KlingBatchOperator
+    from .batch_trigger import KlingBatchTrigger
     from .hooks import KlingHook
     from .links import KlingVideoLink
     from .operators import KlingVideoOperator
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from .triggers import KlingVideoTrigger
 
 _MODULE_OF = {
+    "KlingBatchOperator": "batch_operator",
+    "KlingBatchTrigger": "batch_trigger",
     "KlingHook": "hooks",
     "KlingRetryPolicy": "retry_policy",
     "KlingVideoLink": "links",
@@ -27,6 +31,8 @@ _MODULE_OF = {
 }
 
 __all__ = [
+    "KlingBatchOperator",
+    "KlingBatchTrigger",
     "KlingHook",
     "KlingRetryPolicy",
     "KlingVideoLink",

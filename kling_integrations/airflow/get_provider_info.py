@@ -55,9 +55,19 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [{"integration-name": "Kling", "python-modules": [f"{package}.hooks"]}],
-        "operators": [{"integration-name": "Kling", "python-modules": [f"{package}.operators"]}],
+        "operators": [
+            {
+                "integration-name": "Kling",
+                "python-modules": [f"{package}.operators", f"{package}.batch_operator"],
+            }
+        ],
         "sensors": [{"integration-name": "Kling", "python-modules": [f"{package}.sensors"]}],
-        "triggers": [{"integration-name": "Kling", "python-modules": [f"{package}.triggers"]}],
+        "triggers": [
+            {
+                "integration-name": "Kling",
+                "python-modules": [f"{package}.triggers", f"{package}.batch_trigger"],
+            }
+        ],
         "connection-types": [
             {
                 "connection-type": CONNECTION_TYPE,

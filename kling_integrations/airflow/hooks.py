@@ -61,6 +61,11 @@ class Access:
             legacy_endpoint=_boolean(extras.get("legacy_endpoint")),
         )
 
+    @property
+    def clock_speed(self) -> float:
+        """Seconds of the gateway's clock in a second: 1 but for the sandbox."""
+        return settings.clock_for(self.base_url).speed
+
     def client(self, ledger: TaskLedger | None = None) -> KlingClient:
         return KlingClient(
             self.api_key,

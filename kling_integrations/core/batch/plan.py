@@ -57,13 +57,15 @@ class RowLedger(Protocol):
 class Wishes:
     """What the user said about rows that were tried before, and where the videos shall be.
 
-    ``folder`` None: the videos stay at the gateway. ``retry_failed`` pays again for failures of
+    ``folder`` None: the videos stay at the gateway, or with ``saves`` they go to another place.
+    ``retry_failed`` pays again for failures of
     the provider, ``retry_uncertain`` for POSTs that the gateway's log does not name.
     """
 
     folder: Path | None = None
     retry_failed: bool = False
     retry_uncertain: bool = False
+    saves: bool = False
 
 
 def plan(
@@ -124,7 +126,7 @@ def _is_settled(before: Result, wishes: Wishes) -> bool:
     if before.status != RowStatus.COMPLETED or not before.generation_id:
         return False
     if wishes.folder is None:
-        return True
+        return before.path is not None or not wishes.saves
     if before.path is None or before.size is None:
         return False
     path = Path(before.path)

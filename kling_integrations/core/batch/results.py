@@ -79,13 +79,14 @@ class Result:
     def moderated(self) -> bool:
         return self.error_kind == "moderation"
 
-    def complete(self, generation: Generation, saved: Saved | None) -> None:
+    def complete(self, generation: Generation, where: tuple[str, Saved] | None) -> None:
+        """It has its video; ``where`` says the place and the file, None where it is not saved."""
         self.status = RowStatus.COMPLETED
         self.generation_id = generation.id
         usd = cost.spent(generation.usage)
         self.usd = self.usd if usd is None else usd
-        if saved is not None:
-            self.path, self.sha256, self.size = str(saved.path), saved.sha256, saved.size
+        if where is not None:
+            self.path, self.sha256, self.size = where[0], where[1].sha256, where[1].size
 
     def end(self, status: RowStatus, kind: str, message: str) -> None:
         self.status, self.error_kind, self.error = status, kind, message

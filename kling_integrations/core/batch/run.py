@@ -36,7 +36,7 @@ from . import cells, in_doubt
 from .budget import Budget
 from .plan import Need, Step, Wishes
 from .results import RowStatus, classify, now_iso
-from .saving import save
+from .saving import Saver, save_in
 from .schedules import Schedules
 from .tally import Tally
 from .window import Window
@@ -51,11 +51,19 @@ _SAVING = 64  # videos that wait to be saved, beyond which nothing more is submi
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a batch is run. ``timeout``: seconds that each row is waited for."""
+    """How a batch is run. ``timeout``: seconds that each row is waited for.
+
+    ``save`` puts a finished video where it belongs; None: into the folder of the wishes.
+    """
 
     at_once: int = 10
     timeout: float = DEFAULT_TIMEOUT
     wishes: Wishes = field(default_factory=Wishes)
+    save: Saver | None = None
+
+
+class GoesOnError(Exception):
+    """A row's generation runs, and something else waits for it."""
 
 
 class Run:
@@ -84,11 +92,14 @@ class Run:
         self._budget = budget
         self._on_result = on_result
         self._on_change = on_change
+        folder = options.wishes.folder
+        self._save_video = options.save or (save_in(folder) if folder is not None else None)
         self._window = Window(options.at_once)
         self._schedules = Schedules()
         self._queue: deque[Step] = deque()
         self._held: list[Step] = []  # they do not fit into the budget, as it stands
         self._uncertain: list[Step] = []
+        self._left: list[Step] = []  # something else waits for them
         self._tasks: dict[asyncio.Task[None], Step] = {}
         self._posting: set[asyncio.Task[None]] = set()
         self._uncertain_in_a_row = 0
@@ -167,7 +178,7 @@ class Run:
         """Starts what may start, until nothing is left that can."""
         while True:
             self._start()
-            if not self._tasks and not self._queue:
+            if not self._tasks and (not self._queue or self._left):
                 return
             self._wake.clear()
             await self._pause()
@@ -253,6 +264,9 @@ class Run:
             self._window.ended(self._client.clock.now())
             running = False
             await self._save(step, done, entry)
+        except GoesOnError:
+            running = False
+            self._left.append(step)
         except asyncio.CancelledError:
             self._interrupted(step)
         except KlingError as error:
@@ -344,7 +358,7 @@ class Run:
 
         done = await client.wait(
             generation.id,
-            timeout=self._options.timeout,
+            timeout=self._timeout(entry),
             schedule=schedule,
             elapsed=elapsed,
             on_update=note,
@@ -356,6 +370,10 @@ class Run:
         self._settle(step, done)
         return done
 
+    def _timeout(self, entry: Entry | None) -> float:
+        """Seconds that a row is waited for from now on."""
+        return self._options.timeout
+
     def _settle(self, step: Step, done: Generation) -> None:
         step.result.complete(done, None)
         self._budget.settle(step.reserved, step.result.usd)
@@ -364,10 +382,10 @@ class Run:
             self._unhold()
 
     async def _save(self, step: Step, done: Generation, entry: Entry | None) -> None:
-        folder, saved = self._options.wishes.folder, None
-        if folder is not None:
-            saved = await save(self._client, folder, step.row, done, entry)
-        step.result.complete(done, saved)
+        where = None
+        if self._save_video is not None:
+            where = await self._save_video(self._client, step.row, done, entry)
+        step.result.complete(done, where)
         self._report(step)
 
     def _interrupted(self, step: Step) -> None:
@@ -420,6 +438,10 @@ class Run:
             if left <= 0.0:
                 break
             await asyncio.sleep(clock.real(min(left, _LOOK_UP_EVERY)))
+        await self._repeat_uncertain()
+
+    async def _repeat_uncertain(self) -> None:
+        """Submits again what the log does not name, where the user wants that."""
         if self._uncertain and self._options.wishes.retry_uncertain:
             for step in self._uncertain:
                 step.again, step.need = True, Need.SUBMIT

@@ -21,10 +21,12 @@ def run_to_end(
 
     A KeyboardInterrupt cancels it, as often as one comes, and is not raised: the work says what it
     left. A notebook's thread has a loop already, and one of the user's signals may come at any
-    moment; in a thread neither gets in the way.
+    moment; in a thread neither gets in the way. What else a signal's handler raises cancels it as
+    well, and is raised once it has ended.
     """
     ended: list[T] = []
     raised: list[BaseException] = []
+    stopped: BaseException | None = None
     started, over = threading.Event(), threading.Event()
     loop: asyncio.AbstractEventLoop | None = None
     task: asyncio.Task[T] | None = None
@@ -50,10 +52,14 @@ def run_to_end(
             over.wait(every if meanwhile else None)
             if meanwhile and not over.is_set():
                 meanwhile()
-        except KeyboardInterrupt:
+        except BaseException as error:  # noqa: BLE001 (an interrupt, or what a signal raises)
+            if not isinstance(error, KeyboardInterrupt):
+                stopped = error
             started.wait()
             if loop is not None and task is not None and not task.done():
                 loop.call_soon_threadsafe(task.cancel)
+    if stopped is not None:
+        raise stopped
     if raised:
         if isinstance(raised[0], asyncio.CancelledError):
             raise KeyboardInterrupt

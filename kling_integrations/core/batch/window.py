@@ -52,8 +52,10 @@ class Window:
         self.posting += 1
 
     def attach(self) -> None:
-        """One that runs already is attended to."""
+        """One that runs already is attended to: so many are surely allowed, and a few more."""
         self.running += 1
+        if not self._learned:
+            self.limit = min(self.at_once, max(self.limit, self.running + _FIRST))
 
     def accepted(self) -> None:
         """A POST was taken: its generation runs."""

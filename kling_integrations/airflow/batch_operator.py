@@ -1,0 +1,374 @@
+"""KlingBatchOperator: a table of prompts becomes a table of videos, in one task.
+
+The worker submits as many as may run at once and then defers: one trigger polls them, and wakes a
+worker when enough have ended. What is known lies in the stores of results and records, so any
+worker can go on. ``core.batch`` does the work; this is how Airflow drives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.providers.common.compat.sdk import Asset, BaseOperator, conf
+
+from ..core import cost
+from ..core.batch.budget import Budget
+from ..core.batch.job import BadRowsError
+from ..core.batch.plan import Step, Wishes, plan
+from ..core.batch.results import Result, RowStatus, added_columns
+from ..core.batch.resuming import resume
+from ..core.batch.round import Round
+from ..core.batch.rows import Checked, Row, Table, check
+from ..core.batch.run import PATIENCE, Options, Run
+from ..core.batch.saving import file_name
+from ..core.batch.threads import run_to_end
+from ..core.errors import InvalidRequestError, KlingError, LedgerError
+from ..core.generation import Generation, Saved
+from ..core.request import VideoRequest
+from ..core.storage.tables import from_records
+from ..core.submission import Entry
+from ..core.waiting import DEFAULT_TIMEOUT
+from . import version_compat
+from .batch_storage import ResultsFile, RunLedger, open_ledger, read_table
+from .batch_trigger import KlingBatchTrigger, ended_ids
+from .deadlines import backstop
+from .deferral import defer_until
+from .exceptions import KlingFailed, KlingTaskError, task_error
+from .get_provider_info import DEFAULT_CONNECTION
+from .hooks import Access, KlingHook
+from .object_storage import save_video
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from ..core.http.async_client import AsyncKlingClient
+
+
+class KlingBatchOperator(BaseOperator):
+    """Makes the video of each row, paid for once; returns counts and the address of the results.
+
+    :param rows: a list of mappings (of an earlier task, for example), or
+    :param rows_path: a .csv, .jsonl, .json or .parquet file, anywhere that ObjectStoragePath reads.
+        The columns are parameters of ``VideoRequest`` (``prompt``, ``model``, ``duration``,
+        ``image``, …) and ``key``; all others are carried through.
+    :param defaults: parameters for what a row leaves out.
+    :param columns: which column is meant by a parameter or by ``key``: ``{"prompt": "text"}``.
+    :param output_path: the folder of the videos, ending in a slash; None leaves them at the
+        gateway.
+    :param results_path: the table of results: .jsonl, .csv or .parquet. JSON Lines beside it are
+        written in every round. It belongs to one run: put ``{{ ds }}`` or ``{{ run_id }}`` into it,
+        for another run under the same address finds these videos and makes none.
+    :param record_path: a folder for the records of the payments (default: beside the results).
+    :param at_once: generations under way at most; less where the gateway answers 429.
+    :param max_cost_usd: for the whole table, over all attempts.
+    :param fail_on_partial_error: fail the task where a row ended without a video; otherwise a row
+        that failed is data.
+    :param on_stale_state: what to do with results of a table that had other rows: ``"resume"``
+        goes on with the rows that are the same, ``"fail"`` fails before anything is paid.
+    :param on_ambiguous_submit: ``"fail"`` leaves a row uncertain whose POST has no known outcome
+        and is not in the gateway's log after its time; ``"resubmit"`` may pay twice for it.
+    :param retry_failed: submit again what the provider failed at in an earlier attempt.
+    :param skip_bad: rows that cannot be submitted become results, and the others go ahead;
+        otherwise the task fails and names all of them.
+    :param timeout: seconds that each row is waited for.
+    :param deferrable: wait in the triggerer. Default: ``[operators] default_deferrable``.
+
+    A retry or a clear goes on where the table stands. Raises KlingFailed and KlingTaskError.
+    """
+
+    template_fields: Sequence[str] = (
+        "kling_conn_id",
+        "rows",
+        "rows_path",
+        "defaults",
+        "output_path",
+        "results_path",
+        "record_path",
+        "max_cost_usd",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"rows": "json", "defaults": "json"}
+    ui_color = "#d8f3dc"
+
+    def __init__(
+        self,
+        *,
+        results_path: str,
+        rows: Sequence[Mapping[str, Any]] | None = None,
+        rows_path: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        columns: Mapping[str, str] | None = None,
+        output_path: str | None = None,
+        record_path: str | None = None,
+        kling_conn_id: str = DEFAULT_CONNECTION,
+        at_once: int = 50,
+        max_cost_usd: float | str | None = None,
+        fail_on_partial_error: bool = False,
+        on_stale_state: Literal["resume", "fail"] = "resume",
+        on_ambiguous_submit: Literal["fail", "resubmit"] = "fail",
+        retry_failed: bool = False,
+        skip_bad: bool = False,
+        timeout: float | timedelta = DEFAULT_TIMEOUT,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**version_compat.supported(kwargs))
+        self.rows = rows
+        self.rows_path = rows_path
+        self.defaults = defaults
+        self.columns = columns
+        self.output_path = output_path
+        self.results_path = results_path
+        self.record_path = record_path
+        self.kling_conn_id = kling_conn_id
+        self.at_once = at_once
+        self.max_cost_usd = max_cost_usd
+        self.fail_on_partial_error = fail_on_partial_error
+        if on_stale_state not in ("resume", "fail"):
+            raise ValueError('on_stale_state is "resume" or "fail".')
+        self.on_stale_state = on_stale_state
+        if on_ambiguous_submit not in ("fail", "resubmit"):
+            raise ValueError('on_ambiguous_submit is "fail" or "resubmit".')
+        self.on_ambiguous_submit = on_ambiguous_submit
+        self.retry_failed = retry_failed
+        self.skip_bad = skip_bad
+        self.timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        self.deferrable = deferrable
+        if at_once < 1:
+            raise ValueError("at_once is at least 1.")
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        return self._advance(context, None, is_resumed=False)
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """On a worker again, with the ids that the trigger says have ended."""
+        return self._advance(context, ended_ids(event), is_resumed=True)
+
+    def execute_again(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """On a worker again, once the gateway's log names every POST that was taken."""
+        return self._advance(context, None, is_resumed=True)
+
+    # --- one round -------------------------------------------------------------------------
+
+    def _advance(
+        self, context: Context, ended: list[str] | None, *, is_resumed: bool
+    ) -> dict[str, Any]:
+        try:
+            access = KlingHook(self.kling_conn_id).access()
+            table, results = self._table(), ResultsFile(str(self.results_path))
+            checked = self._checked(table, access)
+            ledger = open_ledger(self._record_address(results))
+            earlier = results.earlier()
+            self._check_state(checked, earlier)
+            run = run_to_end(
+                lambda: self._round(access, ledger, checked, earlier, ended, is_resumed)
+            )
+            again = isinstance(run, Round) and run.again and not run.interrupted
+            rows = self._lines(table, checked, run.steps)
+            results.write(list(rows[0]), rows, final=not again)
+        except KlingTaskError:
+            raise
+        except KlingError as error:
+            raise task_error(error, self.kling_conn_id) from None
+        self.log.info("%s", run.tally.line())
+        if again:
+            assert isinstance(run, Round)
+            self._defer(run, access)
+        return self._finish(context, run, checked, results)
+
+    async def _round(
+        self,
+        access: Access,
+        ledger: RunLedger,
+        checked: Checked,
+        earlier: Mapping[str, Result],
+        ended: list[str] | None,
+        is_resumed: bool,
+    ) -> Run:
+        from ..core.http.async_client import AsyncKlingClient
+
+        limit = cost.limit(self.max_cost_usd)
+        wishes = Wishes(
+            retry_failed=self.retry_failed,
+            retry_uncertain=self.on_ambiguous_submit == "resubmit",
+            saves=bool(self.output_path),
+        )
+        async with AsyncKlingClient(
+            access.api_key,
+            access.base_url,
+            timeout=access.timeout,
+            legacy_endpoint=access.legacy_endpoint,
+            ledger=ledger,
+            patience=PATIENCE,
+            connections=min(100, self.at_once + 10),
+        ) as client:
+            prices = await self._prices(client, checked.rows, limit)
+
+            def price(request: VideoRequest) -> float | None:
+                return cost.explain(request, prices.get(request.model)).usd
+
+            planned = resume if is_resumed else plan
+            steps = await asyncio.to_thread(
+                planned, checked.rows, ledger, access.base_url, earlier, wishes, price
+            )
+            self._check_prices(steps, limit)
+            save = self._saver(access) if self.output_path else None
+            options = Options(self.at_once, float(self.timeout), wishes, save)
+            run = (
+                Round(client, steps, options, Budget(limit), ended=ended)
+                if self.deferrable
+                else Run(client, steps, options, Budget(limit))
+            )
+            await run.run()
+        return run
+
+    def _saver(self, access: Access) -> Any:
+        sync, folder = access.client(), str(self.output_path).rstrip("/")
+
+        async def save(
+            client: AsyncKlingClient, row: Row, done: Generation, entry: Entry | None
+        ) -> tuple[str, Saved]:
+            target = f"{folder}/{file_name(row, done)}"
+            return await asyncio.to_thread(save_video, sync, done, target, row.prompt)
+
+        return save
+
+    async def _prices(
+        self, client: AsyncKlingClient, rows: Sequence[Row], limit: float | None
+    ) -> dict[str, object]:
+        found: dict[str, object] = {}
+        for model in sorted({row.model for row in rows}):
+            try:
+                found[model] = await client.prices(model)
+            except KlingError:
+                if limit is not None:
+                    raise
+        return found
+
+    def _check_prices(self, steps: Sequence[Step], limit: float | None) -> None:
+        from ..core.batch.plan import Need
+
+        for step in steps if limit is not None else ():
+            if step.need is Need.SUBMIT and step.result.expected_usd is None:
+                raise InvalidRequestError(
+                    f"The cost of row {step.row.number} ({step.row.model}) is unknown beforehand, "
+                    "so max_cost_usd cannot be kept. Nothing more was submitted."
+                )
+
+    def _defer(self, run: Round, access: Access) -> None:
+        window = [
+            {
+                "id": step.result.generation_id,
+                "since": since,
+                "model": step.row.model,
+                "duration": step.row.duration,
+            }
+            for step, since in run.running()
+        ]
+        speed = access.clock_speed
+        if not window:  # only POSTs in doubt are left: the log names them later
+            defer_until(self, time.time() + run.uncertain_for / speed + 1.0, "execute_again")
+        end = max(float(each["since"]) for each in window) + float(self.timeout) / speed  # type: ignore[arg-type]
+        trigger = KlingBatchTrigger(
+            window=window,
+            kling_conn_id=self.kling_conn_id,
+            enough=math.ceil(len(window) / 2),
+            end_time=end,
+        )
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop(end))
+
+    # --- table, state, results -------------------------------------------------------------
+
+    def _table(self) -> Table:
+        if (self.rows is None) == (self.rows_path is None):
+            raise InvalidRequestError("Give either rows or rows_path.")
+        if self.rows_path is not None:
+            return read_table(str(self.rows_path))
+        rows = json.loads(self.rows) if isinstance(self.rows, str) else self.rows
+        return from_records(list(rows or ()))
+
+    def _checked(self, table: Table, access: Access) -> Checked:
+        checked = check(table, access.base_url, self.defaults or {}, self.columns or {})
+        for note in checked.notes:
+            self.log.warning("%s", note)
+        if checked.problems and (not self.skip_bad or not checked.rows):
+            raise BadRowsError(checked.problems, len(table.records))
+        return checked
+
+    def _record_address(self, results: ResultsFile) -> str:
+        return str(self.record_path or results.address.rpartition(".")[0] + ".records")
+
+    def _check_state(self, checked: Checked, earlier: Mapping[str, Result]) -> None:
+        known = {row.id for row in checked.rows}
+        stale = [
+            each for each in earlier.values() if each.generation_id and each.row_id not in known
+        ]
+        if not stale:
+            return
+        what = (
+            f"{self.results_path} holds results of {len(stale)} rows that the table has no more "
+            f"(the first is generation {stale[0].generation_id})"
+        )
+        if self.on_stale_state == "fail":
+            raise LedgerError(f"{what}. Nothing was submitted.")
+        self.log.warning("%s: their videos are left behind.", what)
+
+    def _lines(self, table: Table, checked: Checked, steps: Sequence[Step]) -> list[dict[str, Any]]:
+        names = added_columns(table.columns)
+        found = {step.row.number: step.result for step in steps}
+        for problem in checked.problems:
+            bad = Result(problem.row, "", RowStatus.REFUSED)
+            bad.end(RowStatus.REFUSED, "input", f"{problem.column}: {problem.reason}")
+            found[problem.row] = bad
+        lines = []
+        for number, record in enumerate(table.records, 1):
+            made = found[number].to_json()
+            own = {name: record.get(name) for name in table.columns}
+            lines.append({**own, **{shown: made[name] for name, shown in names.items()}})
+        return lines
+
+    def _finish(
+        self, context: Context, run: Run, checked: Checked, results: ResultsFile
+    ) -> dict[str, Any]:
+        counts = Counter(str(step.result.status) for step in run.steps)
+        counts[RowStatus.REFUSED] += len(checked.problems)
+        made: dict[str, Any] = {
+            "rows": len(run.steps) + len(checked.problems),
+            **{status.value: counts[status] for status in RowStatus},
+            "usd": round(run.tally.spent, 6),
+            "results_path": results.address,
+            "output_path": self.output_path,
+        }
+        self.log.info("Done: %s", json.dumps(made))
+        for outlet in self.outlets or ():
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra.update(made)
+        if run.stopped is not None:
+            raise task_error(run.stopped, self.kling_conn_id)
+        if run.interrupted or counts[RowStatus.RUNNING]:
+            running = KlingError(
+                f"{counts[RowStatus.RUNNING]} generations go on at the gateway and are billed when "
+                "they complete. A retry of this task goes on with them."
+            )
+            raise KlingTaskError(running, self.kling_conn_id)
+        unsaved = [step for step in run.steps if step.result.error_kind == "download"]
+        if unsaved:
+            first = unsaved[0].result
+            raise KlingTaskError(
+                KlingError(
+                    f"{len(unsaved)} videos could not be saved; they are paid for and kept, and a "
+                    f"retry saves them. Row {first.row}: {first.error}"
+                ),
+                self.kling_conn_id,
+            )
+        bad = made["rows"] - counts[RowStatus.COMPLETED]
+        if bad and self.fail_on_partial_error:
+            words = f"{bad} of {made['rows']} rows ended without a video: see {results.address}."
+            raise KlingFailed(KlingError(words), self.kling_conn_id)
+        return made
