@@ -21,11 +21,12 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def test_there_are_the_five_that_the_readme_names():
+def test_there_are_the_six_that_are_described():
     assert {path.stem for path in EXAMPLES} == {
         "quick_start",
         "submit_and_sense",
         "batch_with_pool",
+        "batch_table",
         "image_to_video",
         "asset_driven",
     }
