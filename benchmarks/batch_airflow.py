@@ -39,6 +39,7 @@ with Sandbox(speed=float(sys.argv[1]), seconds=float(sys.argv[2])) as sandbox:
 
 DAGS = """
 import os
+from datetime import timedelta
 from airflow.sdk import DAG
 from kling_integrations.airflow import KlingBatchOperator, KlingVideoOperator
 OUT = os.environ["KLING_BENCH_OUT"]
@@ -46,12 +47,12 @@ with DAG("table", schedule=None):
     KlingBatchOperator(
         task_id="videos", rows_path=OUT + "/p.jsonl", output_path=OUT + "/videos/",
         results_path=OUT + "/results.jsonl", at_once=int(os.environ["KLING_BENCH_AT_ONCE"]),
-        deferrable=True, retries=3,
+        deferrable=True, retries=3, retry_delay=timedelta(seconds=2),
     )
 with DAG("mapped", schedule=None, max_active_tasks=32):
     KlingVideoOperator.partial(
         task_id="videos", output_path=OUT + "/mapped/{{ ti.map_index }}.mp4", deferrable=True,
-        retries=3,
+        retries=3, retry_delay=timedelta(seconds=2),
     ).expand(prompt=[f"mapped {n}" for n in range(int(os.environ["KLING_BENCH_MAPPED"]))])
 """
 
@@ -163,7 +164,7 @@ def worker_memory(airflow: LocalAirflow) -> list[float]:
     for pid in processes(airflow):
         try:
             name = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
-            if b"task" not in name or (b"supervisor" not in name and b"runner" not in name):
+            if b"airflow worker" not in name or b"<idle>" in name:
                 continue
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except OSError:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
+# Real seconds that it takes at least: an event that comes before the executor's own word about the
+# worker's slot is taken for a failure by a busy scheduler, and more end meanwhile.
+_LEAST = 5.0
+
 
 class KlingBatchTrigger(BaseTrigger):
     """Yields the ids that have ended, or whose wait has, once there are ``enough`` of them.
@@ -72,10 +76,13 @@ class KlingBatchTrigger(BaseTrigger):
         self.log.info("Waiting for %d of %d generations.", self.enough, len(self.window))
         waits = {asyncio.ensure_future(self._wait(client, each)) for each in self.window}
         ended: list[str] = []
+        began = time.monotonic()
         try:
             while waits and len(ended) < self.enough:
                 done, waits = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 ended += [task.result() for task in done]
+            await asyncio.sleep(max(0.0, _LEAST - (time.monotonic() - began)))
+            ended += [task.result() for task in waits if task.done()]
         finally:
             for task in waits:
                 task.cancel()

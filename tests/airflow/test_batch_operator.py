@@ -23,6 +23,12 @@ def prompts(count):
     return [{"prompt": f"number {number}", "name": f"n{number}"} for number in range(count)]
 
 
+@pytest.fixture(autouse=True)
+def no_least_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the scheduler of a real Airflow needs is not needed here."""
+    monkeypatch.setattr("kling_integrations.airflow.batch_trigger._LEAST", 0.0)
+
+
 @pytest.fixture
 def batch(tmp_path: Path, deferrable: bool, monkeypatch: pytest.MonkeyPatch) -> Any:
     """``batch(rows, **changes)`` makes a maker of operators."""

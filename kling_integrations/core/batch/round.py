@@ -41,6 +41,11 @@ class Round(Run):
     def again(self) -> bool:
         return bool(self._left) or self.uncertain_for > 0.0
 
+    @property
+    def submits_more(self) -> bool:
+        """Whether rows wait for a place in the window."""
+        return bool(self._queue)
+
     async def run(self) -> None:
         await super().run()
         for step in self._left:

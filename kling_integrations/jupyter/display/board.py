@@ -10,7 +10,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ...commands import money
 from ...core.batch.results import Result, RowStatus
 from ...core.batch.tally import Tally
 from ...core.errors import KlingError
@@ -75,7 +74,8 @@ class Board:
             if (poster := self._posters.get(each.row_id))
         )
         html = (
-            f'<div class="kling-board" style="max-width:1040px">{badge(self._sandbox)}'
+            '<div class="kling-board mathjax_ignore" style="max-width:1040px">'
+            f"{badge(self._sandbox)}"
             f"<b>{tally.done:,} of {tally.total:,}</b> done"
             f'{bar(tally)}<div style="{SMALL}">{escape(_facts(tally))}</div>'
             '<div style="display:flex;gap:6px;flex-wrap:wrap;margin-top:6px">'
@@ -91,8 +91,9 @@ def _facts(tally: Tally) -> str:
     left = tally.left()
     if left is not None:
         parts.append(f"about {clock_time(left)} left")
-    of = "" if tally.max_cost is None else f" of {money(tally.max_cost)}"
-    parts.append(f"{money(tally.spent)} spent{of}")
+    # Not as $: between two of them JupyterLab typesets a formula.
+    of = "" if tally.max_cost is None else f" of {tally.max_cost:,.2f}"
+    parts.append(f"{tally.spent:,.2f}{of} USD spent")
     return " · ".join(filter(None, (*parts, tally.note)))
 
 

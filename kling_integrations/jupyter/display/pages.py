@@ -42,7 +42,8 @@ def gallery(
     if len(results) > _MOST:
         parts.append(f'<div style="{SMALL}">and {len(results) - _MOST:,} more rows</div>')
     html = (
-        f'<div class="kling-batch">{badge(sandbox)}<b>{escape(summary)}</b>{"".join(parts)}</div>'
+        f'<div class="kling-batch mathjax_ignore">{badge(sandbox)}<b>{escape(summary)}</b>'
+        f"{''.join(parts)}</div>"
     )
     return {"text/html": html, "text/plain": plain_badge(sandbox) + summary}, {}
 
