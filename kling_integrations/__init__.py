@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .core.batch.job import BadRowsError
     from .core.errors import (
         AuthenticationError,
         DownloadError,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .core.storage.ledger import Ledger
     from .core.submission import Decision, Entry
     from .core.waiting import Patience
+    from .jupyter.table import batch, contact_sheet
 
 # Airflow imports DAG files again and again: each name loads its module when it is first used.
 _HOMES = {
@@ -75,12 +77,15 @@ _HOMES = {
     "core.storage.ledger": ("Ledger",),
     "core.submission": ("Decision", "Entry"),
     "core.waiting": ("Patience",),
+    "core.batch.job": ("BadRowsError",),
+    "jupyter.table": ("batch", "contact_sheet"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AsyncKlingClient",
     "AuthenticationError",
+    "BadRowsError",
     "Decision",
     "DownloadError",
     "Entry",
@@ -113,6 +118,8 @@ __all__ = [
     "VideoRequest",
     "WaitTimeoutError",
     "__version__",
+    "batch",
+    "contact_sheet",
     "load_ipython_extension",
     "unload_ipython_extension",
 ]
