@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import catalog, cost, settings
@@ -216,7 +215,7 @@ def _run_history(args: argparse.Namespace, console: Console) -> int:
                 money(cost.spent(entry.generation().usage)),
                 console.short_id(entry.generation_id),
                 one_line(entry.prompt, 60 if console.width is None else 30),
-                _shown_path(saved.path, console) if saved else "",
+                console.short_path(saved.path) if saved else "",
             )
         )
     headers = ("SUBMITTED", "STATE", "MODEL", "LENGTH", "COST", "ID", "PROMPT", "FILE")
@@ -228,12 +227,6 @@ def _run_history(args: argparse.Namespace, console: Console) -> int:
         console.say("Nothing was submitted from here yet.")
     console.result({"generations": [_as_json(entry) for entry in entries]})
     return DONE
-
-
-def _shown_path(path: Path, console: Console) -> str:
-    """Where width is scarce, without the current folder."""
-    short = console.width is not None and path.is_relative_to(Path.cwd())
-    return str(path.relative_to(Path.cwd()) if short else path)
 
 
 def _when(entry: Entry) -> str:

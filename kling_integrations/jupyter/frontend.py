@@ -16,12 +16,20 @@ WIDGET, HTML, TEXT = "widget", "html", "text"
 Bundle = tuple[dict[str, Any], dict[str, Any]]
 """What IPython displays: data by MIME type, and metadata."""
 
+NOTHING: Bundle = ({}, {})
+"""What a display is updated to that is to leave nothing: not even an empty line."""
+
 
 class Ui(NamedTuple):
     """How a generation is displayed; with ``lines``, lines of text are printed as well."""
 
     kind: str  # WIDGET, HTML or TEXT
     lines: bool
+
+    @property
+    def has_cards(self) -> bool:
+        """Whether anything but text can be shown."""
+        return self.kind != TEXT
 
 
 def choose_ui() -> Ui:

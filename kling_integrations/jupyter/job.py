@@ -115,6 +115,7 @@ class Job:
         self._future.add_done_callback(lambda _: self._over.set())
         self._listeners: list[Listener] = []
         self._on_stop: Callable[[], None] | None = None
+        self._show: Callable[[Job], None] | None = None
         self._lock = threading.Lock()
 
     # --- for users -------------------------------------------------------------------------
@@ -192,6 +193,12 @@ class Job:
             return self.result()
 
         return wait().__await__()
+
+    def _ipython_display_(self) -> None:
+        """As a cell's last line, how far it is from now on, then its player."""
+        if self._show is None:
+            raise NotImplementedError  # which IPython takes for: its repr
+        self._show(self)
 
     def __repr__(self) -> str:
         known = f" {self.id}" if self.id else ""
@@ -286,6 +293,10 @@ class Job:
         """For the session: the cell was interrupted and no longer waits; the watcher goes on."""
         self.detached = True
         self.changed()
+
+    def shown_by(self, show: Callable[[Job], None]) -> None:
+        """For the session: how a cell displays the job; NotImplementedError where it cannot."""
+        self._show = show
 
     # --- for the watcher -------------------------------------------------------------------
 

@@ -36,7 +36,8 @@ from .cell_magic import NEW_PAYS, filled, run_one, split
 from .console import NotebookConsole
 from .cost_limits import check_cost, dry_run
 from .display.grid import Cell, side_by_side
-from .display.live import GridView, JobView
+from .display.grid_view import GridView
+from .display.live import JobView
 from .errors import noting
 from .frontend import TEXT, choose_ui, print_notes, publish
 from .job import Job
@@ -198,7 +199,7 @@ def _wait(args: argparse.Namespace, console: NotebookConsole) -> Any:
             else GridView([Cell({}, job) for job in jobs], prompt=None)
         )
         view.begin()
-        session.wait(jobs, view.lines)
+        session.wait(jobs, view.show_lines)
     if len(jobs) == 1:
         return jobs[0].result()
     raise_first(jobs)

@@ -104,6 +104,7 @@ class Session:
         return self._start(job, jobs)
 
     def _start(self, job: Job, jobs: list[Job] | None) -> Job:
+        job.shown_by(_show)
         if jobs is None:
             return self.watcher.start(job)
         jobs.append(job)
@@ -134,7 +135,7 @@ class Session:
             )
             view = JobView(job)
             view.begin()
-            self.wait(jobs, view.lines, notes)
+            self.wait(jobs, view.show_lines, notes)
         video = job.result()
         if not view.in_text:
             remember_shown(video)
@@ -149,11 +150,11 @@ class Session:
     def wait(
         self,
         jobs: Sequence[Job],
-        lines: Callable[[], Sequence[str]] | None = None,
+        show_lines: Callable[[], None] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        """Until all are over, printing what ``lines()`` gives (where there is no card), and at the
-        end what became of files in the way.
+        """Until all are over, calling ``show_lines()`` on the way, and printing at the end what
+        became of files in the way.
 
         ``notes`` are printed once a generation is known. Where the request is refused they say
         why, so they become part of that error.
@@ -161,8 +162,8 @@ class Session:
         notes = list(notes)
 
         def print_news() -> None:
-            for line in lines() if lines else ():
-                print_line(line)
+            if show_lines:
+                show_lines()
             if any(job.id for job in jobs):
                 print_notes(notes)
                 notes.clear()
@@ -226,6 +227,14 @@ class Session:
     def close(self) -> None:
         """Ends the watcher; generations go on at the gateway."""
         self.watcher.close()
+
+
+def _show(job: Job) -> None:
+    """A job that a cell names as its last line: live from now on."""
+    view = JobView(job, background=True)
+    if view.in_text:
+        raise NotImplementedError
+    view.begin()
 
 
 def _goes_on(ids: Sequence[str], withdrawn: int) -> StoppedWaiting:

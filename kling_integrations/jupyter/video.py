@@ -219,9 +219,12 @@ class KlingVideo:
         """Displays the player. ``embed``: auto, always or never; ``width`` in pixels."""
         publish(card(self, embed=embed, width=width))
 
+    def _ipython_display_(self) -> None:
+        """Nothing where the running cell shows it already, as its live card."""
+        if not is_shown(self):
+            raise NotImplementedError  # which IPython takes for: as always
+
     def _repr_mimebundle_(self, **_: Any) -> Bundle:
-        if is_shown(self):
-            return {"text/plain": repr(self)}, {}
         return card(self)
 
     def __repr__(self) -> str:

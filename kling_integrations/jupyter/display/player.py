@@ -96,15 +96,12 @@ def screen(
         f"width:100%;max-width:{width or options().width}px;{_shape(video)}"
         "display:block;border-radius:4px"
     )
-    image = (
-        f'<img alt="{escape(one_line(video.prompt, 200))}" style="width:100%" src="{poster}">'
-        if poster
-        else ""
-    )
+    name = escape(one_line(video.prompt, 200) or f"Video {video.id}")
+    image = f'<img alt="{name}" style="width:100%" src="{poster}">' if poster else ""
     if source is None:  # nothing that a browser could open: the picture, and where the file is
         return f'<div style="{size}">{image}</div><div style="{SMALL}">{escape(where)}</div>'
     return (
-        f'<video controls preload="metadata" playsinline style="{size}"'
+        f'<video controls preload="metadata" playsinline aria-label="{name}" style="{size}"'
         f"{f' poster={chr(34)}{poster}{chr(34)}' if poster else ''}{attributes} "
         f'src="{escape(source)}">{image}</video>'
     )
