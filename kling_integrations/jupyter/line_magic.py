@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import io
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -306,11 +305,7 @@ def _frames(args: argparse.Namespace, console: NotebookConsole) -> Any:
     path = source if source.is_file() else _video_of(args.id).path
     image = media.last_frame(path) if args.at is None else media.frame(path, args.at)
     notebook().shell.push({args.out: image})
-    small = image.copy()
-    small.thumbnail((options().width, options().width))
-    data = io.BytesIO()
-    small.convert("RGB").save(data, "JPEG", quality=80)
-    jpeg = base64.b64encode(data.getvalue()).decode()
+    jpeg = base64.b64encode(media.thumbnail(image, options().width)[0]).decode()
     text = f"{args.out}: {image.width}×{image.height}"
     publish(({"image/jpeg": jpeg, "text/plain": text}, {}))
     return image

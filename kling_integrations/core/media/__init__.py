@@ -1,9 +1,10 @@
-"""Pictures in (``images``), frames and posters out (``frames``)."""
+"""Pictures in (``images``), frames and posters out (``frames``), small ones (``thumbnails``)."""
 
 from __future__ import annotations
 
 from .frames import VideoFacts, frame, last_frame, poster, probe
 from .images import ImageLimits, check_image, image_size, image_type, image_url, limits_for
+from .thumbnails import thumbnail
 
 __all__ = [
     "ImageLimits",
@@ -17,4 +18,5 @@ __all__ = [
     "limits_for",
     "poster",
     "probe",
+    "thumbnail",
 ]

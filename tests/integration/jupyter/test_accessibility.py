@@ -97,7 +97,7 @@ def test_outputs_have_names_roles_and_contrast(lab, lab_sandbox):
     for scheme in ("Light", "Dark"):
         change = f"commands.execute('apputils:change-theme', {{theme: 'JupyterLab {scheme}'}})"
         lab.page.evaluate(f"window.jupyterapp.{change}")
-        lab.page.wait_for_selector(f"body[data-jp-theme-name$='{scheme}']")
+        lab.page.wait_for_selector(f"body[data-jp-theme-name$='{scheme}']", state="attached")
         lab.page.wait_for_timeout(500)  # for the picture: the new style sheet fades in
         lab.shot(f"outputs-{scheme.lower()}")
         found[scheme] = violations(lab) + faint_text(lab)

@@ -132,6 +132,21 @@ def test_a_headless_run_is_saved_with_its_card_alone(execute, tmp_path):
     assert "widget" not in texts(made)
 
 
+def test_a_dry_run_is_a_card_with_the_picture_that_would_be_sent(execute, running):
+    before = running.requests["submit"]
+    made = execute(
+        notebook(
+            "from PIL import Image\npicture = Image.new('RGB', (640, 360), 'navy')\nanimal = 'owl'",
+            "%%kling --dry-run --image picture -d 5\nAn {animal} at night",
+        )
+    )
+    (card,) = made.cells[2].outputs
+    assert "An owl at night" in card.data["text/html"]
+    assert "data:image/jpeg;base64," in card.data["text/html"]
+    assert "Expected cost: $" in card.data["text/html"]
+    assert running.requests["submit"] == before
+
+
 def test_prompts_of_every_kind_arrive_and_show_as_text(execute, running, tmp_path):
     prompt = '<script>alert(1)</script> {"a": {"b": 1}} $5 \'quotes" 🦝 עברית {{x}}'
     made = execute(notebook(f"%%kling -d 5 -o clip\n{prompt}", "print(clip.prompt)"))
