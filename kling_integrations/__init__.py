@@ -1,5 +1,12 @@
 """Kling AI video generation in notebook cells and Airflow DAGs, through the AI/ML API gateway.
 
+In a notebook, or for a look at once:
+
+>>> import kling_integrations as kling
+>>> clip = kling.generate("A white raccoon in a forest")  # doctest: +SKIP
+
+In a program:
+
 >>> from kling_integrations import KlingClient, VideoRequest
 >>> with KlingClient() as client:  # doctest: +SKIP
 ...     generation = client.generate(VideoRequest(prompt="A white raccoon in a forest"))
@@ -43,6 +50,19 @@ if TYPE_CHECKING:
     from .core.storage.ledger import Ledger
     from .core.submission import Decision, Entry
     from .core.waiting import Patience
+    from .jupyter.api import (
+        History,
+        Job,
+        KlingVideo,
+        configure,
+        gallery,
+        generate,
+        history,
+        recover,
+        resume,
+        submit,
+        use_sandbox,
+    )
 
 # Airflow imports DAG files again and again: each name loads its module when it is first used.
 _HOMES = {
@@ -75,6 +95,19 @@ _HOMES = {
     "core.storage.ledger": ("Ledger",),
     "core.submission": ("Decision", "Entry"),
     "core.waiting": ("Patience",),
+    "jupyter.api": (
+        "History",
+        "Job",
+        "KlingVideo",
+        "configure",
+        "gallery",
+        "generate",
+        "history",
+        "recover",
+        "resume",
+        "submit",
+        "use_sandbox",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -88,10 +121,13 @@ __all__ = [
     "Generation",
     "GenerationFailedError",
     "GenerationNotFoundError",
+    "History",
     "InsufficientCreditsError",
     "InvalidRequestError",
+    "Job",
     "KlingClient",
     "KlingError",
+    "KlingVideo",
     "KlingWarning",
     "Ledger",
     "LedgerError",
@@ -113,8 +149,16 @@ __all__ = [
     "VideoRequest",
     "WaitTimeoutError",
     "__version__",
+    "configure",
+    "gallery",
+    "generate",
+    "history",
     "load_ipython_extension",
+    "recover",
+    "resume",
+    "submit",
     "unload_ipython_extension",
+    "use_sandbox",
 ]
 
 

@@ -26,9 +26,12 @@ from ._parser import parser, run
 from ._target import is_foreign, refused
 from ._text import ago, clean, columns, cut, money, one_line, size
 from .generate import extended_before
+from .history import HEADERS as HISTORY_HEADERS
+from .history import history_rows
 from .info import print_status
 
 __all__ = [
+    "HISTORY_HEADERS",
     "Console",
     "Parser",
     "UsageError",
@@ -46,6 +49,7 @@ __all__ = [
     "flag",
     "generation_arguments",
     "hint",
+    "history_rows",
     "is_foreign",
     "key_variable",
     "money",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -201,9 +202,24 @@ def _state(entry: Entry | None, generation: Generation | None) -> str:
 # --- history ---------------------------------------------------------------------------------
 
 
+HEADERS = ("SUBMITTED", "STATE", "MODEL", "LENGTH", "COST", "ID", "PROMPT", "FILE")
+
+
 def _run_history(args: argparse.Namespace, console: Console) -> int:
     entries = user_ledger().history(args.limit, args.search, args.model)
-    rows = []
+    if rows := history_rows(entries, console):
+        console.table(rows, HEADERS)
+    elif args.search or args.model:
+        console.say("Nothing fits.")
+    else:
+        console.say("Nothing was submitted from here yet.")
+    console.result({"generations": [_as_json(entry) for entry in entries]})
+    return DONE
+
+
+def history_rows(entries: Sequence[Entry], console: Console) -> list[tuple[object, ...]]:
+    """A row of each generation, under ``HEADERS``."""
+    rows: list[tuple[object, ...]] = []
     for entry in entries:
         saved = saved_file(entry, by_size=True)
         rows.append(
@@ -218,15 +234,7 @@ def _run_history(args: argparse.Namespace, console: Console) -> int:
                 console.short_path(saved.path) if saved else "",
             )
         )
-    headers = ("SUBMITTED", "STATE", "MODEL", "LENGTH", "COST", "ID", "PROMPT", "FILE")
-    if rows:
-        console.table(rows, headers)
-    elif args.search or args.model:
-        console.say("Nothing fits.")
-    else:
-        console.say("Nothing was submitted from here yet.")
-    console.result({"generations": [_as_json(entry) for entry in entries]})
-    return DONE
+    return rows
 
 
 def _when(entry: Entry) -> str:

@@ -200,7 +200,7 @@ def run_batch(
         if args.bg:
             print_notes(notes)
             return None if args.out and not args.quiet else list(jobs)
-        session.wait(jobs, None if args.quiet else view.show_lines, notes)
+        session.wait(jobs, None if args.quiet else view.show_news, notes)
     made: list[KlingVideo | Job] = [job.video or job for job in jobs]
     notebook.assign(args.out, made)
     raise_first(jobs)

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..commands import Console, columns, one_line
 from ..core.errors import NextStep
 from .display.player import short_path
-from .frontend import publish
+from .frontend import Bundle, publish
 from .hints import hint
 from .options import notebook
 
@@ -53,10 +53,15 @@ class NotebookConsole(Console):
         if not self._html:
             super().table(rows, headers)
             return
-        head = "".join(f'<th style="text-align:left">{escape(name)}</th>' for name in headers)
-        body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-        html = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        publish(({"text/html": html, "text/plain": "\n".join(columns(rows, headers))}, {}))
+        publish(table(rows, headers))
+
+
+def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> Bundle:
+    """A table for a page, and as text."""
+    head = "".join(f'<th style="text-align:left">{escape(name)}</th>' for name in headers)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    html = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return {"text/html": html, "text/plain": "\n".join(columns(rows, headers))}, {}
 
 
 class _Id(str):

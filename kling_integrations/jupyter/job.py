@@ -26,6 +26,7 @@ from ..core.progress import Progress
 from ..core.request import VideoRequest
 from ..core.storage.ledger import Ledger
 from .errors import presentable
+from .frontend import Bundle
 from .targets import Target
 from .video import KlingVideo
 
@@ -116,6 +117,7 @@ class Job:
         self._listeners: list[Listener] = []
         self._on_stop: Callable[[], None] | None = None
         self._show: Callable[[Job], None] | None = None
+        self._card: Callable[[Job], Bundle] | None = None
         self._lock = threading.Lock()
 
     # --- for users -------------------------------------------------------------------------
@@ -181,7 +183,7 @@ class Job:
         if not self.done():
             raise InvalidRequestError(
                 f"The job {self.id or ''} is still {self.status}: wait for it first.",
-                hint="%kling wait all",
+                hint="Its result() waits.",
             )
         return self.result().last_frame()
 
@@ -199,6 +201,11 @@ class Job:
         if self._show is None:
             raise NotImplementedError  # which IPython takes for: its repr
         self._show(self)
+
+    def _mime_(self) -> tuple[str, str]:
+        """For marimo, which shows it as it stands."""
+        html = self._card(self)[0].get("text/html") if self._card else None
+        return ("text/html", html) if html else ("text/plain", repr(self))
 
     def __repr__(self) -> str:
         known = f" {self.id}" if self.id else ""
@@ -294,9 +301,10 @@ class Job:
         self.detached = True
         self.changed()
 
-    def shown_by(self, show: Callable[[Job], None]) -> None:
-        """For the session: how a cell displays the job; NotImplementedError where it cannot."""
-        self._show = show
+    def shown_by(self, show: Callable[[Job], None], card: Callable[[Job], Bundle]) -> None:
+        """For the session: ``show`` displays the job in a cell, or raises NotImplementedError;
+        ``card`` draws it once."""
+        self._show, self._card = show, card
 
     # --- for the watcher -------------------------------------------------------------------
 

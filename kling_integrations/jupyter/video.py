@@ -19,8 +19,9 @@ from ..core.storage.ledger import Ledger
 from ..core.submission import Entry
 from ..version import __version__
 from .display.player import card
+from .errors import presented
 from .frontend import Bundle, is_shown, publish
-from .options import notebook
+from .options import session
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -134,6 +135,7 @@ class KlingVideo:
 
         return media.last_frame(self.path)
 
+    @presented
     def extend(
         self,
         prompt: str,
@@ -152,17 +154,13 @@ class KlingVideo:
         one's unless given (an image-to-video model of the same family). Pays only for what is not
         there yet; raises as ``generate`` does.
         """
-        video: KlingVideo = (
-            notebook()
-            .session()
-            .generate(
-                self.continuation(prompt, **parameters),
-                timeout=timeout,
-                take=take,
-                new=new,
-                file=file,
-                overwrite=overwrite,
-            )
+        video: KlingVideo = session().generate(
+            self.continuation(prompt, **parameters),
+            timeout=timeout,
+            take=take,
+            new=new,
+            file=file,
+            overwrite=overwrite,
         )
         return video
 

@@ -125,7 +125,7 @@ def test_a_job_as_a_last_line_asks_the_session_to_show_it(shell):
     shell.run("%%kling --bg -d 5 -o job\nA cat")
     job = shell["job"]
     shown = []
-    job.shown_by(shown.append)
+    job.shown_by(shown.append, lambda job: ({}, {}))
     assert shell.run("job") is job
     assert shown == [job]
     assert "<Job" not in shell.text

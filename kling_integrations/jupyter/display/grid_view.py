@@ -64,13 +64,17 @@ class GridView:
         with self._lock:
             for number, job in enumerate(self._jobs, 1):
                 self._text.add(job, number, len(self._cells))
-            self._draw_board()
-            key = self._key()
-            if self._handle is None or key == self._drawn:
-                return
-            self._drawn = key
-            data, metadata = self._bundle()
-            self._handle.update(data, raw=True, metadata=metadata)
+            if not self._ui.own_thread:
+                self._draw()
+
+    def _draw(self) -> None:
+        self._draw_board()
+        key = self._key()
+        if self._handle is None or key == self._drawn:
+            return
+        self._drawn = key
+        data, metadata = self._bundle()
+        self._handle.update(data, raw=True, metadata=metadata)
 
     def _draw_board(self) -> None:
         if self._board is None or self._live is None:
@@ -103,6 +107,10 @@ class GridView:
             width=self._width,
         )
 
-    def show_lines(self) -> None:
+    def show_news(self) -> None:
         """As that of JobView."""
-        self._text.show(over=all(job.done() for job in self._jobs))
+        over = all(job.done() for job in self._jobs)
+        if self._ui.own_thread:
+            with self._lock:
+                self._draw()
+        self._text.show(over=over)

@@ -69,13 +69,17 @@ class JobView:
         with self._lock:  # the main thread calls it once: an old card must not come last
             if not self._is_refused:
                 self._text.add(job)
-            key = self._key()
-            if self._card is not None and key != self._drawn:
-                self._drawn = key
-                data, metadata = self._bundle()
-                self._card.update(data, raw=True, metadata=metadata)
-            if self._strip is not None:
-                self._strip.update()
+            if not self._ui.own_thread:
+                self._draw()
+
+    def _draw(self) -> None:
+        key = self._key()
+        if self._card is not None and key != self._drawn:
+            self._drawn = key
+            data, metadata = self._bundle()
+            self._card.update(data, raw=True, metadata=metadata)
+        if self._strip is not None:
+            self._strip.update()
 
     def _key(self) -> tuple[object, ...]:
         """What a card shows that can change; with a bar, something does every second."""
@@ -102,9 +106,13 @@ class JobView:
             width=self._width,
         )
 
-    def show_lines(self) -> None:
-        """What is new in words, for logs and terminals; only ever called by the main thread."""
-        self._text.show(over=self.job.done())
+    def show_news(self) -> None:
+        """What is new and only the cell's own thread can show: lines of text, all in marimo."""
+        over = self.job.done()
+        if self._ui.own_thread:
+            with self._lock:
+                self._draw()
+        self._text.show(over=over)
 
 
 class LiveHtml:

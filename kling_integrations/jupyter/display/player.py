@@ -20,7 +20,9 @@ from urllib.parse import quote
 from ...commands import money, one_line
 from ...core.errors import InvalidRequestError
 from ...core.progress import clock_time
+from .. import marimo_output
 from ..frontend import Bundle, in_colab
+from ..hints import has_magics
 from ..options import notebook, options
 from .markup import SMALL, badge, base64_text, code_id, prompt_html, short_model
 
@@ -127,7 +129,8 @@ def caption(video: FinishedVideo, *, reused: bool = False) -> str:
     if video.elapsed:
         parts.append(f"took {clock_time(video.elapsed)}")
     if reused:
-        parts.append("♻ reused, nothing paid (--new makes another one)")
+        again = "--new" if has_magics() else "new=True"
+        parts.append(f"♻ reused, nothing paid ({again} makes another one)")
     return " · ".join(parts)
 
 
@@ -149,6 +152,8 @@ def source_of(path: Path, embed: str | None = None) -> str | None:
     root, and nothing hidden) and too large to embed.
     """
     embed = embed or options().embed
+    if marimo := marimo_output.running():
+        return _served(marimo, path, embed)
     relative = None if embed == "always" else _relative(path)
     if embed == "never" and relative is None:
         return None
@@ -160,6 +165,18 @@ def source_of(path: Path, embed: str | None = None) -> str | None:
         return f"data:video/mp4;base64,{base64_text(path.read_bytes())}"
     except OSError:
         return None
+
+
+def _served(marimo: Any, path: Path, embed: str) -> str | None:
+    """What marimo serves it as; in an export that is its bytes, where they are not too many."""
+    try:
+        large = path.stat().st_size > options().embed_limit_mb * 1e6
+    except OSError:
+        return None
+    source = marimo_output.served(marimo, path)
+    if source is None or not source.startswith("data:"):
+        return source
+    return None if embed == "never" or (large and embed != "always") else source
 
 
 def short_path(path: Path) -> str:
