@@ -249,8 +249,7 @@ def test_a_cell_that_extends_shows_the_video_once(kernels, slow_sandbox):
     kernel = kernels()
     for number, code in enumerate((CELL, "more = clip.extend('It jumps')\nmore"), 1):
         running = kernel.start(code)
-        slow_sandbox.wait_for(lambda s, n=number: s.requests["submit"] == n, 30)
-        slow_sandbox.wait_for(lambda s, n=number: s.requests["poll"] >= n, 30)
+        slow_sandbox.wait_for(lambda s, n=number: len(s.jobs) == n, 30)
         slow_sandbox.finish()
         outputs = kernel.finish(running)
         assert players(outputs) == 1
