@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .core.submission import Decision, Entry
     from .core.waiting import Patience
     from .jupyter.api import (
+        Clips,
         History,
         Job,
         KlingVideo,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         history,
         recover,
         resume,
+        show,
         submit,
         use_sandbox,
     )
@@ -96,6 +98,7 @@ _HOMES = {
     "core.submission": ("Decision", "Entry"),
     "core.waiting": ("Patience",),
     "jupyter.api": (
+        "Clips",
         "History",
         "Job",
         "KlingVideo",
@@ -105,6 +108,7 @@ _HOMES = {
         "history",
         "recover",
         "resume",
+        "show",
         "submit",
         "use_sandbox",
     ),
@@ -114,6 +118,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "AsyncKlingClient",
     "AuthenticationError",
+    "Clips",
     "Decision",
     "DownloadError",
     "Entry",
@@ -156,6 +161,7 @@ __all__ = [
     "load_ipython_extension",
     "recover",
     "resume",
+    "show",
     "submit",
     "unload_ipython_extension",
     "use_sandbox",

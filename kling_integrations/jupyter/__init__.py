@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "Clips",
     "History",
     "Job",
     "KlingVideo",
@@ -20,6 +21,7 @@ __all__ = [
     "load_ipython_extension",
     "recover",
     "resume",
+    "show",
     "submit",
     "unload_ipython_extension",
     "use_sandbox",

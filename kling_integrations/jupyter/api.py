@@ -11,14 +11,14 @@ from typing import Any, overload
 
 from ..commands import HISTORY_HEADERS, connect, find, history_rows
 from ..core import settings
-from ..core.errors import InvalidRequestError
 from ..core.recovery import Recovered
 from ..core.request import VideoRequest
 from ..core.submission import Entry
+from .clips import Clips, as_videos
 from .console import NotebookConsole, table
 from .display.grid import side_by_side
 from .errors import presented
-from .frontend import Bundle
+from .frontend import Bundle, publish
 from .job import Job
 from .options import Options, check
 from .session import current
@@ -26,6 +26,7 @@ from .stored import saved_video, start_sandbox
 from .video import KlingVideo
 
 __all__ = [
+    "Clips",
     "History",
     "Job",
     "KlingVideo",
@@ -35,6 +36,7 @@ __all__ = [
     "history",
     "recover",
     "resume",
+    "show",
     "submit",
     "use_sandbox",
 ]
@@ -180,10 +182,10 @@ class History(Sequence[Entry]):
         return len(self._entries)
 
     @property
-    def videos(self) -> list[KlingVideo]:
-        """The videos whose file is here, to be shown, extended or put into a gallery."""
+    def videos(self) -> Clips:
+        """The videos whose file is here: shown side by side, or ``.to_frame()``."""
         found = map(saved_video, self._entries)
-        return [video for video in found if video is not None]
+        return Clips(video for video in found if video is not None)
 
     def _bundle(self) -> Bundle:
         if not self._entries:
@@ -206,6 +208,21 @@ def history(*, search: str = "", model: str = "", limit: int = 20) -> History:
     return History(current().ledger.history(limit, search, model))
 
 
+def show(
+    *videos: Any,
+    labels: Sequence[str] | None = None,
+    columns: int | None = None,
+    width: int | None = None,
+    embed: str | None = None,
+) -> None:
+    """Displays videos in a row that plays in step: ``show(clip)``, ``show(a, b)``, ``show(clips)``.
+
+    Anywhere in a cell, other than ``gallery``; arguments and errors are the same.
+    """
+    flat = [each for one in videos for each in (one if isinstance(one, list | tuple) else [one])]
+    publish(side_by_side(as_videos(flat), labels=labels, columns=columns, width=width, embed=embed))
+
+
 class gallery:  # noqa: N801 (reads as a verb: gallery(videos))
     """Videos side by side, as a cell's last line. Jobs are waited for, their errors raised.
 
@@ -224,7 +241,7 @@ class gallery:  # noqa: N801 (reads as a verb: gallery(videos))
         width: int | None = None,
         embed: str | None = None,
     ) -> None:
-        self.videos = [_as_video(each) for each in videos]
+        self.videos = as_videos(videos)
         self._bundle = side_by_side(
             self.videos, labels=labels, columns=columns, width=width, embed=embed
         )
@@ -234,11 +251,3 @@ class gallery:  # noqa: N801 (reads as a verb: gallery(videos))
 
     def __repr__(self) -> str:
         return f"gallery of {len(self.videos)} videos"
-
-
-def _as_video(value: Any) -> KlingVideo:
-    if isinstance(value, Job):
-        value = value.result()
-    if not isinstance(value, KlingVideo):
-        raise InvalidRequestError(f"A {type(value).__name__} is no video and no job.")
-    return value

@@ -13,6 +13,7 @@ from typing import Any
 from ..commands import UsageError, request_from
 from ..core.errors import InvalidRequestError, KlingError
 from ..core.request import VideoRequest
+from .clips import Clips
 from .display.grid import Cell
 from .display.grid_view import GridView
 from .errors import noting
@@ -20,7 +21,6 @@ from .frontend import print_notes
 from .job import Job
 from .session import current
 from .templating import fields_of, fill, look_up
-from .video import KlingVideo
 
 _MOST = 100  # generations in one cell: more is probably a mistake
 
@@ -188,7 +188,7 @@ def run_batch(
                 timeout=args.timeout,
                 jobs=jobs,
             )
-        notebook.assign(args.out, list(jobs))
+        notebook.assign(args.out, Clips(jobs))
         view = GridView(
             [Cell(_labels(variant), job) for variant, job in zip(variants, jobs, strict=True)],
             prompt=_shared_prompt(variants, pattern),
@@ -201,7 +201,7 @@ def run_batch(
             print_notes(notes)
             return None if args.out and not args.quiet else list(jobs)
         session.wait(jobs, None if args.quiet else view.show_news, notes)
-    made: list[KlingVideo | Job] = [job.video or job for job in jobs]
+    made = Clips(job.video or job for job in jobs)
     notebook.assign(args.out, made)
     raise_first(jobs)
     return made if args.quiet else None

@@ -19,6 +19,7 @@ from ..core.http.client import INTERRUPT_GRACE
 from ..core.progress import clock_time
 from ..core.request import VideoRequest
 from ..core.storage.ledger import Ledger
+from . import frame_posters
 from .display.cards import job_card
 from .display.live import JobView
 from .errors import noting
@@ -319,6 +320,7 @@ def current() -> Session:
         set_loaded(Notebook(shell=shell, folder=notebook_folder(shell)))
     if _session is None:
         _session = Session()
+        frame_posters.install(notebook().shell)
     return _session
 
 
@@ -331,6 +333,7 @@ def end() -> None:
     """Ends the session, if there is one; generations go on at the gateway."""
     global _session  # noqa: PLW0603
     if _session is not None:
+        frame_posters.uninstall(notebook().shell)
         _session.close()
         _session = None
 
