@@ -24,19 +24,16 @@ from ._exit_codes import exit_code, failure
 from ._hints import hint
 from ._parser import parser, run
 from ._target import is_foreign, refused
-from ._text import ago, clean, columns, cut, money, one_line, size
+from ._text import clean, columns, cut, money, one_line, size
 from .generate import extended_before
-from .history import HEADERS as HISTORY_HEADERS
-from .history import history_rows
+from .history import history_table
 from .info import print_status
 
 __all__ = [
-    "HISTORY_HEADERS",
     "Console",
     "Parser",
     "UsageError",
     "add_command",
-    "ago",
     "clean",
     "columns",
     "connect",
@@ -49,7 +46,7 @@ __all__ = [
     "flag",
     "generation_arguments",
     "hint",
-    "history_rows",
+    "history_table",
     "is_foreign",
     "key_variable",
     "money",

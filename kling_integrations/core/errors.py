@@ -40,6 +40,7 @@ class Verb(StrEnum):
     SET_HOME = "set-home"  # name another folder for the records
     SET_OUTPUT = "set-output"  # name another place for the video
     RAISE_COST_LIMIT = "raise-cost-limit"
+    DROP_COST_LIMIT = "drop-cost-limit"  # no price is known, so none can be kept
     INSTALL = "install"  # ``detail`` names the extra
 
 
@@ -81,6 +82,7 @@ def python_words(step: NextStep) -> str:
         Verb.SET_HOME: "Set KLING_HOME to a folder that can be written.",
         Verb.SET_OUTPUT: "Name another target.",
         Verb.RAISE_COST_LIMIT: "Raise the limit, or leave it out to submit at any price.",
+        Verb.DROP_COST_LIMIT: "Leave the limit out to submit at any price.",
         Verb.INSTALL: f"Install it with: pip install 'kling-integrations[{step.detail}]'",
     }[step.verb]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, overload
 
-from ..commands import HISTORY_HEADERS, connect, find, history_rows
+from ..commands import connect, find, history_table
 from ..core import settings
 from ..core.recovery import Recovered
 from ..core.request import VideoRequest
@@ -20,7 +20,7 @@ from .display.grid import side_by_side
 from .errors import presented
 from .frontend import Bundle, publish
 from .job import Job
-from .options import Options, check
+from .options import Options, check, share_ledger
 from .session import current
 from .stored import saved_video, start_sandbox
 from .video import KlingVideo
@@ -143,6 +143,8 @@ def configure(**options: Any) -> Options:
     here = current()
     for name, value in checked.items():
         setattr(here.notebook.options, name, value)
+    if "ledger" in checked:
+        share_ledger(checked["ledger"])
     here.watcher.at_once = here.notebook.options.at_once
     return here.notebook.options
 
@@ -190,7 +192,9 @@ class History(Sequence[Entry]):
     def _bundle(self) -> Bundle:
         if not self._entries:
             return {"text/plain": "No generation fits."}, {}
-        return table(history_rows(self._entries, NotebookConsole(as_json=False)), HISTORY_HEADERS)
+        console = NotebookConsole(as_json=False)
+        shared = current().ledger.is_shared
+        return table(*history_table(self._entries, console, shared=shared))
 
     def _repr_mimebundle_(self, **_: Any) -> Bundle:
         return self._bundle()

@@ -29,6 +29,11 @@ def has_magics() -> bool:
     return here is not None and here.magics
 
 
+def new_word() -> str:
+    """What pays for another video of the same request."""
+    return "--new" if has_magics() else "new=True"
+
+
 def hint(step: NextStep) -> str:
     """A next step as a sentence for a cell's output."""
     return magic_words(step) if has_magics() else call_words(step)
@@ -51,6 +56,7 @@ def call_words(step: NextStep) -> str:
         Verb.SET_HOME: ("Set KLING_HOME to a folder that can be written, before Python starts."),
         Verb.SET_OUTPUT: "Name another file=, and call it again.",
         Verb.RAISE_COST_LIMIT: "Raise the limit, or leave it out.",
+        Verb.DROP_COST_LIMIT: "To submit at any price, leave the limit out.",
         Verb.INSTALL: f"Install it with: pip install 'kling-integrations[{step.detail}]'",
     }[step.verb]
 
@@ -75,6 +81,10 @@ def magic_words(step: NextStep) -> str:
         Verb.SET_OUTPUT: "Name another place with -f, and run the cell again.",
         Verb.RAISE_COST_LIMIT: (
             "Raise the limit (--max-cost, or %config KlingMagics.max_cost), or leave it out."
+        ),
+        Verb.DROP_COST_LIMIT: (
+            "To submit at any price, leave the limit out (--max-cost, or "
+            "%config KlingMagics.max_cost)."
         ),
         Verb.INSTALL: f"Install it with: %pip install 'kling-integrations[{step.detail}]'",
     }[step.verb]

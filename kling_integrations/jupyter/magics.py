@@ -12,7 +12,7 @@ from traitlets import Bool, CaselessStrEnum, Float, Int, TraitError, Unicode, ob
 from ..core.errors import InvalidRequestError
 from .completion import install, uninstall
 from .frontend import notebook_folder
-from .options import CHOICES, Notebook, Options, check, loaded, set_loaded
+from .options import CHOICES, Notebook, Options, check, loaded, set_loaded, share_ledger
 
 _loaded: KlingMagics | None = None
 
@@ -63,6 +63,7 @@ class KlingMagics(Magics):
     at_once = Int(**_OPTIONS["at_once"]).tag(config=True)
     max_cost = Float(allow_none=True, **_OPTIONS["max_cost"]).tag(config=True)
     confirm_above = Float(**_OPTIONS["confirm_above"]).tag(config=True)
+    ledger = Unicode(**_OPTIONS["ledger"]).tag(config=True)
     short_errors = Bool(**_OPTIONS["short_errors"]).tag(config=True)
 
     shell: Any
@@ -86,13 +87,24 @@ class KlingMagics(Magics):
     # --- traits ----------------------------------------------------------------------------
 
     @validate(
-        "output_dir", "width", "at_once", "timeout", "embed_limit_mb", "max_cost", "confirm_above"
+        "output_dir",
+        "width",
+        "at_once",
+        "timeout",
+        "embed_limit_mb",
+        "max_cost",
+        "confirm_above",
+        "ledger",
     )
     def _check(self, proposal: Any) -> Any:
         try:
             return check(proposal["trait"].name, proposal["value"])
         except InvalidRequestError as error:
             raise TraitError(error.message) from None
+
+    @observe("ledger")
+    def _share_ledger(self, change: Any) -> None:
+        share_ledger(change["new"])
 
     @observe("at_once")
     def _pass_at_once(self, change: Any) -> None:

@@ -5,13 +5,14 @@ There is one ``Notebook``: made by ``%load_ext``, else by the first video that i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from math import inf
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import InvalidRequestError
+from ..core.errors import InvalidRequestError, LedgerError
 
 
 def _option(default: Any, help: str) -> Any:
@@ -43,6 +44,9 @@ class Options:
     at_once: int = _option(5, "Generations side by side; more wait for a slot.")
     max_cost: float | None = _option(None, "USD that no single cell may be expected to exceed.")
     confirm_above: float = _option(1.0, "USD above which a batch asks for --yes.")
+    ledger: str = _option(
+        "", "A ledger that a team shares (s3://bucket/prefix, file:///…), as KLING_LEDGER does."
+    )
     short_errors: bool = _option(True, "False shows full tracebacks.")
 
 
@@ -68,9 +72,24 @@ def check(name: str, value: Any) -> Any:
         from ..core.cost import limit  # a third of what loading the extension would take
 
         return limit(value, name)
+    elif name == "ledger" and value:
+        from ..core.storage.ledger import Ledger
+
+        try:
+            Ledger(value).history(1)
+        except (InvalidRequestError, LedgerError) as error:
+            raise InvalidRequestError(f"ledger: {error.message}") from None
     elif name in CHOICES and value not in CHOICES[name]:
         raise InvalidRequestError(f"{name} is one of {', '.join(CHOICES[name])}, not {value!r}.")
     return value
+
+
+def share_ledger(source: str) -> None:
+    """For all that asks the environment, commands in the shell of a cell included."""
+    if source:
+        os.environ["KLING_LEDGER"] = source
+    else:
+        os.environ.pop("KLING_LEDGER", None)
 
 
 def _visible_folder(value: Any) -> str:

@@ -22,7 +22,7 @@ from ...core.errors import InvalidRequestError
 from ...core.progress import clock_time
 from .. import marimo_output
 from ..frontend import Bundle, in_colab
-from ..hints import has_magics
+from ..hints import new_word
 from ..options import notebook, options
 from .markup import SMALL, badge, base64_text, code_id, prompt_html, short_model
 
@@ -129,8 +129,7 @@ def caption(video: FinishedVideo, *, reused: bool = False) -> str:
     if video.elapsed:
         parts.append(f"took {clock_time(video.elapsed)}")
     if reused:
-        again = "--new" if has_magics() else "new=True"
-        parts.append(f"♻ reused, nothing paid ({again} makes another one)")
+        parts.append(f"♻ reused, nothing paid ({new_word()} makes another one)")
     return " · ".join(parts)
 
 
