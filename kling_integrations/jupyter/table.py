@@ -145,7 +145,7 @@ class InNotebook(Display):
     """A board that becomes a gallery."""
 
     def __init__(self) -> None:
-        from .display.board import Board
+        from .display.batch_board import Board
         from .frontend import choose_ui
 
         super().__init__()
