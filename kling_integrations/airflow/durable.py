@@ -27,6 +27,9 @@ KEY = "kling_submission"
 # Seconds before each further try to write what is already paid for.
 _PAUSES = (0.2, 1.0)
 
+# A state store is bounded; the ids of that many earlier POSTs are kept.
+_MOST_POSTS = 100
+
 _PAID = (State.SUBMITTED, State.COMPLETED)
 _KNOWN = (State.INTENT, *_PAID)
 _PROGRESS = {State.INTENT: 0, State.SUBMITTED: 1}
@@ -38,7 +41,7 @@ class StoredSubmission:
 
     ``revision`` counts the writes over all stores, so that no clock decides which of two is the
     later; earlier versions wrote none. ``attempt`` and ``try_number`` are those of the attempt
-    that wrote it.
+    that wrote it, ``earlier_posts`` the client request ids of what stood here before.
     """
 
     record: Record
@@ -46,6 +49,7 @@ class StoredSubmission:
     revision: int | None = None
     attempt: str = ""
     try_number: int = 0
+    earlier_posts: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         stored = {**self.record.to_json(), "since": self.waiting_since}
@@ -53,6 +57,8 @@ class StoredSubmission:
             stored |= {"revision": self.revision}
         if self.attempt:
             stored |= {"attempt": self.attempt, "try_number": self.try_number}
+        if self.earlier_posts:
+            stored |= {"earlier_posts": list(self.earlier_posts)}
         return stored
 
     @classmethod
@@ -60,13 +66,14 @@ class StoredSubmission:
         """Raises LedgerError for anything else."""
         record = Record.from_json(stored)
         more: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
-        since = more.get("since")
+        since, posts = more.get("since"), more.get("earlier_posts")
         return cls(
             record,
             float(since) if isinstance(since, int | float) else record.created_at,
             _whole(more.get("revision")),
             str(more.get("attempt") or ""),
             _whole(more.get("try_number")) or 0,
+            tuple(map(str, posts)) if isinstance(posts, list) else (),
         )
 
 
@@ -225,7 +232,13 @@ class SubmissionStore:
         self._revision += 1
         attempt = self._task.attempt if self._task else ""
         tried = self._task.try_number if self._task else 0
-        return StoredSubmission(record, waiting_since, self._revision, attempt, tried)
+        earlier: tuple[str, ...] = ()
+        if self.current is not None:
+            before = self.current.record.client_request_id
+            earlier = self.current.earlier_posts
+            if before not in (record.client_request_id, *earlier):
+                earlier = (*earlier, before)[-_MOST_POSTS:]
+        return StoredSubmission(record, waiting_since, self._revision, attempt, tried, earlier)
 
     def _warn(self, record: Record, failing: Mapping[RecordAt, Exception]) -> None:
         if not failing:

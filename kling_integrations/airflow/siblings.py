@@ -106,32 +106,38 @@ class Siblings:
 
     def _take(self, chain: str) -> tuple[Record, RecordAt] | None:
         deadline = time.monotonic() + _PATIENCE
+        first: list[str] = []
         while True:
             numbers = sorted(self.store.names(chain))
+            first = first or numbers
             stored = self.store.read(numbers[-1])
-            held = StoredSubmission.from_json(stored).record
+            record = StoredSubmission.from_json(stored).record
             holder = _index((stored or {}).get(_HOLDER))
-            own = self._own_record(holder)
-            state = None if holder == self.task.map_index else self.state_of(self.task, holder)
-            uses = own is not None and own.client_request_id == held.client_request_id
-            if uses and own is not None:
-                held = own
-            if held.state not in _TAKEN:
+            own = self._own(holder)
+            is_current = own is not None and _is_of(own.record, record)
+            if own is not None and is_current:
+                record = own.record  # how far it came
+            if record.state not in _TAKEN:
                 return None
-            if uses and holder != self.task.map_index and state not in _NOT_STARTED:
-                if state != "running" or time.monotonic() > deadline:
+            if holder != self.task.map_index:
+                state = self.state_of(self.task, holder)
+                # One that runs may be about to give it up; or it took it and has to write it yet.
+                given_up = own is not None and record.client_request_id in own.earlier_posts
+                is_open = state == "running" and (is_current or not given_up)
+                if is_current and numbers != first:
+                    return None  # it has looked meanwhile, and goes on with it
+                if is_open and time.monotonic() < deadline:
+                    self.sleep(_INTERVAL)
+                    continue
+                if is_current and state not in _NOT_STARTED:
                     return None
-                self.sleep(_INTERVAL)
-                if sorted(self.store.names(chain)) != numbers:
-                    return None  # it has looked, and goes on with it
-                continue
-            if place := self._next(chain, numbers, held):
+            if place := self._next(chain, numbers, record):
                 self.log.info(
                     "Instance %d of this task made this input before: generation %s.",
                     holder,
-                    held.generation_id or f"of the POST {held.client_request_id}",
+                    record.generation_id or f"of the POST {record.client_request_id}",
                 )
-                return held, place
+                return record, place
 
     def _next(self, chain: str, numbers: list[str], record: Record) -> RecordAt | None:
         """The next place of a chain, with this instance as its holder; None if one came first."""
@@ -144,9 +150,9 @@ class Siblings:
     def _holder(self, name: str) -> int:
         return _index((self.store.read(name) or {}).get(_HOLDER))
 
-    def _own_record(self, map_index: int) -> Record | None:
+    def _own(self, map_index: int) -> StoredSubmission | None:
         stored = self.store.read(self.task.name_of(map_index))
-        return None if stored is None else StoredSubmission.from_json(stored).record
+        return None if stored is None else StoredSubmission.from_json(stored)
 
     def _input(self, fingerprint: str) -> str:
         return f"{self.task.group}/inputs/{_short(fingerprint)}"
@@ -173,6 +179,10 @@ class _HeldBy(RecordAt):
                 return
             value = {**stored, "state": State.REFUSED.value}
         self.store.write(self.name, self.held(value))
+
+
+def _is_of(one: Record, other: Record) -> bool:
+    return one.client_request_id == other.client_request_id
 
 
 def _short(text: str) -> str:

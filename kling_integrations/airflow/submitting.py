@@ -257,6 +257,8 @@ class Submitter:
                 fingerprint=fingerprints[0],
                 inputs=self.inputs,
             )
+            if self.siblings and self.siblings.is_lost(record):
+                continue  # another instance uses it
             record = self._with_outcome(record.submitted(generation_id))
             if record.state is not State.FAILED:
                 return record
