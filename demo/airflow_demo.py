@@ -217,18 +217,24 @@ class LocalAirflow:
         except ValueError:
             return value
 
-    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+    def clear(self, dag_id: str, run_id: str, *task_ids: str, **options: Any) -> None:
+        """Tasks of a run; ``options`` are further fields of the API's request."""
         self.call(
             "POST",
             f"/api/v2/dags/{dag_id}/clearTaskInstances",
             json={
                 "dry_run": False,
                 "dag_run_id": run_id,
-                "task_ids": [task_id],
+                "task_ids": list(task_ids),
                 "only_failed": False,
                 "reset_dag_runs": True,
+                **options,
             },
         )
+
+    def clear_run(self, dag_id: str, run_id: str) -> None:
+        options = {"dry_run": False, "only_failed": False}
+        self.call("POST", f"{self.run_path(dag_id, run_id)}/clear", json=options)
 
     def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
         path = f"{self.run_path(dag_id, run_id)}/taskInstances/{task_id}"

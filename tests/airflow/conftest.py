@@ -218,7 +218,7 @@ class Task:
         """All that was kept is gone: another worker's disk, a folder that renders differently."""
         if self.store is not None:
             self.store.rows.clear()
-        shutil.rmtree(self.make().output_path and Path(self.make().output_path).parent / ".kling")
+        shutil.rmtree(Path(self.make().output_path).parent / ".kling")
 
 
 async def events_of(trigger: Any) -> list[Any]:
