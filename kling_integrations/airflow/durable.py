@@ -42,6 +42,7 @@ class StoredSubmission:
     ``revision`` counts the writes over all stores, so that no clock decides which of two is the
     later; earlier versions wrote none. ``attempt`` and ``try_number`` are those of the attempt
     that wrote it, ``earlier_posts`` the client request ids of what stood here before.
+    ``given_up``: the task wants something else now, and another instance of it may have this.
     """
 
     record: Record
@@ -50,6 +51,7 @@ class StoredSubmission:
     attempt: str = ""
     try_number: int = 0
     earlier_posts: tuple[str, ...] = ()
+    given_up: bool = False
 
     def to_json(self) -> dict[str, Any]:
         stored = {**self.record.to_json(), "since": self.waiting_since}
@@ -59,6 +61,8 @@ class StoredSubmission:
             stored |= {"attempt": self.attempt, "try_number": self.try_number}
         if self.earlier_posts:
             stored |= {"earlier_posts": list(self.earlier_posts)}
+        if self.given_up:
+            stored |= {"given_up": True}
         return stored
 
     @classmethod
@@ -74,6 +78,7 @@ class StoredSubmission:
             str(more.get("attempt") or ""),
             _whole(more.get("try_number")) or 0,
             tuple(map(str, posts)) if isinstance(posts, list) else (),
+            more.get("given_up") is True,
         )
 
 
@@ -222,6 +227,15 @@ class SubmissionStore:
         failing = write_each(places, self.current.to_json(), pause=time.sleep)
         self._warn(record, failing)
         return record
+
+    def give_up(self) -> None:
+        """Lets other instances have what the current record names. Raises LedgerError."""
+        if self.current is None:
+            return
+        stored = self._next(self.current.record, self.current.waiting_since)
+        self.current = replace(stored, given_up=True)
+        for place in self._places:
+            place.write(self.current.to_json())
 
     def update(self, **fields: Any) -> None:
         """Notes fields of the current record, where there is one."""

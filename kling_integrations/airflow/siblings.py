@@ -114,16 +114,19 @@ class Siblings:
             record = StoredSubmission.from_json(stored).record
             holder = _index((stored or {}).get(_HOLDER))
             own = self._own(holder)
-            is_current = own is not None and _is_of(own.record, record)
-            if own is not None and is_current:
+            is_own = own is not None and _is_of(own.record, record)
+            if own is not None and is_own:
                 record = own.record  # how far it came
+            given_up = own is not None and (
+                own.given_up if is_own else record.client_request_id in own.earlier_posts
+            )
+            is_current = is_own and not given_up
             if record.state not in _TAKEN:
                 return None
             if holder != self.task.map_index:
                 state = self.state_of(self.task, holder)
                 # One that runs may be about to give it up; or it took it and has to write it yet.
-                given_up = own is not None and record.client_request_id in own.earlier_posts
-                is_open = state == "running" and (is_current or not given_up)
+                is_open = state == "running" and not given_up
                 if is_current and numbers != first:
                     return None  # it has looked meanwhile, and goes on with it
                 if is_open and time.monotonic() < deadline:

@@ -227,8 +227,12 @@ class Submitter:
         if record is not None and (record.state not in _PAID or record.fingerprint in fingerprints):
             return None
         self.store.require_all()
-        if is_moved and (taken := self._taken(fingerprints)):
-            return taken
+        if is_moved:
+            if record is not None:
+                # First: of several in a new order, each may wait for what another one has.
+                self.store.give_up()
+            if taken := self._taken(fingerprints):
+                return taken
         return self._of_earlier_tries(fingerprints) if has_looked else None
 
     def _taken(self, fingerprints: tuple[str, ...]) -> Record | None:

@@ -6,6 +6,7 @@ import itertools
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -175,6 +176,27 @@ def test_one_that_has_just_started_is_waited_for(sandbox, mapped):
         ids = [first.result()["generation_id"], second["generation_id"]]
     assert is_right(sandbox, ids, "bx")
     assert sorted(prompts_of(sandbox)) == ["a", "b", "x"]
+
+
+@pytest.mark.parametrize("letters", ["bca", "cab", "bac"])
+def test_all_at_once_in_a_circle_do_not_wait_for_one_another(sandbox, mapped, monkeypatch, letters):
+    monkeypatch.setattr(siblings, "_PATIENCE", 20.0)
+    mapped.becomes("abc")
+    mapped.run()
+    mapped.becomes(letters)
+    mapped.states = dict.fromkeys(range(3), RUNNING)
+
+    def run(index: int) -> str:
+        made = mapped.tasks[index].run()["generation_id"]
+        mapped.states[index] = DONE
+        return made
+
+    begin = time.monotonic()
+    with ThreadPoolExecutor(3) as pool:
+        ids = list(pool.map(run, range(3)))
+    assert time.monotonic() - begin < 10
+    assert is_right(sandbox, ids, letters)
+    assert prompts_of(sandbox) == "abc"
 
 
 def test_a_record_of_3_4_that_a_clear_discarded_is_found_as_well(sandbox, mapped):
