@@ -108,7 +108,7 @@ def _opened(argument: str, address: str) -> RecordStore:
     try:
         filesystem = path.fs
     except Exception as error:  # noqa: BLE001
-        if path.conn_id is None and "No filesystem registered" in str(error):
+        if version_compat.connection_of(path) is None and "No filesystem registered" in str(error):
             return _without_provider(address)
         return _Unusable(unreachable(address, error))
     try:
@@ -128,8 +128,8 @@ def _without_provider(address: str) -> RecordStore:
 
 
 def _hidden_folder(output_path: str) -> str:
-    folder = output_path if output_path.endswith("/") else output_path.rpartition("/")[0] + "/"
-    return f"{folder if '/' in output_path else './'}{HIDDEN}"
+    folder, slash, _ = output_path.rpartition("/")
+    return f"{folder}{slash}{HIDDEN}"
 
 
 class _Unusable:

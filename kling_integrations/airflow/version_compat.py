@@ -51,6 +51,7 @@ __all__ = [
     "FOREVER",
     "RetryDecision",
     "RetryPolicy",
+    "connection_of",
     "current_context",
     "serialize",
     "supported",
@@ -69,6 +70,13 @@ def current_context() -> Context | None:
         return get_current_context()
     except RuntimeError:
         return None
+
+
+def connection_of(path: Any) -> str | None:
+    """The connection that an ObjectStoragePath names."""
+    if hasattr(path, "conn_id"):
+        return path.conn_id or None
+    return path.storage_options.get("conn_id") or None  # before 3.1
 
 
 def supported(arguments: dict[str, Any]) -> dict[str, Any]:

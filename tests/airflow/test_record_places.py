@@ -9,6 +9,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStor
 
 from kling_integrations.airflow import KlingVideoOperator, version_compat
 from kling_integrations.airflow.get_provider_info import get_provider_info
+from kling_integrations.airflow.object_storage import local_path
 from kling_integrations.airflow.record_places import open_shared, places
 from kling_integrations.airflow.task_identity import TaskIdentity
 from kling_integrations.core.errors import InvalidRequestError, LedgerUnreachableError
@@ -29,7 +30,6 @@ TASK = TaskIdentity("dag", "run", "video")
         (None, "/data/video.mp4", "/data/.kling"),
         (None, "/data/videos/", "/data/videos/.kling"),
         (None, "file:///data/video.mp4", "/data/.kling"),
-        (None, "video.mp4", ".kling"),
         (None, "/video.mp4", "/.kling"),
         ("/records", "/data/video.mp4", "/records"),
         ("file:///records", None, "/records"),
@@ -41,6 +41,12 @@ def test_a_folder_is_the_one_that_is_named_or_a_hidden_one_beside_the_video(
     store = open_shared(record_path, output_path, LOG)
     assert isinstance(store, FolderRecords)
     assert store.folder.as_posix() == folder
+
+
+def test_a_bare_name_has_it_in_the_same_folder_as_the_video():
+    store = open_shared(None, "video.mp4", LOG)
+    assert isinstance(store, FolderRecords)
+    assert store.folder == local_path(ObjectStoragePath("video.mp4")).parent / ".kling"
 
 
 def test_without_either_it_is_the_workers_own_and_one_line_says_what_to_set(home, caplog):
@@ -68,7 +74,7 @@ def test_a_wrong_record_path_fails_at_once_and_pays_nothing(sandbox, task):
     attempt = task(
         lambda: KlingVideoOperator(task_id="v", prompt=RACCOON, record_path="memory://x")
     )
-    with pytest.raises(AirflowFailException, match="from paying for the same video"):
+    with pytest.raises(AirflowFailException, match="Records cannot be kept"):
         attempt.run()
     assert sandbox.posts == []
 
