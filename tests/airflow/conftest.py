@@ -71,9 +71,9 @@ class Gateway(Sandbox):
     seconds: float = 60
     fails: str | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, speed: float = 1200) -> None:
         super().__init__(
-            speed=1200,
+            speed=speed,
             seconds=lambda model, payload: self.seconds,
             fail=lambda model, payload: self.fails,
             size=(160, 90),
@@ -94,6 +94,18 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """What matters is that a failed write is repeated, not how long one waits between."""
     monkeypatch.setattr("kling_integrations.airflow.durable._PAUSES", (0.01, 0.02))
+
+
+@pytest.fixture
+def slower_sandbox(connect: Callable[..., None]) -> Iterator[Gateway]:
+    """For what is looked up in the log over several attempts.
+
+    A clock that runs 1200 times too fast is out of the log's window after a second of a busy test.
+    """
+    with Gateway(speed=300) as gateway:
+        gateway.seconds = 15
+        connect(gateway)
+        yield gateway
 
 
 @pytest.fixture

@@ -11,6 +11,11 @@ from .test_submitting import RACCOON, attempts
 
 
 @pytest.fixture
+def sandbox(slower_sandbox):
+    return slower_sandbox
+
+
+@pytest.fixture
 def attempt(sandbox, task, operator):
     """A task whose first try has finished, and whose record is gone."""
     made = task(operator(), retries=2)

@@ -62,6 +62,7 @@ class Scene:
             self.sandbox.fault("submit", "drop-after")
             with pytest.raises(KlingTaskError):
                 self.task.run()
+            self.sandbox.finish()  # from then on the log lists it
         self.first = next(iter(self.sandbox.jobs))
 
     # --- events --------------------------------------------------------------------------------
@@ -168,8 +169,8 @@ EFFECTS: dict[str, Callable[[Scene], object]] = {
 
 
 @pytest.fixture(params=VERSIONS)
-def scene(request, sandbox, tmp_path, monkeypatch) -> Scene:
-    return Scene(request.param, sandbox, tmp_path, monkeypatch)
+def scene(request, slower_sandbox, tmp_path, monkeypatch) -> Scene:
+    return Scene(request.param, slower_sandbox, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -193,6 +194,7 @@ def test_where_the_first_attempt_ended(scene, where, again, monkeypatch):
         raised = end_the_first(scene, where, patch)
         with pytest.raises(raised):
             scene.task.start()
+    scene.sandbox.finish()
     if again == "clear":
         scene.clear()
     scene.first = next(iter(scene.sandbox.jobs), None)
