@@ -24,8 +24,10 @@ from ._exit_codes import exit_code, failure
 from ._hints import hint
 from ._parser import parser, run
 from ._target import is_foreign, refused
-from ._text import ago, clean, columns, cut, money, one_line, size
+from ._text import clean, columns, cut, money, one_line, size
+from .batch import batch_from, report_dry_run
 from .generate import extended_before
+from .history import history_table
 from .info import print_status
 
 __all__ = [
@@ -33,7 +35,7 @@ __all__ = [
     "Parser",
     "UsageError",
     "add_command",
-    "ago",
+    "batch_from",
     "clean",
     "columns",
     "connect",
@@ -46,6 +48,7 @@ __all__ = [
     "flag",
     "generation_arguments",
     "hint",
+    "history_table",
     "is_foreign",
     "key_variable",
     "money",
@@ -53,6 +56,7 @@ __all__ = [
     "parser",
     "print_status",
     "refused",
+    "report_dry_run",
     "request_from",
     "run",
     "seconds",

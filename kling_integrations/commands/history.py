@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import catalog, cost, settings
 from ..core.errors import AuthenticationError, KlingError, NextStep, Verb, describe
 from ..core.generation import Generation, Status
-from ..core.progress import Progress, clock_time
+from ..core.progress import Progress, ago, clock_time
 from ..core.storage.ledger import Ledger
+from ..core.storage.owner import colleague
 from ..core.storage.saved_files import saved_file
 from ..core.submission import Entry, State
 from ._arguments import add_command, count
 from ._context import connect, find, poll, readable_ledger, uncertain, user_ledger
 from ._exit_codes import DONE
-from ._text import ago, iso_time, money, one_line, size
+from ._text import iso_time, money, one_line, size
 
 if TYPE_CHECKING:
     from ._console import Console
@@ -179,6 +180,7 @@ def _request_facts(entry: Entry | None) -> list[tuple[str, object]]:
     return [
         *((name.replace("_", " "), value) for name, value in entry.request.items()),
         ("submitted", f"{_when(entry)} ({ago(entry.age)} ago)"),
+        ("by", colleague(entry)),
         ("took", clock_time(entry.elapsed) if entry.elapsed else None),
     ]
 
@@ -202,9 +204,27 @@ def _state(entry: Entry | None, generation: Generation | None) -> str:
 # --- history ---------------------------------------------------------------------------------
 
 
+HEADERS = ("SUBMITTED", "STATE", "MODEL", "LENGTH", "COST", "ID", "PROMPT", "FILE", "BY")
+
+
 def _run_history(args: argparse.Namespace, console: Console) -> int:
-    entries = user_ledger().history(args.limit, args.search, args.model)
-    rows = []
+    ledger = user_ledger()
+    entries = ledger.history(args.limit, args.search, args.model)
+    if entries:
+        console.table(*history_table(entries, console, shared=ledger.is_shared))
+    elif args.search or args.model:
+        console.say("Nothing fits.")
+    else:
+        console.say("Nothing was submitted from here yet.")
+    console.result({"generations": [_as_json(entry) for entry in entries]})
+    return DONE
+
+
+def history_table(
+    entries: Sequence[Entry], console: Console, *, shared: bool
+) -> tuple[list[tuple[object, ...]], tuple[str, ...]]:
+    """A row of each generation, and the headers; ``shared`` adds who submitted it."""
+    rows: list[tuple[object, ...]] = []
     for entry in entries:
         saved = saved_file(entry, by_size=True)
         rows.append(
@@ -216,24 +236,11 @@ def _run_history(args: argparse.Namespace, console: Console) -> int:
                 money(cost.spent(entry.generation().usage)),
                 console.short_id(entry.generation_id),
                 one_line(entry.prompt, 60 if console.width is None else 30),
-                _shown_path(saved.path, console) if saved else "",
+                console.short_path(saved.path) if saved else "",
+                *([str(entry.owner or "")] if shared else []),
             )
         )
-    headers = ("SUBMITTED", "STATE", "MODEL", "LENGTH", "COST", "ID", "PROMPT", "FILE")
-    if rows:
-        console.table(rows, headers)
-    elif args.search or args.model:
-        console.say("Nothing fits.")
-    else:
-        console.say("Nothing was submitted from here yet.")
-    console.result({"generations": [_as_json(entry) for entry in entries]})
-    return DONE
-
-
-def _shown_path(path: Path, console: Console) -> str:
-    """Where width is scarce, without the current folder."""
-    short = console.width is not None and path.is_relative_to(Path.cwd())
-    return str(path.relative_to(Path.cwd()) if short else path)
+    return rows, HEADERS if shared else HEADERS[:-1]
 
 
 def _when(entry: Entry) -> str:
@@ -267,4 +274,5 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "path": str(saved.path) if saved else None,
         "error": entry.error,
         "sandbox": settings.is_sandbox(entry.base_url),
+        "by": str(entry.owner) if entry.owner else None,
     }

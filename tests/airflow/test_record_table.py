@@ -1,4 +1,4 @@
-"""Every cell of the table in docs/airflow.md, with the stores of three versions of Airflow."""
+"""Every cell of the table in the documents, with the stores of three versions of Airflow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kling_integrations.core.storage.folder_records import FolderRecords
 from .conftest import RACCOON, Store, Task
 from .record_table import EVENTS, KILLS, ONLY_ON, STATES, VERSIONS, Cell, Outcome, table
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "airflow.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "explanation" / "airflow-records.md"
 
 
 class Killed(BaseException):
