@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-oldest test-plain test-cluster lint types format clean
+.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-airflow-next test-oldest test-plain test-cluster docs docs-serve lint types format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -36,8 +36,11 @@ test-slow: setup system  ## only those
 test-exhaustive: setup  ## the whole fault matrix, 10,000 waits, long interleavings
 	$(BIN)/python -m pytest -q -m exhaustive -n 2
 
-test-airflow-min:  ## the Airflow unit suite on the oldest supported Airflow
-	sh scripts/test_airflow_min.sh "$(PYTHON)"
+test-airflow-min:  ## Airflow, unit and end to end, on the oldest version supported
+	sh scripts/test_airflow.sh "$(PYTHON)" 3.0.6 constraints-airflow-min.txt
+
+test-airflow-next:  ## the same on the newest pre-release
+	sh scripts/test_airflow.sh "$(PYTHON)" 3.4.0b2 constraints-airflow-next.txt
 
 test-oldest:  ## the core with the oldest libraries that pyproject.toml allows
 	sh scripts/test_oldest.sh "$(PYTHON)"
@@ -48,6 +51,12 @@ test-plain:  ## the README's first commands from a plain install of the built wh
 test-cluster: setup  ## Celery on Redis and PostgreSQL, two triggerers, killed processes
 	sh scripts/need_cluster.sh "$(BIN)/python"
 	$(BIN)/python -m pytest -q tests/integration/cluster
+
+docs: setup  ## the documentation site, into build/site; strict about links and names
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
+
+docs-serve: docs  ## the site at http://127.0.0.1:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
 
 lint: setup  ## ruff, Airflow rules included
 	$(BIN)/ruff check .

@@ -1,5 +1,12 @@
 """Kling AI video generation in notebook cells and Airflow DAGs, through the AI/ML API gateway.
 
+In a notebook, or for a look at once:
+
+>>> import kling_integrations as kling
+>>> clip = kling.generate("A white raccoon in a forest")  # doctest: +SKIP
+
+In a program:
+
 >>> from kling_integrations import KlingClient, VideoRequest
 >>> with KlingClient() as client:  # doctest: +SKIP
 ...     generation = client.generate(VideoRequest(prompt="A white raccoon in a forest"))
@@ -44,6 +51,21 @@ if TYPE_CHECKING:
     from .core.storage.ledger import Ledger
     from .core.submission import Decision, Entry
     from .core.waiting import Patience
+    from .jupyter.api import (
+        Clips,
+        History,
+        Job,
+        KlingVideo,
+        configure,
+        gallery,
+        generate,
+        history,
+        recover,
+        resume,
+        show,
+        submit,
+        use_sandbox,
+    )
     from .jupyter.table import batch, contact_sheet
 
 # Airflow imports DAG files again and again: each name loads its module when it is first used.
@@ -79,6 +101,21 @@ _HOMES = {
     "core.waiting": ("Patience",),
     "core.batch.job": ("BadRowsError",),
     "jupyter.table": ("batch", "contact_sheet"),
+    "jupyter.api": (
+        "Clips",
+        "History",
+        "Job",
+        "KlingVideo",
+        "configure",
+        "gallery",
+        "generate",
+        "history",
+        "recover",
+        "resume",
+        "show",
+        "submit",
+        "use_sandbox",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -86,6 +123,7 @@ __all__ = [
     "AsyncKlingClient",
     "AuthenticationError",
     "BadRowsError",
+    "Clips",
     "Decision",
     "DownloadError",
     "Entry",
@@ -93,10 +131,13 @@ __all__ = [
     "Generation",
     "GenerationFailedError",
     "GenerationNotFoundError",
+    "History",
     "InsufficientCreditsError",
     "InvalidRequestError",
+    "Job",
     "KlingClient",
     "KlingError",
+    "KlingVideo",
     "KlingWarning",
     "Ledger",
     "LedgerError",
@@ -119,9 +160,18 @@ __all__ = [
     "WaitTimeoutError",
     "__version__",
     "batch",
+    "configure",
     "contact_sheet",
+    "gallery",
+    "generate",
+    "history",
     "load_ipython_extension",
+    "recover",
+    "resume",
+    "show",
+    "submit",
     "unload_ipython_extension",
+    "use_sandbox",
 ]
 
 

@@ -27,6 +27,7 @@ from ._target import is_foreign, refused
 from ._text import clean, columns, cut, money, one_line, size
 from .batch import batch_from, report_dry_run
 from .generate import extended_before
+from .history import history_table
 from .info import print_status
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "flag",
     "generation_arguments",
     "hint",
+    "history_table",
     "is_foreign",
     "key_variable",
     "money",

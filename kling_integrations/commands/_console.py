@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..core.errors import NextStep
@@ -57,6 +58,11 @@ class Console:
     def short_id(self, generation_id: str | None) -> str:
         """An id for a table: where width is scarce, its beginning, which all commands take."""
         return (generation_id or "")[: None if self.width is None else _SHORT_ID]
+
+    def short_path(self, path: Path) -> str:
+        """A file for a table: where width is scarce, without the current folder."""
+        short = self.width is not None and path.is_relative_to(Path.cwd())
+        return str(path.relative_to(Path.cwd()) if short else path)
 
     # --- output ----------------------------------------------------------------------------
 

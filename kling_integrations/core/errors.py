@@ -109,8 +109,11 @@ class KlingError(Exception):
 
     ``generation_id`` and ``client_request_id`` are None where there is none. ``hint`` is one
     sentence of advice that holds everywhere; ``next_steps`` are what can be done next, as data.
-    ``str(error)`` says all of it in the words of Python; see ``describe`` for other integrations.
+    ``str(error)`` says all of it in the words of Python, or in those of ``words`` where an
+    integration has set them.
     """
+
+    words: Render = staticmethod(python_words)
 
     def __init__(
         self,
@@ -129,7 +132,7 @@ class KlingError(Exception):
         self.next_steps = tuple(next_steps)
 
     def __str__(self) -> str:
-        return describe(self)
+        return describe(self, self.words)
 
 
 class AuthenticationError(KlingError):
@@ -202,6 +205,10 @@ class LedgerError(KlingError):
     """The record of payments cannot be trusted, so nothing is submitted."""
 
 
+class LedgerUnreachableError(LedgerError):
+    """What keeps the records cannot be reached at this moment: a later try may find it again."""
+
+
 class StoppedWaiting(KeyboardInterrupt):
     """The user interrupted. Not a KlingError: ``except Exception`` must not swallow it.
 
@@ -209,6 +216,8 @@ class StoppedWaiting(KeyboardInterrupt):
     ``client_request_id`` a POST was under way and no reply came in time: it may have been taken.
     With neither, nothing was submitted.
     """
+
+    words: Render = staticmethod(python_words)
 
     def __init__(
         self,
@@ -240,4 +249,4 @@ class StoppedWaiting(KeyboardInterrupt):
         self.next_steps = steps if next_steps is None else tuple(next_steps)
 
     def __str__(self) -> str:
-        return describe(self)
+        return describe(self, self.words)

@@ -33,7 +33,7 @@ class VideoFacts:
 
 def probe(path: str | os.PathLike[str]) -> VideoFacts:
     """Look into a video file. Raises InvalidRequestError when it holds no readable video."""
-    with _video(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         return VideoFacts(
             _duration(container, stream), stream.width, stream.height, bool(container.streams.audio)
         )
@@ -43,7 +43,7 @@ def frame(path: str | os.PathLike[str], seconds: float) -> Image:
     """The picture shown at ``seconds``; beyond the end, the last one."""
     if not 0 <= seconds < float("inf"):
         raise InvalidRequestError(f"A frame is at 0 seconds or later, not at {seconds!r}.")
-    with _video(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         shown = None
         end = _duration(container, stream) or seconds
         for picture in _pictures_from(container, stream, min(seconds, end)):
@@ -58,7 +58,7 @@ def frame(path: str | os.PathLike[str], seconds: float) -> Image:
 
 def last_frame(path: str | os.PathLike[str]) -> Image:
     """The last picture, for a video that goes on where this one ended."""
-    with _video(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         duration = _duration(container, stream) or 0.0
         for start in (max(0.0, duration - 0.5), 0.0):  # from the start if the end cannot be sought
             if last := deque(_pictures_from(container, stream, start), maxlen=1):
@@ -69,7 +69,7 @@ def last_frame(path: str | os.PathLike[str]) -> Image:
 def poster(path: str | os.PathLike[str], width: int = 480) -> bytes:
     """The first picture as a JPEG of some ten kilobytes, at most ``width`` pixels wide."""
     picture = io.BytesIO()
-    with _readable(path):
+    with readable(path):
         image = frame(path, 0).convert("RGB")
         if image.width > width:
             image = image.resize((width, max(1, round(image.height * width / image.width))))
@@ -78,7 +78,7 @@ def poster(path: str | os.PathLike[str], width: int = 480) -> bytes:
 
 
 @contextmanager
-def _readable(path: str | os.PathLike[str]) -> Iterator[None]:
+def readable(path: str | os.PathLike[str]) -> Iterator[None]:
     """Raises InvalidRequestError for whatever PyAV and Pillow raise about a file.
 
     That is more than their own errors: a stream without a known codec has no ``width``
@@ -97,7 +97,7 @@ def _readable(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
+def opened_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     """The opened file and its first video stream."""
     try:
         import av
@@ -107,7 +107,7 @@ def _video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
     path = Path(path).expanduser()
     if not path.is_file():  # PyAV would also open URLs, devices and playlists of both
         raise InvalidRequestError(f"No such file: {shortened(path)}")
-    with _readable(path), path.open("rb") as file, av.open(file) as container:
+    with readable(path), path.open("rb") as file, av.open(file) as container:
         if not container.streams.video:
             raise InvalidRequestError(f"{path} holds no video.")
         stream = container.streams.video[0]

@@ -16,7 +16,7 @@ from typing import Any
 from ...commands import money, one_line
 from ...core.batch.results import Result, RowStatus
 from ..frontend import Bundle
-from .board import thumbnail
+from .batch_board import thumbnail
 from .markup import SMALL, badge, base64_text, plain_badge
 from .player import short_path, source_of
 

@@ -1,85 +1,71 @@
-"""The board and the gallery of a batch: few kilobytes however many rows."""
+"""How far several jobs are: item by item, in total, and what is left."""
 
-import re
+from __future__ import annotations
 
-from kling_integrations.core.batch.results import Result, RowStatus
-from kling_integrations.core.batch.tally import Tally
-from kling_integrations.jupyter.display.board import Board, bar
-from kling_integrations.jupyter.display.pages import gallery
-from kling_integrations.jupyter.frontend import HTML, TEXT, Ui
+from pathlib import Path
+
+import pytest
+
+from kling_integrations.core.generation import Generation, Status
+from kling_integrations.core.progress import Progress
+from kling_integrations.jupyter.display.board import Board, seconds_left
+from kling_integrations.jupyter.display.grid import Cell
+from kling_integrations.jupyter.job import Job, JobStatus
+from kling_integrations.jupyter.targets import Target
 
 
-def done(number, path=None):
-    return Result(number, f"id{number}", RowStatus.COMPLETED, path=path)
-
-
-def test_a_thousand_rows_are_far_below_a_megabyte(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    picture = b"x" * 9000  # a busy picture
-    monkeypatch.setattr(
-        "kling_integrations.jupyter.display.pages.thumbnail", lambda path, width: picture
+def job(status: JobStatus, elapsed: float = 0, expected: float = 100) -> Job:
+    made = Job(
+        None,
+        base_url="https://api.aimlapi.com",
+        target=Target(Path.cwd(), "kling_outputs"),
+        timeout=1,
+        generation_id="an-id",
+        summary={"model": "of-nobody", "prompt": "A <b>cat</b>"},
     )
-    results = [
-        done(n, f"{tmp_path}/out/a-prompt-of-some-forty-characters_{n:08x}.mp4")
-        for n in range(1, 1001)
-    ]
-    data, _ = gallery(results, dict.fromkeys(range(1, 1001), "a prompt " * 20))
-    assert len(data["text/html"]) < 900_000
-    assert data["text/html"].count("<details") == 42
-    assert data["text/html"].count("data:image") == 24
-    assert "<script" not in data["text/html"]
+    running = Generation(id="an-id", status=Status.GENERATING)
+    made.progressed(Progress(running, elapsed, expected, elapsed / expected, 1))
+    made._status = status
+    return made
 
 
-def test_another_page_is_the_one_that_is_open():
-    results = [done(n) for n in range(1, 61)]
-    html = gallery(results, {}, page=3)[0]["text/html"]
-    assert re.findall(r"<details open><summary>([^<]*)", html) == ["rows 49–60"]
+GENERATING, WAITING = JobStatus.GENERATING, JobStatus.WAITING_FOR_SLOT
 
 
-def test_the_words_of_a_row_are_escaped():
-    bad = Result(1, "a", RowStatus.FAILED, error_kind="provider", error='<b onclick="x">')
-    html = gallery([bad], {1: "<script>alert(1)</script>"})[0]["text/html"]
-    assert "<script>" not in html
-    assert "<b onclick" not in html
-    assert "failed: provider" in html
+@pytest.mark.parametrize(
+    ("jobs", "at_once", "left"),
+    [
+        ([(GENERATING, 40)], 5, 60),
+        ([(GENERATING, 40), (GENERATING, 10)], 5, 90),
+        ([(GENERATING, 40), (WAITING, 0)], 1, 160),  # one after the other
+        ([(GENERATING, 40), (WAITING, 0)], 2, 100),  # at once
+        ([(GENERATING, 40), (GENERATING, 90), *[(WAITING, 0)] * 3], 2, 210),
+        ([(GENERATING, 130)], 5, 0),  # late: any moment
+        ([(JobStatus.COMPLETED, 90)], 5, 0),
+    ],
+)
+def test_what_is_left_is_counted_over_the_slots(jobs, at_once, left):
+    made = [job(status, elapsed) for status, elapsed in jobs]
+    assert seconds_left(made, at_once) == pytest.approx(left, abs=0.5)
 
 
-def test_the_board_says_counts_and_money_and_shows_few_pictures(monkeypatch):
-    shown = []
-    monkeypatch.setattr(
-        "kling_integrations.jupyter.display.board.publish",
-        lambda bundle, **_: shown.append(bundle[0]) or None,
-    )
-    monkeypatch.setattr(
-        "kling_integrations.jupyter.display.board.thumbnail", lambda path, width: b"jpeg"
-    )
-    tally = Tally(1000, limit=20, running=20, spent=24.0, max_cost=50.0, expected=60.0)
-    for number in range(300):
-        tally.end(done(number, "x.mp4"))
-    Board(Ui(HTML, False), sandbox=True).update(tally)
-    html = shown[0]["text/html"]
-    assert "<b>300 of 1,000</b> done" in html
-    assert "24.00 of 50.00 USD spent" in html
-    assert "$" not in html  # between two of them a formula would be typeset
-    assert "SANDBOX" in html
-    assert html.count("<img") == 6
-    assert len(html) < 5000
+def test_what_is_left_is_unknown_where_no_length_is_known():
+    unknown = job(WAITING)
+    unknown._progress = None
+    assert seconds_left([unknown], 5) is None
 
 
-def test_a_log_gets_a_line_now_and_then(capsys):
-    board, tally = Board(Ui(TEXT, True), sandbox=False), Tally(100)
-    for number in range(100):
-        tally.end(done(number))
-        board.update(tally)
-    board.update(tally, last=True)
-    assert capsys.readouterr().out.splitlines() == [
-        "1 of 100 done · 0 running",
-        "100 of 100 done · 0 running",
-    ]
+def test_the_board_shows_those_that_run_and_counts_those_that_wait():
+    cells = [Cell({"take": str(n)}, job(GENERATING, 50)) for n in range(15)]
+    cells += [Cell({}, job(WAITING)) for _ in range(85)]
+    html = Board(cells).html()
+    assert html.count("<progress") == 1 + 12
+    assert "0 of 100" in html
+    assert "take=11" in html
+    assert "0:50 of about 1:40" in html
+    assert "3 more are running · 85 wait for a slot (5 at once)" in html
+    assert len(html) < 6_000  # a second
 
 
-def test_rows_that_were_not_submitted_are_no_part_of_the_bar():
-    tally = Tally(4)
-    tally.end(Result(1, "a", RowStatus.NOT_SUBMITTED))
-    assert "without" not in bar(tally)
-    assert "width:25" not in bar(tally)
+def test_an_item_without_a_difference_is_named_by_its_prompt():
+    assert "A &lt;b&gt;cat" in Board([Cell({}, job(GENERATING))]).html()
