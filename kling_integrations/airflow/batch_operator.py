@@ -21,12 +21,13 @@ from airflow.providers.common.compat.sdk import Asset, BaseOperator, conf
 from ..core import cost
 from ..core.batch.budget import Budget
 from ..core.batch.job import BadRowsError
+from ..core.batch.options import PATIENCE, Options
 from ..core.batch.plan import Step, Wishes, plan
 from ..core.batch.results import Result, RowStatus, added_columns
 from ..core.batch.resuming import resume
 from ..core.batch.round import Round
 from ..core.batch.rows import Checked, Row, Table, check
-from ..core.batch.run import PATIENCE, Options, Run
+from ..core.batch.run import Run
 from ..core.batch.saving import file_name
 from ..core.batch.threads import run_to_end
 from ..core.errors import InvalidRequestError, KlingError, LedgerError

@@ -19,10 +19,11 @@ from ..storage.target_lock import TargetLock
 from ..waiting import DEFAULT_TIMEOUT
 from . import cells
 from .budget import Budget
+from .options import PATIENCE, Options
 from .plan import Need, Step, Wishes, plan
 from .results import Result, RowStatus, added_columns
 from .rows import Checked, Problem, Table, check
-from .run import PATIENCE, Options, Run
+from .run import Run
 from .tally import Tally
 from .threads import run_to_end
 

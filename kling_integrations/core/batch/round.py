@@ -15,9 +15,10 @@ from ..errors import WaitTimeoutError
 from ..generation import Generation
 from ..submission import Entry
 from . import in_doubt
+from .options import GoesOnError
 from .plan import Need, Step
 from .results import RowStatus
-from .run import GoesOnError, Run
+from .run import Run
 
 
 class Round(Run):

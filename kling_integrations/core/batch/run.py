@@ -12,7 +12,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from ..errors import (
     AuthenticationError,
@@ -31,39 +30,19 @@ from ..http.async_client import AsyncKlingClient
 from ..progress import Progress
 from ..recovery import Recovered
 from ..submission import Entry
-from ..waiting import DEFAULT_TIMEOUT, Patience
 from . import cells, in_doubt
 from .budget import Budget
-from .plan import Need, Step, Wishes
+from .options import PATIENCE, GoesOnError, Options
+from .plan import Need, Step
 from .results import RowStatus, classify, now_iso
-from .saving import Saver, save_in
+from .saving import save_in
 from .schedules import Schedules
 from .tally import Tally
 from .window import Window
 
-PATIENCE = Patience(rate_limit=0.0)
-"""For the client of a batch: a 429 comes back at once, because the window learns from it."""
-
 _MOST_UNCERTAIN = 5  # POSTs in a row without a known outcome, after which no more leave
 _LOOK_UP_EVERY = 20.0  # seconds between two looks into the gateway's log
 _SAVING = 64  # videos that wait to be saved, beyond which nothing more is submitted
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a batch is run. ``timeout``: seconds that each row is waited for.
-
-    ``save`` puts a finished video where it belongs; None: into the folder of the wishes.
-    """
-
-    at_once: int = 10
-    timeout: float = DEFAULT_TIMEOUT
-    wishes: Wishes = field(default_factory=Wishes)
-    save: Saver | None = None
-
-
-class GoesOnError(Exception):
-    """A row's generation runs, and something else waits for it."""
 
 
 class Run:
