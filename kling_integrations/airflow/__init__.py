@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .decorators import kling_task
     from .hooks import KlingHook
     from .links import KlingVideoLink
     from .operators import KlingVideoOperator
@@ -24,6 +25,7 @@ _MODULE_OF = {
     "KlingVideoOperator": "operators",
     "KlingVideoSensor": "sensors",
     "KlingVideoTrigger": "triggers",
+    "kling_task": "decorators",
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "KlingVideoOperator",
     "KlingVideoSensor",
     "KlingVideoTrigger",
+    "kling_task",
 ]
 
 

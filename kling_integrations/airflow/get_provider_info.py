@@ -68,4 +68,5 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "extra-links": [f"{package}.links.KlingVideoLink"],
+        "task-decorators": [{"name": "kling", "class-name": f"{package}.decorators.kling_task"}],
     }
