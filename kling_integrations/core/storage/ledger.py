@@ -8,12 +8,9 @@ same moment send one POST: the lock is the operating system's, so it falls with 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +23,7 @@ from ..generation import Generation, Saved
 from ..request import VideoRequest
 from ..submission import Action, Decision, Entry, Record, State
 from . import saved_files
+from .sqlite_file import SqliteFile, make_private
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS submissions (
@@ -53,6 +51,7 @@ CREATE INDEX IF NOT EXISTS by_request ON submissions (base_url, fingerprint, tak
 CREATE INDEX IF NOT EXISTS by_generation ON submissions (generation_id);
 """
 _VERSION = 1
+_ADDED = {"key_hash"}  # columns since version 0.1.0
 
 T = TypeVar("T")
 
@@ -86,7 +85,7 @@ class Ledger:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self._given = Path(path) if path else None
-        self._ready: tuple[Path, int] | None = None  # the file that was prepared, and its inode
+        self._file = SqliteFile(lambda: self.path, _prepare)
 
     @property
     def path(self) -> Path:
@@ -103,14 +102,14 @@ class Ledger:
         would leave, ``decision.entry`` is the record that decides. ``new`` and ``take`` as for
         ``KlingClient.submit``. Another process may be quicker in between.
         """
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             return _decide(db, request, base_url, new=new, take=take)
 
     def lock(self, request: VideoRequest | Record) -> RequestLock:
         """The lock under which this request, or that of this record, is decided and posted."""
         home = self.path.parent
         try:
-            _make_private(home)
+            make_private(home)
             (home / "locks").mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise LedgerError(
@@ -136,7 +135,7 @@ class Ledger:
         SubmissionUncertainError when an earlier POST has no known outcome (unless ``new``).
         """
         record = Record.intent(request)
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             decision = _decide(db, request, base_url, new=new, take=take)
             entry = decision.entry
             if decision.action is Action.REFUSE:
@@ -168,7 +167,7 @@ class Ledger:
     def advance(self, record: Record) -> None:
         """Writes what became of a submission: its id, or its end."""
         submitted_at = record.created_at if record.state is State.SUBMITTED else None
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute(
                 "UPDATE submissions SET state = ?, generation_id = ?, "
                 "submitted_at = coalesce(?, submitted_at) WHERE client_request_id = ?",
@@ -188,7 +187,7 @@ class Ledger:
     def completed(self, base_url: str, generation: Generation, elapsed: float | None) -> None:
         """The generation is finished; ``elapsed`` seconds after its submit, where watched."""
         usage = generation.usage.to_json() if generation.usage else {}
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute(
                 "UPDATE submissions SET state = ?, usage = ?, elapsed = coalesce(elapsed, ?) "
                 "WHERE base_url IN (?, ?) AND generation_id = ?",
@@ -204,7 +203,7 @@ class Ledger:
     def wait_failed(self, base_url: str, error: BaseException) -> None:
         """Marks the end of a failed generation; any other error leaves it running."""
         if isinstance(error, GenerationFailedError):
-            with self._transaction() as db:
+            with self._file.transaction() as db:
                 db.execute(
                     "UPDATE submissions SET state = ?, error = ? "
                     "WHERE base_url IN (?, ?) AND generation_id = ?",
@@ -219,7 +218,7 @@ class Ledger:
         self.advance(entry.record.ended(State.FORGOTTEN))
 
     def saved(self, base_url: str, generation_id: str, saved: Saved) -> None:
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute(
                 "UPDATE submissions SET path = ?, size = ?, sha256 = ? "
                 "WHERE base_url IN (?, ?) AND generation_id = ?",
@@ -290,7 +289,7 @@ class Ledger:
         self, where: str, values: tuple[Any, ...], limit: int = 1000, *, strict: bool = True
     ) -> list[Entry]:
         """``strict``: an unreadable record is an error; else it is left out, with a warning."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             rows = db.execute(
                 f"SELECT * FROM submissions WHERE {where} "  # noqa: S608 (fixed texts only)
                 "ORDER BY rowid DESC LIMIT ?",  # not by time: clocks are set back
@@ -306,71 +305,20 @@ class Ledger:
                 warnings.warn(error.message, KlingWarning, stacklevel=3)
         return entries
 
-    # --- SQLite ----------------------------------------------------------------------------
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """A connection a transaction: safe over threads and forks, and cheap beside a POST."""
-        db = None
-        try:
-            db = self._connect()
-            db.execute("BEGIN IMMEDIATE")
-            yield db
-            db.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            raise LedgerError(
-                f"The ledger {self.path} cannot be used: {error}.",
-                hint="It is what keeps you from paying twice, so nothing is submitted without it. "
-                "Repair it, or move it away knowing that what it held is forgotten.",
-                next_steps=[NextStep(Verb.SET_HOME)] if isinstance(error, OSError) else (),
-            ) from error
-        finally:
-            if db is not None:
-                db.close()  # a transaction that was not committed is rolled back
-
-    def _connect(self) -> sqlite3.Connection:
-        path = self.path
-        ready = self._ready is not None and self._ready == (path, _inode(path))
-        if not ready:  # the first time, or after the file was moved away or replaced
-            _make_private(path.parent)
-            # Made here, because SQLite would make it readable to all; its -wal and -shm inherit.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = sqlite3.connect(path, timeout=30, isolation_level=None)
-        try:
-            db.row_factory = sqlite3.Row
-            # The id of something paid must survive a power cut: FULL, not WAL's usual NORMAL.
-            db.execute("PRAGMA synchronous = FULL")
-            if not ready:
-                _use_wal(db)
-                version = db.execute("PRAGMA user_version").fetchone()[0]
-                if version > _VERSION:
-                    raise sqlite3.DatabaseError(f"it is of a newer version ({version})")
-                if version < _VERSION:
-                    db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = 1; COMMIT;")
-                # Version 0.1.0 allowed one POST in doubt per request.
-                db.execute("DROP INDEX IF EXISTS one_intent")
-                columns = {row["name"] for row in db.execute("PRAGMA table_info(submissions)")}
-                if "key_hash" not in columns:
-                    with suppress(sqlite3.OperationalError):  # another process was quicker
-                        db.execute("ALTER TABLE submissions ADD COLUMN key_hash TEXT")
-                self._ready = (path, _inode(path))
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-
-def _make_private(folder: Path) -> None:
-    """Makes the folder of ledger and locks, for its user alone (parents as the umask says)."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return -1
+def _prepare(db: sqlite3.Connection) -> None:
+    """The tables of a new file, and what older versions lack."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > _VERSION:
+        raise sqlite3.DatabaseError(f"it is of a newer version ({version})")
+    if version < _VERSION:
+        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = 1; COMMIT;")
+    # Version 0.1.0 allowed one POST in doubt per request.
+    db.execute("DROP INDEX IF EXISTS one_intent")
+    columns = {row["name"] for row in db.execute("PRAGMA table_info(submissions)")}
+    for name in _ADDED - columns:
+        with suppress(sqlite3.OperationalError):  # another process was quicker
+            db.execute(f"ALTER TABLE submissions ADD COLUMN {name} TEXT")
 
 
 def _decide(
@@ -397,19 +345,6 @@ def _decide(
 def _accounts(base_url: str) -> tuple[str, str]:
     """The gateway as records name it today, and as an older version wrote it."""
     return identity.account(base_url), base_url
-
-
-def _use_wal(db: sqlite3.Connection) -> None:
-    """SQLite waits for others everywhere but here: several may open a new ledger at once."""
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
 
 
 def _entry(row: sqlite3.Row) -> Entry:

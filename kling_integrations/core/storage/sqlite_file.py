@@ -1,0 +1,96 @@
+"""The SQLite file under ``KLING_HOME``: how it is made, opened and written safely."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import LedgerError, NextStep, Verb
+
+
+class SqliteFile:
+    """Opens ``path()`` for each transaction: safe over threads and forks, and cheap beside a POST.
+
+    ``prepare(db)`` makes the tables; it runs when a file is opened for the first time, and again
+    after it was moved away or replaced.
+    """
+
+    def __init__(self, path: Callable[[], Path], prepare: Callable[[sqlite3.Connection], None]):
+        self._path = path
+        self._prepare = prepare
+        self._ready: tuple[Path, int] | None = None  # the file that was prepared, and its inode
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A connection inside a transaction that is committed at the end.
+
+        Raises LedgerError when the file is corrupt, read-only or unreadable: without it, what was
+        paid for is unknown, so nothing may be submitted in silence.
+        """
+        db = None
+        try:
+            db = self._connect()
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            raise LedgerError(
+                f"The ledger {self._path()} cannot be used: {error}.",
+                hint="It is what keeps you from paying twice, so nothing is submitted without it. "
+                "Repair it, or move it away knowing that what it held is forgotten.",
+                next_steps=[NextStep(Verb.SET_HOME)] if isinstance(error, OSError) else (),
+            ) from error
+        finally:
+            if db is not None:
+                db.close()  # a transaction that was not committed is rolled back
+
+    def _connect(self) -> sqlite3.Connection:
+        path = self._path()
+        ready = self._ready is not None and self._ready == (path, _inode(path))
+        if not ready:  # the first time, or after the file was moved away or replaced
+            make_private(path.parent)
+            # Made here, because SQLite would make it readable to all; its -wal and -shm inherit.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        db = sqlite3.connect(path, timeout=30, isolation_level=None)
+        try:
+            db.row_factory = sqlite3.Row
+            # The id of something paid must survive a power cut: FULL, not WAL's usual NORMAL.
+            db.execute("PRAGMA synchronous = FULL")
+            if not ready:
+                _use_wal(db)
+                self._prepare(db)
+                self._ready = (path, _inode(path))
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+
+def make_private(folder: Path) -> None:
+    """Makes the folder of ledger and locks, for its user alone (parents as the umask says)."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return -1
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """SQLite waits for others everywhere but here: several may open a new ledger at once."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
