@@ -41,6 +41,7 @@ from .delivery import announce, deliver
 from .durable import StoredSubmission, SubmissionStore
 from .events import from_event
 from .exceptions import KlingTaskError, task_error
+from .facts import expected_usd, facts_of, pull_facts, push_facts, push_failure, with_facts
 from .get_provider_info import DEFAULT_CONNECTION
 from .hints import render
 from .hooks import KlingHook
@@ -180,12 +181,14 @@ class KlingVideoOperator(BaseOperator):
         self._submissions: SubmissionStore | None = None
         self._submitter: Submitter | None = None
         self._generation_id: str | None = None
+        self._expected_usd: float | None = None
+        self._facts: dict[str, Any] = {}
         self._delivered = False
 
     # --- an attempt ----------------------------------------------------------------------------
 
     def execute(self, context: Context) -> dict[str, Any]:
-        with self._task_errors():
+        with self._task_errors(context):
             # Before the client: a key that is gone must not fail a task for good that has paid.
             store = self._open_store(context)
             store.load()
@@ -196,11 +199,14 @@ class KlingVideoOperator(BaseOperator):
                 self._generation_id = generation.id
                 if submitter.picked_up:
                     self._announce(context, client, generation.id)
+                elif self._expected_usd is None:
+                    self._expected_usd = expected_usd(client, submitter.make_request)
                 assert store.current is not None
                 record = store.current.record
+                self._describe(context, client, generation.id)
                 if not self.wait_for_completion:
-                    base_url = client.endpoint.base_url
-                    return manifest(generation, base_url=base_url, model=record.model)
+                    made = manifest(generation, base_url=client.endpoint.base_url)
+                    return with_facts(made, self._facts)
                 if submitter.picked_up:
                     generation = poll_once(self, client, generation)
                 if generation.is_terminal and (generation.video or generation.error):
@@ -211,13 +217,14 @@ class KlingVideoOperator(BaseOperator):
         """On a worker again, with the trigger's event: confirms the finish and delivers."""
         result = from_event(event)
         self._generation_id = result.generation_id
-        with self._task_errors():
+        with self._task_errors(context):
             store = self._open_store(context)
             record = store.record_of(result.generation_id)
             if result.error is not None:
                 raise result.error
             with KlingHook(self.kling_conn_id).access().client() as client:
                 self._announce(context, client, result.generation_id)
+                self._facts = pull_facts(context, result.generation_id)
                 if record is not None:
                     submitter = self._submitter_for(context, client, store)
                     submitter.warn_of_changes(record, looks_into_images=False)
@@ -228,6 +235,7 @@ class KlingVideoOperator(BaseOperator):
                     record,
                     elapsed=result.elapsed,
                     polls=result.polls,
+                    late=result.late,
                 )
 
     def execute_again(self, context: Context, event: Any = None) -> dict[str, Any]:
@@ -262,13 +270,14 @@ class KlingVideoOperator(BaseOperator):
             self.log.warning("Stopped before anything was submitted.")
 
     @contextmanager
-    def _task_errors(self) -> Iterator[None]:
+    def _task_errors(self, context: Context) -> Iterator[None]:
         """Errors of the core as those of a task; a failed generation is noted in the record."""
         try:
             yield
         except KlingTaskError as caught:  # the connection is missing or cannot work
             if self._generation_id and caught.error.generation_id is None:
                 caught.error.generation_id = self._generation_id
+            push_failure(context, caught.error, self.kling_conn_id, durable=self._is_durable)
             raise self._task_error(caught.error) from None
         except KlingError as error:
             if isinstance(error, GenerationFailedError):
@@ -276,6 +285,7 @@ class KlingVideoOperator(BaseOperator):
             if isinstance(error, GenerationNotFoundError):
                 # The record makes every later attempt wait for the same generation.
                 error.next_steps += (NextStep(Verb.SUBMIT_NEW, error.generation_id),)
+            push_failure(context, error, self.kling_conn_id, durable=self._is_durable)
             raise self._task_error(error) from None
 
     def _note_failure(self, generation_id: str | None) -> None:
@@ -336,11 +346,32 @@ class KlingVideoOperator(BaseOperator):
                 type(error).__name__,
             )
 
+    def _describe(self, context: Context, client: KlingClient, generation_id: str) -> None:
+        """Notes what is known of the generation: by its record, where that differs from now."""
+        stored = self._submissions.current if self._submissions else None
+        record = stored.record if stored else None
+        if record is None or record.generation_id != generation_id:
+            inputs = inputs_of(self._fields())
+            self._facts = facts_of(context, client, generation_id, inputs=inputs)
+            return
+        self._facts = facts_of(
+            context,
+            client,
+            generation_id,
+            inputs=record.inputs,
+            model=record.model,
+            submitted_at=record.created_at,
+            expected=self._schedule(record.model, duration_of(record)).expected,
+            expected_usd=self._expected_usd,
+        )
+        push_facts(context, self._facts)
+
     def _check_cost(self, client: KlingClient, request: VideoRequest) -> None:
         limit = cost.limit(self.max_cost_usd)
         if limit is None:
-            return
+            return  # the price is asked for later: it must not stand in the way of a video
         expected = cost.check_cost(request, client.prices(request.model), limit)
+        self._expected_usd = expected.usd
         self.log.info("Expected to cost %s (at most %s).", expected, cost.dollars(limit))
 
     def _open_store(self, context: Context) -> SubmissionStore:
@@ -380,8 +411,10 @@ class KlingVideoOperator(BaseOperator):
             defer(self, generation.id, schedule, end_time=end, submitted_at=submitted_at)
         progress = ProgressLog(self.log)
         generation = self._wait(client, stored, end, schedule, progress)
-        elapsed, polls = progress.elapsed, progress.polls
-        return self._deliver(context, client, generation, record, elapsed=elapsed, polls=polls)
+        elapsed, polls, late = progress.elapsed, progress.polls, progress.late
+        return self._deliver(
+            context, client, generation, record, elapsed=elapsed, polls=polls, late=late
+        )
 
     def _wait(
         self,
@@ -416,18 +449,13 @@ class KlingVideoOperator(BaseOperator):
         *,
         elapsed: float | None = None,
         polls: int | None = None,
+        late: float | None = None,
     ) -> dict[str, Any]:
-        """By the record, not by what is asked for now, where they differ."""
-        inputs = (record.inputs if record else None) or {"prompt": self.prompt}
+        if not self._facts:
+            self._describe(context, client, generation.id)
+        facts = self._facts
         made = deliver(
-            self,
-            context,
-            client,
-            generation,
-            model=record.model if record else self.model,
-            prompt=inputs.get("prompt"),
-            elapsed=elapsed,
-            polls=polls,
+            self, context, client, generation, facts=facts, elapsed=elapsed, polls=polls, late=late
         )
         # Only now: until it is delivered, a clear must find this one and not pay for another.
         if record is not None and self._submissions:

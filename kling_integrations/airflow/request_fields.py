@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.errors import InvalidRequestError
 from ..core.request import VideoRequest
+from .facts import origin_of
 from .masked_fields import masked
 from .object_storage import read_file
 
@@ -75,10 +76,17 @@ def manifest_or(value: Any) -> Any:
 def inputs_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     """What a request is made of, as plain JSON fit for screens; fields without a value are out."""
     return {
-        name: _short(masked(manifest_or(value)))
+        name: _short(masked(_plain_input(name, value)))
         for name, value in fields.items()
         if _given(value) is not None
     }
+
+
+def _plain_input(name: str, value: Any) -> Any:
+    value = manifest_or(value)
+    if name in ("image", "tail_image") and isinstance(value, Mapping):
+        return origin_of(value)  # not the whole history of a film that grows shot by shot
+    return value
 
 
 def _short(value: Any) -> Any:

@@ -103,7 +103,9 @@ class KlingVideoTrigger(BaseTrigger):
         if error is not None and error.generation_id is None:
             # What is known to be paid for is worth another try, whatever stands in its way.
             error.generation_id = self.generation_id
-        return WaitResult(self.generation_id, progress.elapsed, progress.polls, error)
+        return WaitResult(
+            self.generation_id, progress.elapsed, progress.polls, error, progress.late
+        )
 
     async def on_kill(self) -> None:
         """Logs what a user's mark or clear means for the money: there is no remote cancel.
