@@ -44,6 +44,7 @@ def facts_of(
 
     ``inputs`` is what the request is made of, fit for screens; ``submitted_at`` is in Unix
     seconds, ``expected`` in seconds from the submit to the end. What is not known is null.
+    ``speed`` is that of the gateway's clock: 1, or the sandbox's.
     """
     inputs = dict(inputs or {})
     prompt = inputs.pop("prompt", None)
@@ -60,6 +61,7 @@ def facts_of(
         "expected_usd": expected_usd,
         **{name: getattr(ti, name, None) for name in ("dag_id", "run_id", "task_id", "map_index")},
         "sandbox": client.is_sandbox,
+        "speed": client.clock.speed,
         "gateway_url": client.endpoint.poll(generation_id).url,
     }
 

@@ -14,6 +14,14 @@ CONNECTION_TYPE = "kling"
 DEFAULT_CONNECTION = "kling_default"
 HOOK_NAME = "Kling (AI/ML API)"
 
+OPERATOR_NAMES = (
+    "KlingVideoOperator",
+    "KlingVideoSensor",
+    "KlingReviewOperator",
+    "@task.kling",
+)
+"""Tasks that have a Video tab, as Airflow names their operators."""
+
 # The extras that are read, and no others: the right to edit a connection must not give control
 # over more of the client than this.
 EXTRAS: dict[str, dict[str, Any]] = {
@@ -68,5 +76,6 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "extra-links": [f"{package}.links.KlingVideoLink"],
+        "plugins": [{"name": "kling", "plugin-class": f"{package}.plugin.KlingPlugin"}],
         "task-decorators": [{"name": "kling", "class-name": f"{package}.decorators.kling_task"}],
     }

@@ -35,7 +35,7 @@ from ..core.schedule import Schedule
 from ..core.submission import Record, State
 from ..core.waiting import DEFAULT_TIMEOUT
 from . import version_compat
-from .deadlines import end_time, timed_out
+from .deadlines import end_time, limit_of, timed_out
 from .deferral import check_serializable, confirm, defer, defer_until, poll_once, trigger_for
 from .delivery import announce, deliver
 from .durable import StoredSubmission, SubmissionStore
@@ -408,7 +408,10 @@ class KlingVideoOperator(BaseOperator):
         end = end_time(self, context, stored.waiting_since, client)
         if self.deferrable:
             submitted_at = record.created_at
-            defer(self, generation.id, schedule, end_time=end, submitted_at=submitted_at)
+            limit = limit_of(self, context, stored.waiting_since, client)
+            defer(
+                self, generation.id, schedule, end_time=end, submitted_at=submitted_at, limit=limit
+            )
         progress = ProgressLog(self.log)
         generation = self._wait(client, stored, end, schedule, progress)
         elapsed, polls, late = progress.elapsed, progress.polls, progress.late

@@ -25,7 +25,7 @@ from ..core.protocol import Outcome
 from ..core.waiting import DEFAULT_TIMEOUT, Ask, Flow, Report, Sleep, waiting
 from . import version_compat
 from .awaited import Awaited
-from .deadlines import end_time, timed_out
+from .deadlines import end_time, limit_of, timed_out
 from .deferral import confirm, defer, poll_once
 from .delivery import announce, deliver
 from .events import from_event
@@ -137,9 +137,10 @@ class KlingVideoSensor(BaseSensorOperator):
         schedule = awaited.schedule
         if self._has_interval:
             schedule = schedule.every(self.poke_interval)
-        end = end_time(self, context, time.time(), client)
-        submitted_at = awaited.submitted_at
-        defer(self, generation.id, schedule, end_time=end, submitted_at=submitted_at)
+        now, submitted_at = time.time(), awaited.submitted_at
+        end = end_time(self, context, now, client)
+        limit = limit_of(self, context, now, client)
+        defer(self, generation.id, schedule, end_time=end, submitted_at=submitted_at, limit=limit)
 
     # --- poked ---------------------------------------------------------------------------------
 
