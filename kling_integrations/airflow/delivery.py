@@ -28,7 +28,7 @@ def announce(context: Context, client: KlingClient, generation_id: str) -> None:
     """Pushes the id and the link of the task's page to XCom."""
     ti, link = context["ti"], KlingVideoLink()
     ti.xcom_push(key="generation_id", value=generation_id)
-    ti.xcom_push(key=link.xcom_key, value=link.address(client, generation_id))
+    ti.xcom_push(key=link.xcom_key, value=link.address(client, generation_id, ti))
 
 
 def deliver(

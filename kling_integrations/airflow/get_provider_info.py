@@ -14,6 +14,9 @@ CONNECTION_TYPE = "kling"
 DEFAULT_CONNECTION = "kling_default"
 HOOK_NAME = "Kling (AI/ML API)"
 
+TASK_ROUTE, RUN_ROUTE = "kling-video", "kling-videos"
+"""The ends of the addresses of the Video tab and of the gallery."""
+
 OPERATOR_NAMES = (
     "KlingVideoOperator",
     "KlingVideoSensor",

@@ -47,9 +47,13 @@ if version.parse(version.parse(airflow_version).base_version) >= version.parse("
     # From then on a clear discards the task state store unless told otherwise (#72100).
     CLEAR = "a clear with keep_task_state"
 
+HAS_TABS = version.parse(version.parse(airflow_version).base_version) >= version.parse("3.1")
+"""Whether a plugin may add tabs to the pages of runs and tasks."""
+
 __all__ = [
     "CLEAR",
     "FOREVER",
+    "HAS_TABS",
     "RetryDecision",
     "RetryPolicy",
     "current_task_state_store",

@@ -10,11 +10,9 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from ..get_provider_info import OPERATOR_NAMES
+from ..get_provider_info import OPERATOR_NAMES, RUN_ROUTE, TASK_ROUTE
 
 PREFIX = "kling"
-TASK_ROUTE = "kling-video"
-RUN_ROUTE = "kling-videos"
 
 
 class LazyApp:
