@@ -24,7 +24,7 @@ from ._exit_codes import exit_code, failure
 from ._hints import hint
 from ._parser import parser, run
 from ._target import is_foreign, refused
-from ._text import ago, clean, columns, cut, money, one_line, size
+from ._text import clean, columns, cut, money, one_line, size
 from .generate import extended_before
 from .info import print_status
 
@@ -33,7 +33,6 @@ __all__ = [
     "Parser",
     "UsageError",
     "add_command",
-    "ago",
     "clean",
     "columns",
     "connect",

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ..core import identity, protocol, settings
-from ..core.errors import GenerationFailedError, KlingError, LedgerError
+from ..core.errors import GenerationFailedError, InvalidRequestError, KlingError, LedgerError
 from ..core.generation import Generation, Status
 from ..core.storage.ledger import Ledger
 from ..core.submission import State
@@ -50,7 +50,7 @@ def readable_ledger(console: Console) -> Ledger | None:
     ledger = Ledger()
     try:
         ledger.history(1)
-    except LedgerError as error:
+    except (InvalidRequestError, LedgerError) as error:
         console.note(f"{error.message} Going on without it.")
         return None
     return ledger

@@ -8,7 +8,6 @@ import unicodedata
 from collections.abc import Sequence
 
 from ..core import cost
-from ..core.progress import clock_time
 
 # They reverse the direction of everything that follows on the line.
 _DIRECTION_OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -96,13 +95,6 @@ def size(count: int | None) -> str:
     if count is None:
         return ""
     return f"{count / 1000:.0f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"
-
-
-def ago(seconds: float) -> str:
-    """A span as ``0:42``, ``3 h`` or ``12 d``, for "… ago"."""
-    if seconds < 3600:
-        return clock_time(seconds)
-    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} d"
 
 
 def iso_time(moment: float) -> str:

@@ -21,7 +21,9 @@ from ..core.errors import (
 )
 from ..core.generation import Generation, Saved, Status
 from ..core.manifest import manifest
+from ..core.progress import ago
 from ..core.storage.ledger import Ledger
+from ..core.storage.owner import colleague
 from ..core.storage.saved_files import saved_file
 from ..core.submission import Action, State
 from ._arguments import (
@@ -40,7 +42,7 @@ from ._finish import finish
 from ._hints import command_line
 from ._save import local_video
 from ._target import check_output, naming_output, request_name, reserved
-from ._text import ago, one_line
+from ._text import one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -277,7 +279,7 @@ def _after_submit(
     before: Decision,
 ) -> int:
     """From the id on: to the end of the generation, or with --detach back at once."""
-    console.note(_submitted(generation, before, console))
+    console.note(_submitted(generation, before, ledger, console))
     if args.detach and not generation.is_terminal:
         way_back = NextStep(Verb.WAIT, generation.id, output=args.out)
         console.note(f"It runs at the gateway. {console.hint(way_back)}")
@@ -315,18 +317,21 @@ def _headline(request: VideoRequest, sandbox: bool) -> str:
     return " · ".join(parts)
 
 
-def _submitted(generation: Generation, before: Decision, console: Console) -> str:
+def _submitted(generation: Generation, before: Decision, ledger: Ledger, console: Console) -> str:
     """The outcome of the submit: a POST, or the generation that was paid for already.
 
     ``before`` was decided ahead of the submit; another process may have submitted in between.
     """
     if generation.raw:  # a reply of the gateway: what comes from the ledger has none
         return f"Submitted: {generation.id}"
-    since = f"{ago(before.entry.age)} ago" if before.picks_up and before.entry else "just now"
+    earlier = before.entry if before.picks_up else None
+    since = f"{ago(earlier.age)} ago" if earlier else "just now"
+    by = colleague(earlier or ledger.entry(settings.base_url(), generation.id))
+    who = f" by {by}" if by else ""
     finished = " and is finished" if generation.status is Status.COMPLETED else ""
     return (
-        f"Generation {generation.id} was submitted {since}{finished}: picked up, nothing is paid "
-        f"again. {console.hint(NextStep(Verb.SUBMIT_NEW))}"
+        f"Generation {generation.id} was submitted{who} {since}{finished}: picked up, nothing is "
+        f"paid again. {console.hint(NextStep(Verb.SUBMIT_NEW))}"
     )
 
 

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from ..core import catalog, cost, settings
 from ..core.errors import AuthenticationError, KlingError, NextStep, Verb, describe
 from ..core.generation import Generation, Status
-from ..core.progress import Progress, clock_time
+from ..core.progress import Progress, ago, clock_time
 from ..core.storage.ledger import Ledger
+from ..core.storage.owner import colleague
 from ..core.storage.saved_files import saved_file
 from ..core.submission import Entry, State
 from ._arguments import add_command, count
 from ._context import connect, find, poll, readable_ledger, uncertain, user_ledger
 from ._exit_codes import DONE
-from ._text import ago, iso_time, money, one_line, size
+from ._text import iso_time, money, one_line, size
 
 if TYPE_CHECKING:
     from ._console import Console
@@ -179,6 +180,7 @@ def _request_facts(entry: Entry | None) -> list[tuple[str, object]]:
     return [
         *((name.replace("_", " "), value) for name, value in entry.request.items()),
         ("submitted", f"{_when(entry)} ({ago(entry.age)} ago)"),
+        ("by", colleague(entry)),
         ("took", clock_time(entry.elapsed) if entry.elapsed else None),
     ]
 
@@ -203,7 +205,8 @@ def _state(entry: Entry | None, generation: Generation | None) -> str:
 
 
 def _run_history(args: argparse.Namespace, console: Console) -> int:
-    entries = user_ledger().history(args.limit, args.search, args.model)
+    ledger = user_ledger()
+    entries = ledger.history(args.limit, args.search, args.model)
     rows = []
     for entry in entries:
         saved = saved_file(entry, by_size=True)
@@ -217,9 +220,11 @@ def _run_history(args: argparse.Namespace, console: Console) -> int:
                 console.short_id(entry.generation_id),
                 one_line(entry.prompt, 60 if console.width is None else 30),
                 _shown_path(saved.path, console) if saved else "",
+                *([str(entry.owner or "")] if ledger.is_shared else []),
             )
         )
-    headers = ("SUBMITTED", "STATE", "MODEL", "LENGTH", "COST", "ID", "PROMPT", "FILE")
+    headers = ["SUBMITTED", "STATE", "MODEL", "LENGTH", "COST", "ID", "PROMPT", "FILE"]
+    headers += ["BY"] if ledger.is_shared else []
     if rows:
         console.table(rows, headers)
     elif args.search or args.model:
@@ -267,4 +272,5 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "path": str(saved.path) if saved else None,
         "error": entry.error,
         "sandbox": settings.is_sandbox(entry.base_url),
+        "by": str(entry.owner) if entry.owner else None,
     }

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core import catalog, settings
-from ..core.errors import LedgerError
+from ..core.errors import InvalidRequestError, LedgerError
 from ..core.storage.ledger import Ledger
 from ..version import __version__
 from ._arguments import add_command
@@ -111,7 +111,9 @@ def _run_config(args: argparse.Namespace, console: Console) -> int:
     console.facts(
         (name.replace("_", " "), words.get(value, value)) for name, value in values.items()
     )
-    console.note("Set by AIML_BASE_URL, AIML_API_KEY, KLING_HOME and KLING_LEGACY_ENDPOINT.")
+    console.note(
+        "Set by AIML_BASE_URL, AIML_API_KEY, KLING_HOME, KLING_LEDGER and KLING_LEGACY_ENDPOINT."
+    )
     console.result(values)
     return DONE
 
@@ -124,9 +126,9 @@ def _folders() -> dict[str, str]:
         return {"home": error.message}
     try:
         ledger.history(1)
-    except LedgerError as error:
+    except (InvalidRequestError, LedgerError) as error:
         return {"home": home, "ledger": error.message}
-    return {"home": home, "ledger": str(ledger.path)}
+    return {"home": home, "ledger": ledger.source}
 
 
 def run_version(args: argparse.Namespace, console: Console) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import settings
 from ..core.errors import GenerationNotFoundError, KlingError, StoppedWaiting, describe
 from ..core.manifest import manifest
+from ..core.progress import ago
 from ..core.submission import State
 from ..core.waiting import Patience
 from ._arguments import ID_HELP, UsageError, add_command, output_argument, timeout_argument
@@ -20,7 +21,6 @@ from ._finish import finish
 from ._hints import command_line
 from ._save import local_video
 from ._target import check_output, reserved
-from ._text import ago
 
 if TYPE_CHECKING:
     from ..core.http.client import KlingClient

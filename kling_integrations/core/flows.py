@@ -57,7 +57,8 @@ T = TypeVar("T")
 
 _REMEMBERED = 20_000  # submits that one client remembers without a ledger
 _LOCK_INTERVAL = 0.05  # real seconds between two tries to get a request's lock
-_LOCK_NOTICE = 40  # tries after which the user hears of it: two seconds
+_CLAIM_INTERVAL = 1.0  # and to claim a request that another machine is submitting
+_NOTICE = 2.0  # real seconds after which the user hears of it
 
 
 class RequestLock(Protocol):
@@ -83,7 +84,9 @@ class SubmissionLedger(Protocol):
         new: bool,
         take: int,
         key_hash: str | None,
-    ) -> tuple[Decision, Record]: ...
+    ) -> tuple[Decision, Record] | None:
+        """None while another machine submits the same: ask again soon."""
+        ...
 
     def advance(self, record: Record) -> None: ...
 
@@ -138,16 +141,7 @@ class Flows:
             own = client_request_id or protocol.new_client_request_id()
             return (yield from self._post(request, own))
         lock: RequestLock = yield OnDisk(partial(ledger.lock, request))
-        tries = 0
-        while not (yield OnDisk(lock.try_acquire)):
-            tries += 1
-            if tries == _LOCK_NOTICE:
-                warnings.warn(
-                    "Another process is submitting the same request: waiting for its reply.",
-                    KlingWarning,
-                    stacklevel=2,
-                )
-            yield Sleep(_LOCK_INTERVAL * self._clock.speed)
+        yield from self._until(lock.try_acquire, _LOCK_INTERVAL)
         try:
             claim = partial(
                 ledger.claim,
@@ -157,13 +151,28 @@ class Flows:
                 take=take,
                 key_hash=self._key_hash,
             )
-            decided: tuple[Decision, Record] = yield OnDisk(claim)
+            decided: tuple[Decision, Record] = yield from self._until(claim, _CLAIM_INTERVAL)
             decision, record = decided
             if decision.entry is not None and decision.picks_up:
                 return decision.entry.generation()
             return (yield from self._post_recorded(ledger, request, record))
         finally:
             lock.release()
+
+    def _until(self, work: Callable[[], T | None], interval: float) -> Flow[T]:
+        """The first result of ``work`` that is neither None nor False; ``interval`` in real s."""
+        waited = 0.0
+        while not (result := (yield OnDisk(work))):
+            if waited < _NOTICE <= waited + interval:
+                warnings.warn(
+                    "Another process is submitting the same request: waiting for its reply.",
+                    KlingWarning,
+                    stacklevel=2,
+                )
+            waited += interval
+            yield Sleep(interval * self._clock.speed)
+        found: T = result
+        return found
 
     def _post_recorded(
         self, ledger: SubmissionLedger, request: VideoRequest, record: Record

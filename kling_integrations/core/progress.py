@@ -14,6 +14,13 @@ def clock_time(seconds: float) -> str:
     return f"{whole // 60}:{whole % 60:02d}"
 
 
+def ago(seconds: float) -> str:
+    """A span as ``0:42``, ``3 h`` or ``12 d``, for "… ago"."""
+    if seconds < 3600:
+        return clock_time(seconds)
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} d"
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How a wait stands.

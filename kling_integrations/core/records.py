@@ -18,10 +18,14 @@ from .errors import LedgerError
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 
+class UnreadableRecordError(LedgerError):
+    """A record is there and cannot be read; it may be of something paid for."""
+
+
 class RecordStore(Protocol):
     """JSON objects by name. Every method may block, and raises LedgerError where the store fails.
 
-    A value that is no JSON object raises LedgerError when it is read: unreadable is not absent.
+    A value that is no JSON object raises UnreadableRecordError when it is read: it is not absent.
     """
 
     def read(self, name: str) -> dict[str, Any] | None:
@@ -71,8 +75,8 @@ def load(stored: bytes | str, where: str) -> dict[str, Any]:
     return value
 
 
-def unreadable(where: str, why: str) -> LedgerError:
-    return LedgerError(
+def unreadable(where: str, why: str) -> UnreadableRecordError:
+    return UnreadableRecordError(
         f"The record {where} is unreadable ({why}).",
         hint="It may be of something paid for: nothing is submitted while it is there. Repair it, "
         "or move it away knowing that what it held is forgotten.",

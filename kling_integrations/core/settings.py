@@ -167,6 +167,12 @@ def clock_for(url: str) -> Clock:
     return Clock(speed if speed > 0 else 1.0)
 
 
+def ledger() -> str | None:
+    """``KLING_LEDGER``: the path of a ledger's file, or the address of one that a team shares."""
+    named = os.environ.get("KLING_LEDGER", "").strip()
+    return os.path.expanduser(named) if named and "://" not in named else named or None
+
+
 def home() -> Path:
     """The folder of ledger and cache: ``KLING_HOME``, else the platform's for user data.
 

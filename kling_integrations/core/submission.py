@@ -15,6 +15,7 @@ from typing import Any
 
 from .errors import KlingError, LedgerError, StoppedWaiting, SubmissionUncertainError
 from .generation import Generation, Status, Usage
+from .identity import account
 from .protocol import new_client_request_id, uncertain
 from .request import VideoRequest
 
@@ -132,11 +133,24 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """Who submitted: a user of a machine, in a process."""
+
+    user: str
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"{self.user} on {self.host}"
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A record with what is known of its request and result.
 
     Times in Unix seconds, ``elapsed`` in seconds from the submit to the end noticed, ``size`` in
     bytes. ``path`` is where the video was saved; ``storage.saved_files`` tells whether it still is.
+    ``owner`` is known where several share the records.
     """
 
     record: Record
@@ -153,6 +167,36 @@ class Entry:
     size: int | None
     sha256: str | None
     key_hash: str | None = None  # of the key that paid, see ``identity.key_hash``
+    owner: Owner | None = None
+
+    @classmethod
+    def intent(
+        cls,
+        request: VideoRequest,
+        record: Record,
+        base_url: str,
+        take: int,
+        key_hash: str | None,
+        owner: Owner | None = None,
+    ) -> Entry:
+        """What is written before the POST."""
+        return cls(
+            record=record,
+            base_url=account(base_url),
+            take=take,
+            duration=request.duration,
+            prompt=request.prompt,
+            request=request.summary(),
+            submitted_at=None,
+            elapsed=None,
+            usage={},
+            error=None,
+            path=None,
+            size=None,
+            sha256=None,
+            key_hash=key_hash,
+            owner=owner,
+        )
 
     @property
     def generation_id(self) -> str | None:
@@ -271,7 +315,8 @@ def _shown(value: Any) -> str:
 _LONGEST_SHOWN = 80
 
 
-def refusal(record: Record) -> SubmissionUncertainError:
+def refusal(record: Record, owner: Owner | None = None) -> SubmissionUncertainError:
     """The error for Action.REFUSE: what to look up, and how to go on."""
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record.created_at))
-    return uncertain(f"a POST of {when} has no known outcome", record.client_request_id)
+    who = f" by {owner}" if owner else ""
+    return uncertain(f"a POST of {when}{who} has no known outcome", record.client_request_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from math import inf
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from IPython.core.magic import Magics, magics_class
 from traitlets import Bool, CaselessStrEnum, Float, Int, TraitError, Unicode, observe, validate
 
-from ..core.errors import InvalidRequestError
+from ..core.errors import InvalidRequestError, LedgerError
 from .completion import install, uninstall
 from .frontend import notebook_folder
 from .options import Notebook, Options, set_loaded
@@ -62,6 +63,7 @@ class KlingMagics(Magics):
     at_once = Int(**_OPTIONS["at_once"]).tag(config=True)
     max_cost = Float(allow_none=True, **_OPTIONS["max_cost"]).tag(config=True)
     confirm_above = Float(**_OPTIONS["confirm_above"]).tag(config=True)
+    ledger = Unicode(**_OPTIONS["ledger"]).tag(config=True)
     short_errors = Bool(**_OPTIONS["short_errors"]).tag(config=True)
 
     shell: Any
@@ -120,6 +122,25 @@ class KlingMagics(Magics):
         if not proposal["value"] >= 0:  # NaN is not
             raise TraitError(f"{proposal['trait'].name} must not be negative.")
         return proposal["value"]
+
+    @validate("ledger")
+    def _check_ledger(self, proposal: Any) -> Any:
+        if proposal["value"]:
+            from ..core.storage.ledger import Ledger
+
+            try:
+                Ledger(proposal["value"]).history(1)
+            except (InvalidRequestError, LedgerError) as error:
+                raise TraitError(f"ledger: {error.message}") from None
+        return proposal["value"]
+
+    @observe("ledger")
+    def _share_ledger(self, change: Any) -> None:
+        """For all that asks the environment, commands in the shell of a cell included."""
+        if change["new"]:
+            os.environ["KLING_LEDGER"] = change["new"]
+        else:
+            os.environ.pop("KLING_LEDGER", None)
 
     @observe("at_once")
     def _pass_at_once(self, change: Any) -> None:

@@ -39,6 +39,9 @@ class Options:
     at_once: int = _option(5, "Generations side by side; more wait for a slot.")
     max_cost: float | None = _option(None, "USD that no single cell may be expected to exceed.")
     confirm_above: float = _option(1.0, "USD above which a batch asks for --yes.")
+    ledger: str = _option(
+        "", "A ledger that a team shares (s3://bucket/prefix, file:///…), as KLING_LEDGER does."
+    )
     short_errors: bool = _option(True, "False shows full tracebacks.")
 
 

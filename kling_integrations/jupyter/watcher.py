@@ -24,8 +24,10 @@ from ..core import settings
 from ..core.errors import KlingError, LedgerError, WaitTimeoutError
 from ..core.generation import Generation, Saved, Status
 from ..core.http.async_client import AsyncKlingClient
+from ..core.progress import ago
 from ..core.storage import safe_files, saved_files
 from ..core.storage.ledger import Ledger
+from ..core.storage.owner import colleague
 from ..core.submission import Entry
 from .job import Job, JobStatus
 from .targets import Target
@@ -53,7 +55,7 @@ class Watcher:
         self.ledger = ledger
         self._context = context
         self._at_once = at_once
-        self._ledgers: dict[Path, Ledger] = {}
+        self._ledgers: dict[str, Ledger] = {}
         self._tasks: dict[Job, asyncio.Task[None]] = {}  # changed by the watcher's thread only
         self._lock = threading.Lock()
         self._thread: _Thread | None = None
@@ -73,7 +75,7 @@ class Watcher:
         """
         key = settings.api_key(url=job.base_url)
         # A home that is changed while the job runs must not part its intent from its id.
-        job.ledger = self._ledgers.setdefault(self.ledger.path, Ledger(self.ledger.path))
+        job.ledger = self._ledgers.setdefault(self.ledger.source, Ledger(self.ledger.source))
         thread = self._running_thread()
         registered: Future[Job] = Future()
         # In a context of its own: the caller's names the running cell as the parent of all
@@ -205,6 +207,8 @@ class Watcher:
         else:
             return None
         entry = await thread.on_records(self._entry, job)
+        if entry is not None and (by := colleague(entry)):
+            job.remarks.append(f"Made by {by}, {ago(entry.age)} ago; --new pays for another one.")
         saved = await self._reuse(thread, job, entry)
         if saved is not None and entry is not None:
             job.reused = True
@@ -290,7 +294,7 @@ class _Thread:
         self.slots = asyncio.Condition()
         self.slots_taken = 0
         self.files: dict[Path, asyncio.Lock] = {}  # that jobs write, by name
-        self._clients: dict[tuple[str, str, Path], AsyncKlingClient] = {}
+        self._clients: dict[tuple[str, str, str], AsyncKlingClient] = {}
         # Downloads and copies can fill the first pool; looking up a record waits for neither.
         self._downloads = ThreadPoolExecutor(8, thread_name_prefix="kling-disk")
         self._records = ThreadPoolExecutor(2, thread_name_prefix="kling-records")
@@ -329,10 +333,10 @@ class _Thread:
 
     def client(self, base_url: str, key: str, ledger: Ledger) -> AsyncKlingClient:
         """One for each gateway, key and ledger: a notebook may change all on its way."""
-        made = self._clients.get((base_url, key, ledger.path))
+        made = self._clients.get((base_url, key, ledger.source))
         if made is None:
             made = AsyncKlingClient(key, base_url, ledger=ledger)
-            self._clients[base_url, key, ledger.path] = made
+            self._clients[base_url, key, ledger.source] = made
         return made
 
     async def on_records(self, work: Callable[[Job], T], job: Job) -> T:

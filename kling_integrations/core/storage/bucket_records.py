@@ -77,8 +77,8 @@ class BucketRecords:
     def names(self, prefix: str = "") -> dict[str, str]:
         try:
             self._fs.invalidate_cache()  # others write here, too
-            folder = f"{self._root}/{prefix.rpartition('/')[0]}".rstrip("/")
-            found = self._fs.find(folder, detail=True)
+            folder, _, beginning = f"{self._root}/{prefix}".rpartition("/")
+            found = self._fs.find(folder, detail=True, prefix=beginning)
         except FileNotFoundError:
             return {}
         except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -19,8 +20,14 @@ class SqliteFile:
     after it was moved away or replaced.
     """
 
-    def __init__(self, path: Callable[[], Path], prepare: Callable[[sqlite3.Connection], None]):
+    def __init__(
+        self,
+        path: Callable[[], Path],
+        prepare: Callable[[sqlite3.Connection], None],
+        synchronous: str = "FULL",
+    ) -> None:
         self._path = path
+        self._synchronous = synchronous
         self._prepare = prepare
         self._ready: tuple[Path, int] | None = None  # the file that was prepared, and its inode
 
@@ -52,6 +59,7 @@ class SqliteFile:
         path = self._path()
         ready = self._ready is not None and self._ready == (path, _inode(path))
         if not ready:  # the first time, or after the file was moved away or replaced
+            _refuse_network_disk(path)
             make_private(path.parent)
             # Made here, because SQLite would make it readable to all; its -wal and -shm inherit.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -59,7 +67,7 @@ class SqliteFile:
         try:
             db.row_factory = sqlite3.Row
             # The id of something paid must survive a power cut: FULL, not WAL's usual NORMAL.
-            db.execute("PRAGMA synchronous = FULL")
+            db.execute(f"PRAGMA synchronous = {self._synchronous}")
             if not ready:
                 _use_wal(db)
                 self._prepare(db)
@@ -68,6 +76,47 @@ class SqliteFile:
             db.close()
             raise
         return db
+
+
+# File systems of other machines: SQLite's documents advise against them, because of their locks.
+_NETWORK = re.compile(
+    r"nfs4?|cifs|smb[23f]?s?|afs|ncpfs|ceph|lustre|gpfs|beegfs|gfs2?|ocfs2|glusterfs"
+    r"|fuse\.(sshfs|glusterfs|ceph.*|s3fs|gcsfuse|goofys|rclone|blobfuse2?|mount-s3|juicefs.*)"
+)
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def _refuse_network_disk(path: Path) -> None:
+    """Raises LedgerError for a disk of another machine; Linux only, elsewhere nothing is known."""
+    kind = _file_system(path)
+    if not _NETWORK.fullmatch(kind):
+        return
+    raise LedgerError(
+        f"The ledger {path} would lie on a network disk ({kind}): SQLite's locks do not hold "
+        "there, so two machines could pay for the same video.",
+        hint="Keep it on a disk of this machine (KLING_HOME), or share records that are made for "
+        "it: KLING_LEDGER=file:///… for a shared folder, s3://… for a bucket.",
+        next_steps=[NextStep(Verb.SET_HOME)],
+    )
+
+
+def _file_system(path: Path) -> str:
+    """The kind of file system that the path is, or would be, on; empty where it is not known."""
+    try:
+        lines = _MOUNTS.read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    found = ("", "")  # the longest mount point that holds the path, and its kind
+    where = path.absolute().parent.resolve()
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(), after.split()[:1]
+        if len(fields) < 5 or not kind:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
+        if where.is_relative_to(point) and len(point) >= len(found[0]):
+            found = point, kind[0]
+    return found[1]
 
 
 def make_private(folder: Path) -> None:

@@ -26,10 +26,16 @@ from kling_integrations.core.submission import State
 from kling_integrations.sandbox import Sandbox
 
 
-@pytest.fixture
-def ledger(tmp_path, monkeypatch):
+@pytest.fixture(params=["own", "shared"])
+def ledger(request, tmp_path, monkeypatch):
+    """The file of one user, and the folder that a team shares: what both must do."""
     monkeypatch.setenv("KLING_HOME", str(tmp_path / "home"))
+    if request.param == "shared":
+        monkeypatch.setenv("KLING_LEDGER", (tmp_path / "team").as_uri())
     return Ledger()
+
+
+own_only = pytest.mark.parametrize("ledger", ["own"], indirect=True)
 
 
 def generate(front, sandbox, ledger, request, **options):
@@ -221,6 +227,7 @@ def test_an_interrupt_during_the_wait_names_the_way_back(ledger, raccoon):
         assert caught.value.generation_id in sandbox.jobs
 
 
+@own_only
 def test_a_corrupt_ledger_stops_everything_before_the_post(front, sandbox, ledger, raccoon):
     ledger.path.parent.mkdir(exist_ok=True)
     ledger.path.write_bytes(b"this is no database" * 100)
@@ -229,6 +236,7 @@ def test_a_corrupt_ledger_stops_everything_before_the_post(front, sandbox, ledge
     assert not sandbox.posts
 
 
+@own_only
 def test_a_ledger_of_a_newer_version_stops_everything_before_the_post(sandbox, ledger, raccoon):
     ledger.history()
     with sqlite3.connect(ledger.path) as db:
@@ -252,6 +260,7 @@ def test_a_ledger_that_cannot_be_written_after_the_post_still_tells_the_id(
     monkeypatch.undo()
 
 
+@own_only
 def test_the_ledger_is_private_and_holds_neither_key_nor_signed_url(sandbox, ledger, tmp_path):
     request = VideoRequest(
         model="v2.5-turbo-pro", prompt="a", image="https://example.com/cat.png?signature=s3cret"
@@ -330,6 +339,7 @@ def test_two_posts_in_doubt_are_both_kept(front, sandbox, ledger, raccoon):
     assert len(ledger.uncertain(sandbox.base_url)) == 2 == sandbox.paid
 
 
+@own_only
 def test_a_ledger_that_is_moved_away_under_a_process_is_made_anew_and_private(
     sandbox, ledger, raccoon, tmp_path
 ):
@@ -342,6 +352,7 @@ def test_a_ledger_that_is_moved_away_under_a_process_is_made_anew_and_private(
     assert ledger.path.stat().st_mode & 0o077 == 0
 
 
+@own_only
 def test_another_home_in_the_middle_of_a_process_is_another_ledger(
     sandbox, ledger, raccoon, tmp_path, monkeypatch
 ):
@@ -353,6 +364,7 @@ def test_another_home_in_the_middle_of_a_process_is_another_ledger(
     assert len(sandbox.posts) == 2
 
 
+@own_only
 @pytest.mark.parametrize(
     ("column", "value"),
     [

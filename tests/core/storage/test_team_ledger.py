@@ -1,0 +1,401 @@
+"""A ledger that several machines share: one POST, whoever asks, and nothing lost."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from kling_integrations import KlingClient, VideoRequest
+from kling_integrations.core.errors import (
+    InvalidRequestError,
+    KlingError,
+    KlingWarning,
+    LedgerError,
+    SubmissionUncertainError,
+)
+from kling_integrations.core.storage import owner, team_ledger
+from kling_integrations.core.storage.folder_records import FolderRecords
+from kling_integrations.core.storage.ledger import Ledger
+from kling_integrations.core.storage.team_ledger import TeamLedger
+from kling_integrations.core.submission import Owner, State
+
+BADGER = VideoRequest(model="v2.5-turbo-pro", prompt="A badger")
+
+
+@pytest.fixture
+def team(tmp_path):
+    return (tmp_path / "team").as_uri()
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch, team):
+    """``machine("name")``: from here on the user and home of that machine."""
+
+    def use(name, *, shares=True):
+        home = tmp_path / name
+        monkeypatch.setenv("KLING_HOME", str(home))
+        if shares:
+            monkeypatch.setenv("KLING_LEDGER", team)
+        else:
+            monkeypatch.delenv("KLING_LEDGER", raising=False)
+        monkeypatch.setattr(owner.platform, "node", lambda: name)
+        return Ledger()
+
+    return use
+
+
+def submit(sandbox, ledger, request, **options):
+    with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+        return client.submit(request, **options)
+
+
+def files(tmp_path):
+    return sorted((tmp_path / "team").rglob("*.json"))
+
+
+class Counting(FolderRecords):
+    """Counts the round trips."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.calls = []
+
+    def __getattribute__(self, name):
+        if name in ("read", "read_many", "create", "write", "names"):
+            self.calls.append(name)
+        return super().__getattribute__(name)
+
+
+def test_a_colleague_gets_the_video_that_was_paid_for(sandbox, machine, raccoon, tmp_path):
+    anna = machine("anna-pc")
+    with KlingClient("sandbox", sandbox.base_url, ledger=anna) as client:
+        first = client.generate(raccoon)
+        client.save(first, tmp_path / "anna.mp4")
+    (tmp_path / "anna.mp4").unlink()
+    ben = machine("ben-pc")
+    with KlingClient("sandbox", sandbox.base_url, ledger=ben) as client:
+        decision = ben.preview(raccoon, sandbox.base_url)
+        assert decision.picks_up
+        assert str(decision.entry.owner).endswith("on anna-pc")
+        second = client.generate(raccoon)
+        saved = client.save(second, tmp_path / "ben.mp4")
+    assert second.id == first.id
+    assert saved.size > 0
+    assert len(sandbox.posts) == 1
+
+
+def test_a_paid_post_takes_two_round_trips(sandbox, raccoon, tmp_path, monkeypatch):
+    monkeypatch.setenv("KLING_HOME", str(tmp_path / "home"))
+    store = Counting(tmp_path / "team")
+    submit(sandbox, TeamLedger("file:///team", store), raccoon)
+    assert store.calls == ["create", "write"]
+
+
+def test_what_one_paid_for_before_sharing_is_not_paid_again(sandbox, machine, raccoon, tmp_path):
+    first = submit(sandbox, machine("anna-pc", shares=False), raccoon)
+    assert submit(sandbox, machine("anna-pc"), raccoon).id == first.id
+    # From now on the team knows it, too.
+    assert submit(sandbox, machine("ben-pc"), raccoon).id == first.id
+    assert len(sandbox.posts) == 1
+    assert len(files(tmp_path)) == 1
+
+
+def test_a_post_in_doubt_from_before_sharing_stays_a_question(sandbox, machine, raccoon):
+    sandbox.fault("submit", "drop-after")
+    with pytest.raises(SubmissionUncertainError):
+        submit(sandbox, machine("anna-pc", shares=False), raccoon)
+    with pytest.raises(SubmissionUncertainError):
+        submit(sandbox, machine("anna-pc"), raccoon)
+    assert len(sandbox.posts) == 1
+
+
+def test_an_intent_whose_owner_died_is_a_question_that_names_him(
+    sandbox, machine, raccoon, monkeypatch
+):
+    anna = machine("anna-pc")
+    decision, _ = anna.claim(raccoon, sandbox.base_url)
+    assert decision.pays
+    ben = machine("ben-pc")
+    monkeypatch.setattr(team_ledger, "LEASE", 0.0)
+    with pytest.raises(SubmissionUncertainError, match=r"a POST of .* by \S+ on anna-pc has no"):
+        submit(sandbox, ben, raccoon)
+    assert not sandbox.posts
+    made = submit(sandbox, ben, raccoon, new=True)
+    # The open question was passed over knowingly, and stays in the history.
+    assert submit(sandbox, machine("cleo-pc"), raccoon).id == made.id
+    assert [entry.state for entry in ben.history()] == [State.SUBMITTED, State.ABANDONED]
+    assert len(ben.uncertain(sandbox.base_url)) == 1
+    assert len(sandbox.posts) == 1
+
+
+def test_a_dead_process_of_the_same_machine_is_not_waited_for(sandbox, machine, raccoon):
+    anna = machine("anna-pc")
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    _, record = anna.claim(raccoon, sandbox.base_url)
+    rewrite(anna, record, Owner("anna", "anna-pc", process.pid))
+    began = time.monotonic()
+    with pytest.raises(SubmissionUncertainError, match="by anna on anna-pc"):
+        submit(sandbox, anna, raccoon)
+    assert time.monotonic() - began < 2
+
+
+def rewrite(ledger, record, by):
+    team = ledger._records()
+    name, entry = team._named(record.client_request_id)
+    team._write(name, replace(entry, owner=by))
+
+
+def test_while_a_colleague_submits_one_waits_and_gets_his(sandbox, machine, raccoon, monkeypatch):
+    monkeypatch.setattr("kling_integrations.core.flows._CLAIM_INTERVAL", 0.02)
+    anna = machine("anna-pc")
+    _, record = anna.claim(raccoon, sandbox.base_url)
+    ben = machine("ben-pc")
+    got = []
+    thread = threading.Thread(target=lambda: got.append(submit(sandbox, ben, raccoon)))
+    asked = threading.Event()
+    claim = TeamLedger.claim
+
+    def asking(self, *args, **options):
+        result = claim(self, *args, **options)
+        if result is None:
+            asked.set()
+        return result
+
+    monkeypatch.setattr(TeamLedger, "claim", asking)
+    thread.start()
+    assert asked.wait(30)
+    anna.advance(record.submitted("gen-of-anna"))
+    thread.join(30)
+    assert [each.id for each in got] == ["gen-of-anna"]
+    assert not sandbox.posts
+
+
+def test_an_owner_who_comes_back_late_loses_nothing(sandbox, machine, raccoon, monkeypatch):
+    anna = machine("anna-pc")
+    _, record = anna.claim(raccoon, sandbox.base_url)
+    monkeypatch.setattr(team_ledger, "LEASE", 0.0)
+    ben = machine("ben-pc")
+    submit(sandbox, ben, raccoon, new=True)
+    ben.forget(ben.uncertain(sandbox.base_url)[0])
+    machine("anna-pc")
+    anna.advance(record.submitted("gen-of-anna"))
+    machine("ben-pc")
+    monkeypatch.setattr(team_ledger, "_FRESH", 0.0)  # how long a listing holds
+    assert ben.entry(sandbox.base_url, "gen-of-anna").generation_id == "gen-of-anna"
+
+
+def test_forgetting_a_colleagues_intent_lets_the_next_one_pay(
+    sandbox, machine, raccoon, monkeypatch
+):
+    machine("anna-pc").claim(raccoon, sandbox.base_url)
+    monkeypatch.setattr(team_ledger, "LEASE", 0.0)
+    ben = machine("ben-pc")
+    (entry,) = ben.uncertain(sandbox.base_url)
+    ben.forget(entry)
+    assert ben.uncertain(sandbox.base_url) == []
+    submit(sandbox, ben, raccoon)
+    assert len(sandbox.posts) == 1
+    assert [entry.state for entry in ben.history()] == [State.SUBMITTED, State.FORGOTTEN]
+
+
+@pytest.mark.parametrize("front_clock", [-86400.0, 86400.0])
+def test_clocks_apart_cost_a_question_at_most(sandbox, machine, raccoon, monkeypatch, front_clock):
+    machine("anna-pc").claim(raccoon, sandbox.base_url)
+    ben = machine("ben-pc")
+    now = time.time
+    monkeypatch.setattr(team_ledger.time, "time", lambda: now() + front_clock)
+    monkeypatch.setattr(team_ledger, "LEASE", 0.2)
+    monkeypatch.setattr("kling_integrations.core.flows._CLAIM_INTERVAL", 0.05)
+    with pytest.raises(SubmissionUncertainError):
+        submit(sandbox, ben, raccoon)
+    assert not sandbox.posts
+
+
+HOSTILE = {
+    "cut": lambda value: json.dumps(value)[:50],
+    "a list": lambda value: "[]",
+    "a format yet to come": lambda value: json.dumps({**value, "format": 99}),
+    "no format": lambda value: json.dumps({k: v for k, v in value.items() if k != "format"}),
+    "an unknown state": lambda value: json.dumps({**value, "state": "paid"}),
+    "no id": lambda value: json.dumps({**value, "state": "submitted"}),
+    "of another request": lambda value: json.dumps({**value, "fingerprint": "f" * 64}),
+    "of another gateway": lambda value: json.dumps({**value, "base_url": "https://x.example"}),
+    "of another take": lambda value: json.dumps({**value, "take": 2}),
+    "odd figures": lambda value: json.dumps({**value, "created_at": "yesterday"}),
+    "odd usage": lambda value: json.dumps({**value, "usage": [1, 2]}),
+    "odd owner": lambda value: json.dumps({**value, "owner": "anna"}),
+    "nested": lambda value: "[" * 100_000,
+    "empty": lambda value: "",
+}
+
+
+@pytest.mark.parametrize("spoil", HOSTILE)
+def test_an_unreadable_record_stops_the_post_and_not_the_history(
+    sandbox, machine, raccoon, tmp_path, spoil
+):
+    other = BADGER
+    anna = machine("anna-pc")
+    submit(sandbox, anna, other)
+    anna.claim(raccoon, sandbox.base_url)
+    (file,) = [f for f in files(tmp_path) if "raccoon" in f.read_text()]
+    file.write_text(HOSTILE[spoil](json.loads(file.read_text())))
+    ben = machine("ben-pc")
+    with pytest.raises(LedgerError, match="unreadable"):
+        submit(sandbox, ben, raccoon)
+    with pytest.raises(LedgerError, match="unreadable"):
+        submit(sandbox, ben, raccoon, new=True)
+    assert len(sandbox.posts) == 1
+    with pytest.warns(KlingWarning, match="unreadable"):
+        assert [entry.prompt for entry in ben.history()] == ["A badger"]
+
+
+def test_what_else_lies_there_is_left_alone(sandbox, machine, raccoon, tmp_path):
+    anna = machine("anna-pc")
+    submit(sandbox, anna, raccoon)
+    folder = files(tmp_path)[0].parent
+    for name in ("notes.json", "abcd.json", "x.forgotten.json", ".hidden.json"):
+        (folder / name).write_text("no record")
+    (tmp_path / "team" / "readme.json").write_text("{}")
+    ben = machine("ben-pc")
+    submit(sandbox, ben, raccoon)
+    assert len(ben.history()) == 1
+    assert len(sandbox.posts) == 1
+
+
+def test_records_out_of_reach_stop_the_post(sandbox, machine, raccoon, tmp_path):
+    anna = machine("anna-pc")
+    (tmp_path / "team").write_text("a file where the folder should be")
+    with pytest.raises(LedgerError, match="cannot be reached"):
+        submit(sandbox, anna, raccoon)
+    assert not sandbox.posts
+
+
+def test_records_out_of_reach_after_the_post_leave_the_id_in_the_error(
+    sandbox, machine, raccoon, monkeypatch
+):
+    anna = machine("anna-pc")
+
+    def full(self, name, value):
+        raise LedgerError("No space left on device")
+
+    monkeypatch.setattr(FolderRecords, "write", full)
+    with pytest.raises(LedgerError, match="was submitted, but its id could not") as caught:
+        submit(sandbox, anna, raccoon)
+    assert caught.value.generation_id in sandbox.jobs
+    monkeypatch.undo()
+    assert len(sandbox.posts) == 1
+
+
+def test_a_copy_that_cannot_be_written_is_no_trouble(sandbox, machine, raccoon, monkeypatch):
+    anna = machine("anna-pc")
+    copy = anna.path
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(b"no database" * 100)
+    made = submit(sandbox, anna, raccoon)
+    copy.unlink()
+    assert [entry.generation_id for entry in anna.history()] == [made.id]
+    assert submit(sandbox, anna, raccoon).id == made.id
+    assert len(sandbox.posts) == 1
+
+
+def test_only_ones_own_are_waited_for(sandbox, machine, raccoon, monkeypatch):
+    anna = machine("anna-pc")
+    monkeypatch.setattr(owner, "_user", lambda: "anna")
+    mine = submit(sandbox, anna, raccoon)
+    monkeypatch.setattr(owner, "_user", lambda: "ben")
+    ben = machine("ben-pc")
+    his = submit(sandbox, ben, BADGER)
+    assert [entry.generation_id for entry in ben.running(sandbox.base_url)] == [his.id]
+    assert {entry.generation_id for entry in ben.history()} == {mine.id, his.id}
+
+
+def test_records_hold_neither_key_nor_signed_link(sandbox, machine, raccoon, tmp_path):
+    anna = machine("anna-pc")
+    with KlingClient("sandbox-secret", sandbox.base_url, ledger=anna) as client:
+        done = client.generate(raccoon)
+        client.save(done, tmp_path / "a.mp4")
+    for file in files(tmp_path):
+        text = file.read_text()
+        assert done.id in text
+        assert "sandbox-secret" not in text
+        assert "Expires" not in text
+        assert "ksTime" not in text
+
+
+def test_a_history_of_ten_thousand_reads_only_what_is_new(machine, raccoon, tmp_path, sandbox):
+    anna = machine("anna-pc")
+    _, record = anna.claim(raccoon, sandbox.base_url)
+    entry = anna._records()._named(record.client_request_id)[1]
+    store = Counting(tmp_path / "team")
+    from kling_integrations.core.storage import team_records
+
+    for number in range(300):
+        one = replace(
+            entry,
+            record=replace(
+                entry.record,
+                fingerprint=f"{number:08x}" * 8,
+                client_request_id=f"kling-{number}",
+            ),
+        )
+        where = team_records.prefix(one.base_url, one.record.fingerprint, 1)
+        store.write(team_records.numbered(where, 1), team_records.to_json(one))
+    ledger = TeamLedger("file:///counted", store)
+    assert len(ledger.history(1000)) == 301
+    store.calls.clear()
+    fresh = TeamLedger("file:///counted", store)
+    assert len(fresh.history(1000)) == 301
+    assert store.calls == ["names"]
+
+
+@pytest.mark.parametrize("source", ["ftp://x/y", "memory://x", "file:///", "s3://"])
+def test_an_address_that_cannot_hold_a_ledger_is_refused_before_anything_is_paid(
+    sandbox, raccoon, monkeypatch, tmp_path, source
+):
+    monkeypatch.setenv("KLING_HOME", str(tmp_path))
+    with pytest.raises(InvalidRequestError):
+        submit(sandbox, Ledger(source), raccoon)
+    assert not sandbox.posts
+
+
+def test_sqlite_on_a_network_disk_is_refused_with_the_way_out(tmp_path, monkeypatch):
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 0:21 / / rw,relatime shared:1 - ext4 /dev/vda rw\n"
+        f"40 22 0:40 / {tmp_path}/nfs\\040home rw shared:9 - nfs4 server:/home rw,vers=4.2\n"
+    )
+    monkeypatch.setattr("kling_integrations.core.storage.sqlite_file._MOUNTS", mounts)
+    (tmp_path / "nfs home").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "nfs home")
+    for home in ("nfs home/deep", "linked"):
+        with pytest.raises(LedgerError, match="network disk") as caught:
+            Ledger(tmp_path / home / "ledger.sqlite3").history()
+        assert "KLING_LEDGER" in str(caught.value)
+    assert Ledger(tmp_path / "here" / "ledger.sqlite3").history() == []
+    assert os.listdir(tmp_path / "nfs home") == []
+
+
+def test_one_process_may_change_its_ledger(sandbox, machine, raccoon):
+    ledger = machine("anna-pc", shares=False)
+    assert not ledger.is_shared
+    machine("anna-pc")
+    assert ledger.is_shared
+    made = submit(sandbox, ledger, raccoon)
+    machine("anna-pc", shares=False)
+    assert ledger.history() == []
+    assert not ledger.is_shared
+    with pytest.raises(KlingError):
+        KlingClient("sandbox", sandbox.base_url, ledger=ledger).get("nonsense")
+    assert made.id
+
+
+def test_different_requests_do_not_wait_for_each_other(sandbox, machine):
+    anna = machine("anna-pc")
+    requests = [VideoRequest(prompt=f"Raccoon {n}") for n in range(5)]
+    assert len({submit(sandbox, anna, request).id for request in requests}) == 5
