@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from .links import KlingVideoLink
     from .operators import KlingVideoOperator
     from .retry_policy import KlingRetryPolicy
+    from .review import KlingReviewOperator
     from .sensors import KlingVideoSensor
     from .triggers import KlingVideoTrigger
 
 _MODULE_OF = {
     "KlingHook": "hooks",
     "KlingRetryPolicy": "retry_policy",
+    "KlingReviewOperator": "review",
     "KlingVideoLink": "links",
     "KlingVideoOperator": "operators",
     "KlingVideoSensor": "sensors",
@@ -31,6 +33,7 @@ _MODULE_OF = {
 __all__ = [
     "KlingHook",
     "KlingRetryPolicy",
+    "KlingReviewOperator",
     "KlingVideoLink",
     "KlingVideoOperator",
     "KlingVideoSensor",

@@ -66,7 +66,10 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [{"integration-name": "Kling", "python-modules": [f"{package}.hooks"]}],
-        "operators": [{"integration-name": "Kling", "python-modules": [f"{package}.operators"]}],
+        "operators": [
+            {"integration-name": "Kling", "python-modules": [f"{package}.operators"]},
+            {"integration-name": "Kling", "python-modules": [f"{package}.review"]},
+        ],
         "sensors": [{"integration-name": "Kling", "python-modules": [f"{package}.sensors"]}],
         "triggers": [{"integration-name": "Kling", "python-modules": [f"{package}.triggers"]}],
         "connection-types": [

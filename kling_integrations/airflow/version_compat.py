@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as airflow_version
+from airflow.exceptions import AirflowOptionalProviderFeatureException
 from airflow.providers.common.compat.sdk import BaseOperator
 from airflow.sdk import get_current_context
 from packaging import version
@@ -61,6 +62,20 @@ __all__ = [
     "supported",
     "task_state_store",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``HITLOperator``, imported by what asks people only."""
+    if name != "HITLOperator":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if not HAS_TABS:
+        raise AirflowOptionalProviderFeatureException(
+            "KlingReviewOperator asks people, which Airflow can from 3.1 on "
+            f"(this is {airflow_version}). Leave the review out, or upgrade."
+        )
+    from airflow.providers.standard.operators.hitl import HITLOperator
+
+    return HITLOperator
 
 
 def task_state_store(context: Context) -> Any:

@@ -29,6 +29,7 @@ def test_there_are_those_that_the_readme_names():
         "image_to_video",
         "asset_driven",
         "prompt_from_function",
+        "review_before_publishing",
     }
 
 

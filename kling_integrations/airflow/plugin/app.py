@@ -82,11 +82,14 @@ def task_page(
     index = int(map_index) if map_index.isdecimal() else -1
     with create_session(scoped=False) as session:
         found = rows.one(session, dag_id, run_id, task_id, index)
+        maker = None
+        if found is not None and found.maker:
+            maker = rows.one(session, dag_id, run_id, *found.maker)
     if found is None and index < 0:
         return gallery_page(dag_id, run_id, task_id, page)
     if found is None:
         raise HTTPException(404, "There is no such task instance.")
-    return _html("video.html", card=Card(found), query=_query)
+    return _html("video.html", card=Card(found, maker), query=_query)
 
 
 def gallery_page(

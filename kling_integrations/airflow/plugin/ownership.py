@@ -39,7 +39,9 @@ def leads_to(told: str, path: str) -> bool:
     parts = [re.escape(part) for part in told.rstrip("/").split(_MASKED)]
     pattern = r"[^/]+".join(parts) + (r"/[^/]+" if is_folder else "")
     prefix = r"(?:.*/)?" if "://" not in told and not told.startswith("/") else ""
-    return re.fullmatch(prefix + pattern, _plain(path)) is not None
+    # Further takes of a review are beside the first.
+    first_take = re.sub(r"-take\d+(\.[^./]+)$", r"\1", _plain(path))
+    return any(re.fullmatch(prefix + pattern, one) for one in (_plain(path), first_take))
 
 
 def _is_plain(path: str) -> bool:

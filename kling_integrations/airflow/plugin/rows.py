@@ -16,11 +16,12 @@ from sqlalchemy import exists, func, or_, select
 
 from ..facts import FACTS_KEY, FAILURE_KEY
 from ..get_provider_info import OPERATOR_NAMES
+from ..review_record import REVIEW_KEY
 from .ownership import is_allowed
 
 PAGE = 50
 _RESULT = "return_value"
-_KEYS = (_RESULT, FACTS_KEY, FAILURE_KEY)
+_KEYS = (_RESULT, FACTS_KEY, FAILURE_KEY, REVIEW_KEY)
 
 
 @dataclass(slots=True)
@@ -53,6 +54,17 @@ class TaskVideo:
         if isinstance(path, str) and is_allowed(path, self.told, video_roots()):
             return path
         return None
+
+    @property
+    def maker(self) -> tuple[str, int] | None:
+        """Another task of this run that made the video, which this one only reviews."""
+        made = self.made
+        if (made.get("dag_id"), made.get("run_id")) != (self.dag_id, self.run_id):
+            return None
+        task_id, index = made.get("task_id"), made.get("map_index")
+        if not isinstance(task_id, str) or not isinstance(index, int):
+            return None
+        return None if (task_id, index) == (self.task_id, self.map_index) else (task_id, index)
 
     @property
     def name(self) -> str:
@@ -142,7 +154,7 @@ def _filled(session: Any, instances: Sequence[Any]) -> list[TaskVideo]:
 
 def _video(ti: Any, xcoms: Mapping[str, Any], told: Any) -> TaskVideo:
     state = getattr(ti.state, "value", ti.state)
-    made = _mapping(xcoms.get(_RESULT))
+    made = _mapping(xcoms.get(_RESULT)) or _mapping(xcoms.get(REVIEW_KEY))
     return TaskVideo(
         dag_id=ti.dag_id,
         run_id=ti.run_id,

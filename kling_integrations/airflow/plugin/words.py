@@ -46,12 +46,20 @@ class Card:
     """What the templates show of one task instance."""
 
     video: TaskVideo
+    player: TaskVideo | None = None
+    """The task that made the video, where that is another one."""
+
+    @property
+    def playable(self) -> TaskVideo | None:
+        """The task instance whose file is played."""
+        shown = self.player or self.video
+        return shown if shown.path else None
 
     @property
     def mood(self) -> str:
         """done, waiting, failed or none: which picture there is."""
         state = self.video.state
-        if state == "success" and self.video.made:
+        if state in ("success", "awaiting_input") and self.video.made:
             return "done" if self.video.made.get("status") == "completed" else "submitted"
         if state in ("failed", "upstream_failed", "up_for_retry"):
             return "failed"
@@ -60,7 +68,11 @@ class Card:
     @property
     def is_live(self) -> bool:
         """Whether the page has to look again."""
-        return self.mood == "waiting" or self.video.state in ("up_for_retry", "restarting", None)
+        return (
+            self.mood == "waiting"
+            or self.video.state == "awaiting_input"
+            or self.video.state in ("up_for_retry", "restarting", None)
+        )
 
     @property
     def headline(self) -> str:
@@ -180,7 +192,9 @@ class Card:
                 ("Took", f"{self.took}{asked}" if self.took else ""),
                 ("Finish noticed", noticed),
                 ("Submitted", _moment(known.get("submitted_at"))),
-                ("Reviewer", _reviewer(made)),
+                ("Take", str(made.get("take") or "")),
+                ("Review", self._review()),
+                ("Another take", str(made.get("refused") or "")),
                 ("File", str(made.get("path") or "")),
                 ("Size", f"{size:,} bytes" if isinstance(size, int) else ""),
                 ("SHA-256", str(sha or "")),
@@ -188,6 +202,11 @@ class Card:
             )
             if value
         ]
+
+    def _review(self) -> str:
+        if self.video.state == "awaiting_input":
+            return "waits for an answer, in the tab Required Actions"
+        return _reviewer(self.video.made)
 
     def _parameters(self) -> list[tuple[str, str]]:
         given = self.video.known.get("parameters")
