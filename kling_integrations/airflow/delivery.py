@@ -14,7 +14,8 @@ from airflow.providers.common.compat.sdk import Asset, AssetAlias
 from ..core.generation import Generation, Saved
 from ..core.manifest import manifest
 from ..core.waiting import ended
-from .facts import spent, with_facts
+from . import telemetry
+from .facts import spent, unix_seconds, with_facts
 from .links import KlingVideoLink
 from .object_storage import file_uri, save_video
 
@@ -69,6 +70,8 @@ def deliver(
         "noticed_within_seconds": None if late is None else round(late, 1),
     }
     made = with_facts(made, facts)
+    task.manifest = made  # for lineage
+    telemetry.finished(made, unix_seconds(made.get("submitted_at")))
     announce_assets(context, task.outlets, made)
     return made
 

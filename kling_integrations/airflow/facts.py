@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..core import cost
 from ..core.errors import GenerationFailedError, KlingError, advice
 from ..core.generation import Generation
+from . import telemetry
 from .hints import renderer
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def push_failure(
     context: Context, error: KlingError, kling_conn_id: str, *, durable: bool = True
 ) -> None:
     """Why this attempt failed and what can be done, for the task's page; never raises."""
+    telemetry.failed(getattr(error, "kind", None) or type(error).__name__)
     with suppress(Exception):
         failure = {
             "message": error.message,

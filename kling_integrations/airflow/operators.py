@@ -34,7 +34,7 @@ from ..core.request import VideoRequest
 from ..core.schedule import Schedule
 from ..core.submission import Record, State
 from ..core.waiting import DEFAULT_TIMEOUT
-from . import version_compat
+from . import telemetry, version_compat
 from .deadlines import end_time, limit_of, timed_out
 from .deferral import check_serializable, confirm, defer, defer_until, poll_once, trigger_for
 from .delivery import announce, deliver
@@ -45,6 +45,7 @@ from .facts import expected_usd, facts_of, pull_facts, push_facts, push_failure,
 from .get_provider_info import DEFAULT_CONNECTION
 from .hints import render
 from .hooks import KlingHook
+from .lineage import WithLineage
 from .links import KlingVideoLink
 from .masked_fields import MaskedField
 from .progress_log import ProgressLog
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from ..core.http.client import KlingClient
 
 
-class KlingVideoOperator(BaseOperator):
+class KlingVideoOperator(WithLineage, BaseOperator):
     """Generates one video; returns its manifest (a small JSON object, never a signed URL).
 
     :param model: an id or an alias of the catalogue, ``"v2.5-turbo-pro"``; an image makes it
@@ -333,6 +334,7 @@ class KlingVideoOperator(BaseOperator):
 
     def _on_accepted(self, context: Context, client: KlingClient, generation_id: str) -> None:
         self._generation_id = generation_id
+        telemetry.submitted(self.model)
         self._announce(context, client, generation_id)
 
     def _announce(self, context: Context, client: KlingClient, generation_id: str) -> None:

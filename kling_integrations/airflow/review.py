@@ -32,6 +32,7 @@ from .exceptions import KlingTaskError, task_error
 from .facts import facts_of, push_facts, push_failure
 from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import KlingHook
+from .lineage import WithLineage
 from .request_fields import inputs_of, manifest_or, request_from
 from .review_record import REVIEW_KEY, Review
 from .task_ledger import TaskLedger
@@ -46,11 +47,11 @@ if TYPE_CHECKING:
 APPROVE, REJECT, AGAIN = "Approve", "Reject", "Again"
 
 
-class KlingReviewOperator(HITLOperator):  # type: ignore[misc,unused-ignore]
+class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unused-ignore]
     """Asks people about a video; returns its manifest with ``review`` once one is approved.
 
     :param video: the manifest of the task that made it, ``KlingVideoOperator(…).output``.
-    :param subject: the question; default: one that names the task.
+    :param subject: the question; default: whether it is fit to be published.
     :param output_path: where further takes go; ``film.mp4`` becomes ``film-take2.mp4``.
     :param max_takes: how many takes there may be, the first included. 1: no "Again". Before
         Airflow 3.3, which has no record of what a task paid, there is none either.
@@ -104,7 +105,7 @@ class KlingReviewOperator(HITLOperator):  # type: ignore[misc,unused-ignore]
             raise ValueError('on_reject is "skip" or "fail".')
         repeats = max_takes > 1 and bool(version_compat.FOREVER)
         super().__init__(
-            subject=subject or f"Is the video of {kwargs.get('task_id')} fit to be published?",
+            subject=subject or "Is this video fit to be published?",
             body="",  # says what was made, once that is known
             options=[APPROVE, REJECT, *([AGAIN] if repeats else [])],
             defaults=on_timeout and on_timeout.capitalize(),
@@ -146,6 +147,7 @@ class KlingReviewOperator(HITLOperator):  # type: ignore[misc,unused-ignore]
         made = review.result(said)
         context["ti"].xcom_push(key=REVIEW_KEY, value=made)
         if choice == APPROVE:
+            self.manifest = made
             announce_assets(context, self.outlets, made)
             return made
         self.log.info("Rejected by %s: %s", said["by"], said["note"] or "without a note")

@@ -33,6 +33,7 @@ from .exceptions import KlingSensorTimeout, KlingTaskError, KlingWaitTimeout, ta
 from .facts import push_facts, push_failure
 from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import KlingHook
+from .lineage import WithLineage
 from .links import KlingVideoLink
 from .progress_log import ProgressLog
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 _POKE_INTERVAL = 15.0
 
 
-class KlingVideoSensor(BaseSensorOperator):
+class KlingVideoSensor(WithLineage, BaseSensorOperator):
     """Succeeds when the generation is completed; returns the manifest, as the operator does.
 
     :param generation_id: the id, or the manifest of the task that submitted it, also as the text
