@@ -35,8 +35,8 @@ EXTRAS: dict[str, dict[str, Any]] = {
     },
     "legacy_endpoint": {
         "label": "Legacy endpoint",
-        "description": "Use the address that names the vendor: "
-        "/v2/generate/video/kling/generation.",
+        "description": "Leave it off. Only for an account whose requests are refused at "
+        "/v2/video/generations: uses /v2/generate/video/kling/generation.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
 }

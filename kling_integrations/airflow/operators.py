@@ -177,6 +177,11 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         if on_clear not in ("reuse", "regenerate"):
             raise ValueError('on_clear is "reuse" or "regenerate".')
         self.on_clear = on_clear
+        if not wait_for_completion and self.outlets:
+            # An asset's event would come before there is a video.
+            raise ValueError(
+                "Outlets belong to the sensor that waits, not to wait_for_completion=False."
+            )
         if not self.timeout > 0:
             raise ValueError("timeout is a positive number of seconds.")
         self._submissions: SubmissionStore | None = None
