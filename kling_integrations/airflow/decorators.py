@@ -136,6 +136,7 @@ def kling_task(
     negative_prompt: str | None = None,
     cfg_scale: float | str | None = None,
     image: Any = None,
+    image_frame: str | None = None,
     tail_image: Any = None,
     audio: bool | str | None = None,
     parameters: Mapping[str, Any] | None = None,

@@ -67,6 +67,8 @@ class KlingVideoOperator(WithLineage, BaseOperator):
     :param duration: seconds of video.
     :param image, tail_image: first and last frame: a URL, a path on the worker, anything that
         ObjectStoragePath reads (``s3://…``), or the manifest of the task that made it.
+    :param image_frame: ``"last"`` or ``"first"``: ``image`` is a video (the manifest of an earlier
+        task, or its file), and this frame of it is the image. ``"last"`` goes on where it ended.
     :param audio: the gateway's ``generate_audio``.
     :param parameters: further parameters by the gateway's names, checked like the others.
     :param extra: sent as it is, unchecked.
@@ -109,6 +111,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         "negative_prompt",
         "cfg_scale",
         "image",
+        "image_frame",
         "tail_image",
         "audio",
         "parameters",
@@ -135,6 +138,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         negative_prompt: str | None = None,
         cfg_scale: float | str | None = None,
         image: Any = None,
+        image_frame: str | None = None,
         tail_image: Any = None,
         audio: bool | str | None = None,
         parameters: Mapping[str, Any] | None = None,
@@ -160,6 +164,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         self.negative_prompt = negative_prompt
         self.cfg_scale = cfg_scale
         self.image = image
+        self.image_frame = image_frame
         self.tail_image = tail_image
         self.audio = audio
         self.parameters = parameters
@@ -487,6 +492,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             "negative_prompt": self.negative_prompt,
             "cfg_scale": self.cfg_scale,
             "image": MaskedField.value(self, "image"),
+            "image_frame": self.image_frame,
             "tail_image": MaskedField.value(self, "tail_image"),
             "audio": self.audio,
             "parameters": MaskedField.value(self, "parameters"),
