@@ -41,6 +41,28 @@ EXTRAS: dict[str, dict[str, Any]] = {
     },
 }
 
+GUIDES = ("first_dag", "connection", "video", "review", "video_tab", "manifest", "operating")
+"""Pages of docs/airflow."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "video_roots": {
+        "description": "Folders, with commas between, that bound what the Video tab opens. Empty: "
+        "wherever a task was told to save, for runs whose rendered fields Airflow still has.",
+        "version_added": "0.2.0",
+        "type": "string",
+        "example": "s3://films, /videos",
+        "default": "",
+    },
+    "lineage_prompt": {
+        "description": "Whether OpenLineage is told the prompt of a video, too.",
+        "version_added": "0.2.0",
+        "type": "boolean",
+        "example": None,
+        "default": "False",
+    },
+}
+"""Of the section ``[kling]`` of Airflow's configuration."""
+
 FORM = {
     "hidden-fields": ["login", "port", "schema"],
     "relabeling": {"host": "Base URL", "password": "API key"},
@@ -62,6 +84,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "Kling",
                 "external-doc-url": "https://docs.aimlapi.com/api-references/video-models/kling-ai",
+                "how-to-guide": [f"/docs/airflow/{page}.md" for page in GUIDES],
                 "tags": ["service"],
             }
         ],
@@ -82,6 +105,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "extra-links": [f"{package}.links.KlingVideoLink"],
+        "config": {"kling": {"description": "Kling videos.", "options": OPTIONS}},
         "plugins": [{"name": "kling", "plugin-class": f"{package}.plugin.KlingPlugin"}],
         "task-decorators": [{"name": "kling", "class-name": f"{package}.decorators.kling_task"}],
     }
