@@ -1,7 +1,7 @@
 """A person looks at the video before it is published.
 
 **What it shows:** KlingReviewOperator between a video and what publishes it. The question waits
-without a worker slot, in the task's tab *Required Actions*; the video is in its tab *Video*.
+without a worker slot, in the task's tab *Required Action*; the video is in its tab *Video*.
 *Approve* announces the asset. *Reject* skips what comes after. *Again* pays for another take, with
 the prompt that the reviewer typed, at most `max_takes` in all and within `max_cost_usd`; then it
 asks again.

@@ -86,7 +86,7 @@ class Card:
                 again = " Airflow tries it again." if state == "up_for_retry" else ""
                 return f"{self.reason}{again}"
             case "waiting" if state == "awaiting_input":
-                return "Waits for a person: see the tab Required Actions."
+                return "Waits for a person: see the tab Required Action."
             case "waiting" if video.facts:
                 where = "in the triggerer" if state == "deferred" else "on a worker"
                 return f"Waiting for the video, {where}."
@@ -205,7 +205,7 @@ class Card:
 
     def _review(self) -> str:
         if self.video.state == "awaiting_input":
-            return "waits for an answer, in the tab Required Actions"
+            return "waits for an answer, in the tab Required Action"
         return _reviewer(self.video.made)
 
     def _parameters(self) -> list[tuple[str, str]]:
