@@ -1,5 +1,12 @@
 """Kling AI video generation in notebook cells and Airflow DAGs, through the AI/ML API gateway.
 
+In a notebook, or for a look at once:
+
+>>> import kling_integrations as kling
+>>> clip = kling.generate("A white raccoon in a forest")  # doctest: +SKIP
+
+In a program:
+
 >>> from kling_integrations import KlingClient, VideoRequest
 >>> with KlingClient() as client:  # doctest: +SKIP
 ...     generation = client.generate(VideoRequest(prompt="A white raccoon in a forest"))
@@ -14,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .core.batch.job import BadRowsError
     from .core.errors import (
         AuthenticationError,
         DownloadError,
@@ -43,6 +51,22 @@ if TYPE_CHECKING:
     from .core.storage.ledger import Ledger
     from .core.submission import Decision, Entry
     from .core.waiting import Patience
+    from .jupyter.api import (
+        Clips,
+        History,
+        Job,
+        KlingVideo,
+        configure,
+        gallery,
+        generate,
+        history,
+        recover,
+        resume,
+        show,
+        submit,
+        use_sandbox,
+    )
+    from .jupyter.table import batch, contact_sheet
 
 # Airflow imports DAG files again and again: each name loads its module when it is first used.
 _HOMES = {
@@ -75,12 +99,31 @@ _HOMES = {
     "core.storage.ledger": ("Ledger",),
     "core.submission": ("Decision", "Entry"),
     "core.waiting": ("Patience",),
+    "core.batch.job": ("BadRowsError",),
+    "jupyter.table": ("batch", "contact_sheet"),
+    "jupyter.api": (
+        "Clips",
+        "History",
+        "Job",
+        "KlingVideo",
+        "configure",
+        "gallery",
+        "generate",
+        "history",
+        "recover",
+        "resume",
+        "show",
+        "submit",
+        "use_sandbox",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AsyncKlingClient",
     "AuthenticationError",
+    "BadRowsError",
+    "Clips",
     "Decision",
     "DownloadError",
     "Entry",
@@ -88,10 +131,13 @@ __all__ = [
     "Generation",
     "GenerationFailedError",
     "GenerationNotFoundError",
+    "History",
     "InsufficientCreditsError",
     "InvalidRequestError",
+    "Job",
     "KlingClient",
     "KlingError",
+    "KlingVideo",
     "KlingWarning",
     "Ledger",
     "LedgerError",
@@ -113,8 +159,19 @@ __all__ = [
     "VideoRequest",
     "WaitTimeoutError",
     "__version__",
+    "batch",
+    "configure",
+    "contact_sheet",
+    "gallery",
+    "generate",
+    "history",
     "load_ipython_extension",
+    "recover",
+    "resume",
+    "show",
+    "submit",
     "unload_ipython_extension",
+    "use_sandbox",
 ]
 
 

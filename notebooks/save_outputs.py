@@ -44,7 +44,7 @@ def tidy(notebook: nbformat.NotebookNode) -> None:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [
-                output for output in cell.outputs if output.get("data") != {"text/plain": ""}
+                output for output in cell.outputs if output.get("data") != {}
             ]
     notebook.metadata = {
         "kernelspec": notebook.metadata.kernelspec,

@@ -68,6 +68,8 @@ def render(step: NextStep, kling_conn_id: str, *, durable: bool = True) -> str:
             return "Set another output_path."
         case Verb.RAISE_COST_LIMIT:
             return "Raise max_cost_usd, or leave it out to submit at any price."
+        case Verb.DROP_COST_LIMIT:
+            return "Leave max_cost_usd out to submit at any price."
         case Verb.INSTALL:
             return f"Install it on the workers: pip install 'kling-integrations[{step.detail}]'"
     return ""  # type: ignore[unreachable]  # a verb that a newer core added

@@ -39,5 +39,6 @@ def hint(step: NextStep, program: str = "kling") -> str:
         Verb.SET_HOME: "Set KLING_HOME to a folder that can be written.",
         Verb.SET_OUTPUT: "Name another file or folder with --out.",
         Verb.RAISE_COST_LIMIT: "Raise the limit with --max-cost, or leave it out.",
+        Verb.DROP_COST_LIMIT: "Leave --max-cost out to submit at any price.",
         Verb.INSTALL: f"Install it with: pip install 'kling-integrations[{step.detail}]'",
     }[step.verb]

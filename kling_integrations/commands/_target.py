@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core import identity
+from ..core import identity, settings
 from ..core.errors import InvalidRequestError, KlingError, NextStep, StoppedWaiting, Verb
 from ..core.storage import safe_files, saved_files
 from ..core.storage.target_lock import TargetLock, resolved
@@ -40,7 +40,7 @@ def check_output(output: str | None) -> None:
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InvalidRequestError(
             f"The video could not be saved: {folder} is not a folder that can be written. "
-            "Nothing was submitted.",
+            "Nothing was done.",
             next_steps=[NextStep(Verb.SET_OUTPUT)],
         )
     if not is_folder:
@@ -92,7 +92,7 @@ def reserved(
     if ledger is None:  # only what is paid for already is saved without one
         yield None
         return
-    lock = TargetLock(ledger.path.parent, target)
+    lock = TargetLock(settings.home(), target)
     try:
         lock.acquire(*names)
         yield lock
@@ -104,7 +104,7 @@ def refused(target: Path) -> InvalidRequestError:
     """A file of the user's own is in the way."""
     return InvalidRequestError(
         f"{str(target)[:200]!r} exists and was not made here: it is left as it is, and nothing "
-        "was submitted.",
+        "was done.",
         hint="To replace it: --overwrite",
         next_steps=[NextStep(Verb.SET_OUTPUT)],
     )

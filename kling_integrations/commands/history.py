@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import catalog, cost, settings
@@ -204,10 +204,27 @@ def _state(entry: Entry | None, generation: Generation | None) -> str:
 # --- history ---------------------------------------------------------------------------------
 
 
+HEADERS = ("SUBMITTED", "STATE", "MODEL", "LENGTH", "COST", "ID", "PROMPT", "FILE", "BY")
+
+
 def _run_history(args: argparse.Namespace, console: Console) -> int:
     ledger = user_ledger()
     entries = ledger.history(args.limit, args.search, args.model)
-    rows = []
+    if entries:
+        console.table(*history_table(entries, console, shared=ledger.is_shared))
+    elif args.search or args.model:
+        console.say("Nothing fits.")
+    else:
+        console.say("Nothing was submitted from here yet.")
+    console.result({"generations": [_as_json(entry) for entry in entries]})
+    return DONE
+
+
+def history_table(
+    entries: Sequence[Entry], console: Console, *, shared: bool
+) -> tuple[list[tuple[object, ...]], tuple[str, ...]]:
+    """A row of each generation, and the headers; ``shared`` adds who submitted it."""
+    rows: list[tuple[object, ...]] = []
     for entry in entries:
         saved = saved_file(entry, by_size=True)
         rows.append(
@@ -219,26 +236,11 @@ def _run_history(args: argparse.Namespace, console: Console) -> int:
                 money(cost.spent(entry.generation().usage)),
                 console.short_id(entry.generation_id),
                 one_line(entry.prompt, 60 if console.width is None else 30),
-                _shown_path(saved.path, console) if saved else "",
-                *([str(entry.owner or "")] if ledger.is_shared else []),
+                console.short_path(saved.path) if saved else "",
+                *([str(entry.owner or "")] if shared else []),
             )
         )
-    headers = ["SUBMITTED", "STATE", "MODEL", "LENGTH", "COST", "ID", "PROMPT", "FILE"]
-    headers += ["BY"] if ledger.is_shared else []
-    if rows:
-        console.table(rows, headers)
-    elif args.search or args.model:
-        console.say("Nothing fits.")
-    else:
-        console.say("Nothing was submitted from here yet.")
-    console.result({"generations": [_as_json(entry) for entry in entries]})
-    return DONE
-
-
-def _shown_path(path: Path, console: Console) -> str:
-    """Where width is scarce, without the current folder."""
-    short = console.width is not None and path.is_relative_to(Path.cwd())
-    return str(path.relative_to(Path.cwd()) if short else path)
+    return rows, HEADERS if shared else HEADERS[:-1]
 
 
 def _when(entry: Entry) -> str:

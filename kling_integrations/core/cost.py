@@ -92,7 +92,7 @@ def check_cost(request: VideoRequest, prices: object, max_usd: float) -> Estimat
         raise InvalidRequestError(
             f"The cost of {request.model} is unknown beforehand ({expected.reason}), so the limit "
             f"of {dollars(max_usd)} cannot be kept. Nothing was submitted.",
-            next_steps=[NextStep(Verb.RAISE_COST_LIMIT)],
+            next_steps=[NextStep(Verb.DROP_COST_LIMIT)],
         )
     if expected.usd > max_usd + 1e-9:
         raise InvalidRequestError(

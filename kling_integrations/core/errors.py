@@ -40,6 +40,7 @@ class Verb(StrEnum):
     SET_HOME = "set-home"  # name another folder for the records
     SET_OUTPUT = "set-output"  # name another place for the video
     RAISE_COST_LIMIT = "raise-cost-limit"
+    DROP_COST_LIMIT = "drop-cost-limit"  # no price is known, so none can be kept
     INSTALL = "install"  # ``detail`` names the extra
 
 
@@ -81,6 +82,7 @@ def python_words(step: NextStep) -> str:
         Verb.SET_HOME: "Set KLING_HOME to a folder that can be written.",
         Verb.SET_OUTPUT: "Name another target.",
         Verb.RAISE_COST_LIMIT: "Raise the limit, or leave it out to submit at any price.",
+        Verb.DROP_COST_LIMIT: "Leave the limit out to submit at any price.",
         Verb.INSTALL: f"Install it with: pip install 'kling-integrations[{step.detail}]'",
     }[step.verb]
 
@@ -107,8 +109,11 @@ class KlingError(Exception):
 
     ``generation_id`` and ``client_request_id`` are None where there is none. ``hint`` is one
     sentence of advice that holds everywhere; ``next_steps`` are what can be done next, as data.
-    ``str(error)`` says all of it in the words of Python; see ``describe`` for other integrations.
+    ``str(error)`` says all of it in the words of Python, or in those of ``words`` where an
+    integration has set them.
     """
+
+    words: Render = staticmethod(python_words)
 
     def __init__(
         self,
@@ -127,7 +132,7 @@ class KlingError(Exception):
         self.next_steps = tuple(next_steps)
 
     def __str__(self) -> str:
-        return describe(self)
+        return describe(self, self.words)
 
 
 class AuthenticationError(KlingError):
@@ -208,6 +213,8 @@ class StoppedWaiting(KeyboardInterrupt):
     With neither, nothing was submitted.
     """
 
+    words: Render = staticmethod(python_words)
+
     def __init__(
         self,
         generation_id: str | None = None,
@@ -238,4 +245,4 @@ class StoppedWaiting(KeyboardInterrupt):
         self.next_steps = steps if next_steps is None else tuple(next_steps)
 
     def __str__(self) -> str:
-        return describe(self)
+        return describe(self, self.words)

@@ -177,6 +177,16 @@ class VideoRequest:
         """The payload fit for records and screens: pictures shrink to their hash and size."""
         return {name: shrunk(value) for name, value in self._payload.items()}
 
+    @property
+    def pictures(self) -> list[tuple[str, str]]:
+        """The pictures as they are sent, a data URI, base64 or a link, each with the name of the
+        outermost parameter that it is in."""
+        return [
+            (name, picture)
+            for name, value in self._payload.items()
+            for picture in _pictures_in(value, name in _IMAGE_NAMES)
+        ]
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VideoRequest) and other._fingerprint == self._fingerprint
 
@@ -186,6 +196,16 @@ class VideoRequest:
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={value!r}" for name, value in self.summary().items())
         return f"VideoRequest({inside})"
+
+
+def _pictures_in(value: Any, is_picture: bool) -> list[str]:
+    if isinstance(value, str):
+        return [value] if is_picture else []
+    if isinstance(value, dict):
+        pairs = [(inner, is_picture or key in _IMAGE_NAMES) for key, inner in value.items()]
+    else:
+        pairs = [(inner, is_picture) for inner in value] if isinstance(value, list) else []
+    return [found for inner, within in pairs for found in _pictures_in(inner, within)]
 
 
 def _frozen(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 ``%load_ext kling_integrations`` adds both. One watcher thread per kernel carries all generations
 (``watcher``, ``job``); a cell shows a static card and a live strip (``display``). From Python:
-``submit``, ``generate`` and ``gallery``.
+``generate``, ``submit``, ``history`` and the others of ``api``, which need no magics.
 """
 
 from __future__ import annotations
@@ -10,13 +10,21 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "Clips",
+    "History",
     "Job",
     "KlingVideo",
+    "configure",
     "gallery",
     "generate",
+    "history",
     "load_ipython_extension",
+    "recover",
+    "resume",
+    "show",
     "submit",
     "unload_ipython_extension",
+    "use_sandbox",
 ]
 
 

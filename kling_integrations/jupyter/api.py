@@ -1,21 +1,48 @@
-"""The notebook from Python: for loops, DataFrames and whatever a cell is too narrow for."""
+"""Videos from Python, with a display: in any notebook, with magics or without, and in a script.
+
+``import kling_integrations as kling``, then ``kling.generate("…")``. For loops, DataFrames and
+whatever a cell is too narrow for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, overload
 
-from ..core.errors import InvalidRequestError
+from ..commands import connect, find, history_table
+from ..core import settings
+from ..core.recovery import Recovered
 from ..core.request import VideoRequest
+from ..core.submission import Entry
+from .clips import Clips, as_videos
+from .console import NotebookConsole, table
 from .display.grid import side_by_side
-from .frontend import Bundle
+from .errors import presented
+from .frontend import Bundle, publish
 from .job import Job
+from .options import Options, check, share_ledger
 from .session import current
+from .stored import saved_video, start_sandbox
 from .video import KlingVideo
 
-__all__ = ["Job", "KlingVideo", "gallery", "generate", "submit"]
+__all__ = [
+    "Clips",
+    "History",
+    "Job",
+    "KlingVideo",
+    "configure",
+    "gallery",
+    "generate",
+    "history",
+    "recover",
+    "resume",
+    "show",
+    "submit",
+    "use_sandbox",
+]
 
 
+@presented
 def submit(
     prompt: str | None = None,
     *,
@@ -34,14 +61,13 @@ def submit(
 
     The same call again gives the same generation, also after a restart, and pays nothing;
     ``take=2`` is a second video of the same request, ``new=True`` pays for another one each time.
-    ``timeout``: seconds that the job waits for the gateway (default: ``%config
-    KlingMagics.timeout``). ``file``: an MP4 or a folder (ending in ``/``) beside the notebook; it
-    may hold {slug}, {id}, {date} and {take}; another paid video there is kept aside, a file that
-    was not made here is refused unless ``overwrite``. None of these five is sent to the gateway.
+    ``timeout``: seconds that the job waits for the gateway (default: ``configure(timeout=)``).
+    ``file``: an MP4 or a folder (ending in ``/``) beside the notebook; it may hold
+    {slug}, {id}, {date} and {take}; another paid video there is kept aside, a file that was not
+    made here is refused unless ``overwrite``. None of these five is sent to the gateway.
 
-    Raises InvalidRequestError before ``%load_ext kling_integrations`` and for what the
-    documentation excludes, AuthenticationError without a key. What happens later is raised by
-    ``job.result()``.
+    Raises InvalidRequestError for what the documentation excludes, AuthenticationError without a
+    key. What happens later is raised by ``job.result()``.
     """
     request = VideoRequest(prompt=prompt, **parameters)
     return current().start(
@@ -49,6 +75,7 @@ def submit(
     )
 
 
+@presented
 def generate(
     prompt: str | None = None,
     *,
@@ -66,8 +93,138 @@ def generate(
     an interrupt: the generation goes on then, and the same call picks it up.
     """
     return current().generate(
-        {"prompt": prompt, **parameters}, timeout=timeout, take=take, new=new, file=file
+        {"prompt": prompt, **parameters},
+        timeout=timeout,
+        take=take,
+        new=new,
+        file=file,
+        overwrite=overwrite,
     )
+
+
+@presented
+def resume(
+    generation_id: str,
+    *,
+    timeout: float | None = None,
+    file: str | None = None,
+    overwrite: bool = False,
+) -> KlingVideo:
+    """The video of a generation that was submitted before, waited for where it still runs.
+
+    ``generation_id`` is an id, the beginning of one that the ledger knows, or ``last``. Pays
+    nothing. ``timeout``, ``file`` and ``overwrite`` are as in ``submit``; raises as ``generate``
+    does.
+    """
+    session = current()
+    found, _ = find(generation_id, session.ledger, settings.base_url())
+    return session.fetch(found, timeout=timeout, file=file, overwrite=overwrite)
+
+
+@presented
+def recover() -> list[Recovered]:
+    """Looks up submissions without a known outcome in the gateway's log, which is free.
+
+    Returns what became of each; those that were taken can be resumed by their id. Raises
+    AuthenticationError without a key, and ServerError where the log cannot be read.
+    """
+    with connect(current().ledger) as client:
+        return list(client.recover())
+
+
+@presented
+def configure(**options: Any) -> Options:
+    """Sets options, such as ``configure(width=640, at_once=3)``; returns all of them.
+
+    With magics they are those of ``%config KlingMagics``. Raises InvalidRequestError for an
+    unknown one and a value that it cannot have; then none is set.
+    """
+    checked = {name: check(name, value) for name, value in options.items()}
+    here = current()
+    for name, value in checked.items():
+        setattr(here.notebook.options, name, value)
+    if "ledger" in checked:
+        share_ledger(checked["ledger"])
+    here.watcher.at_once = here.notebook.options.at_once
+    return here.notebook.options
+
+
+@presented
+def use_sandbox(**options: Any) -> str:
+    """Starts a sandbox in this process and uses it from now on: no key, no money, test pictures.
+
+    ``options`` are those of ``kling_integrations.sandbox.Sandbox``, such as ``speed=60`` (how much
+    faster than real time) and ``seed``. Returns its address; where one is in use already, that
+    one's. Raises InvalidRequestError without the package that makes its videos.
+    """
+    base_url = settings.base_url()
+    if settings.is_sandbox(base_url):
+        return base_url
+    return str(start_sandbox(**{"speed": 30, **options}).base_url)
+
+
+class History(Sequence[Entry]):
+    """Records of what was submitted, the newest first; as a cell's last line, a table.
+
+    An ``Entry`` names generation, request, state, cost and file; ``videos`` are those whose file
+    is here.
+    """
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = list(entries)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+        return self._entries[index]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def videos(self) -> Clips:
+        """The videos whose file is here: shown side by side, or ``.to_frame()``."""
+        found = map(saved_video, self._entries)
+        return Clips(video for video in found if video is not None)
+
+    def _bundle(self) -> Bundle:
+        if not self._entries:
+            return {"text/plain": "No generation fits."}, {}
+        console = NotebookConsole(as_json=False)
+        shared = current().ledger.is_shared
+        return table(*history_table(self._entries, console, shared=shared))
+
+    def _repr_mimebundle_(self, **_: Any) -> Bundle:
+        return self._bundle()
+
+    def __repr__(self) -> str:
+        return str(self._bundle()[0]["text/plain"])
+
+
+@presented
+def history(*, search: str = "", model: str = "", limit: int = 20) -> History:
+    """What was submitted from here, the newest first, as a table. Asks and pays nothing.
+
+    ``search`` looks in prompts and ids, ``model`` in model ids; ``limit`` counts generations.
+    """
+    return History(current().ledger.history(limit, search, model))
+
+
+def show(
+    *videos: Any,
+    labels: Sequence[str] | None = None,
+    columns: int | None = None,
+    width: int | None = None,
+    embed: str | None = None,
+) -> None:
+    """Displays videos in a row that plays in step: ``show(clip)``, ``show(a, b)``, ``show(clips)``.
+
+    Anywhere in a cell, other than ``gallery``; arguments and errors are the same.
+    """
+    flat = [each for one in videos for each in (one if isinstance(one, list | tuple) else [one])]
+    publish(side_by_side(as_videos(flat), labels=labels, columns=columns, width=width, embed=embed))
 
 
 class gallery:  # noqa: N801 (reads as a verb: gallery(videos))
@@ -88,7 +245,7 @@ class gallery:  # noqa: N801 (reads as a verb: gallery(videos))
         width: int | None = None,
         embed: str | None = None,
     ) -> None:
-        self.videos = [_as_video(each) for each in videos]
+        self.videos = as_videos(videos)
         self._bundle = side_by_side(
             self.videos, labels=labels, columns=columns, width=width, embed=embed
         )
@@ -98,11 +255,3 @@ class gallery:  # noqa: N801 (reads as a verb: gallery(videos))
 
     def __repr__(self) -> str:
         return f"gallery of {len(self.videos)} videos"
-
-
-def _as_video(value: Any) -> KlingVideo:
-    if isinstance(value, Job):
-        value = value.result()
-    if not isinstance(value, KlingVideo):
-        raise InvalidRequestError(f"A {type(value).__name__} is no result of %%kling.")
-    return value

@@ -13,13 +13,14 @@ from typing import Any
 from ..commands import UsageError, request_from
 from ..core.errors import InvalidRequestError, KlingError
 from ..core.request import VideoRequest
+from .clips import Clips
 from .display.grid import Cell
-from .display.live import GridView
+from .display.grid_view import GridView
 from .errors import noting
+from .frontend import print_notes
 from .job import Job
 from .session import current
 from .templating import fields_of, fill, look_up
-from .video import KlingVideo
 
 _MOST = 100  # generations in one cell: more is probably a mistake
 
@@ -158,11 +159,16 @@ def _text(value: Any) -> str:
 # --- running ---------------------------------------------------------------------------------
 
 
-def run_batch(args: argparse.Namespace, variants: Sequence[Variant], pattern: str = "") -> Any:
+def run_batch(
+    args: argparse.Namespace,
+    variants: Sequence[Variant],
+    pattern: str = "",
+    notes: Sequence[str] = (),
+) -> Any:
     """Starts all variants, shows them in one grid and waits for them (not with ``--bg``).
 
-    ``pattern`` is the prompt before its fields were filled in. Raises the first error, as the
-    whole cell's, once all are over.
+    ``pattern`` is the prompt before its fields were filled in; ``notes`` are as in ``run_one``.
+    Raises the first error, as the whole cell's, once all are over.
     """
     if args.file and not args.file.endswith("/") and "{id}" not in args.file:
         raise UsageError(
@@ -182,7 +188,7 @@ def run_batch(args: argparse.Namespace, variants: Sequence[Variant], pattern: st
                 timeout=args.timeout,
                 jobs=jobs,
             )
-        notebook.assign(args.out, list(jobs))
+        notebook.assign(args.out, Clips(jobs))
         view = GridView(
             [Cell(_labels(variant), job) for variant, job in zip(variants, jobs, strict=True)],
             prompt=_shared_prompt(variants, pattern),
@@ -192,9 +198,10 @@ def run_batch(args: argparse.Namespace, variants: Sequence[Variant], pattern: st
         if not args.quiet:
             view.begin()
         if args.bg:
+            print_notes(notes)
             return None if args.out and not args.quiet else list(jobs)
-        session.wait(jobs, None if args.quiet else view.lines)
-    made: list[KlingVideo | Job] = [job.video or job for job in jobs]
+        session.wait(jobs, None if args.quiet else view.show_news, notes)
+    made = Clips(job.video or job for job in jobs)
     notebook.assign(args.out, made)
     raise_first(jobs)
     return made if args.quiet else None
@@ -220,6 +227,9 @@ def raise_first(jobs: Sequence[Job]) -> None:
     error = bad[0].error
     kind = type(error) if isinstance(error, KlingError) else KlingError
     first = (error.message if isinstance(error, KlingError) else str(error)).splitlines()[0]
+    if len(bad) == len(jobs):
+        hint = error.hint if isinstance(error, KlingError) else None
+        raise kind(f"None of the {len(jobs)} ended with a video. {first}", hint=hint)
     raise kind(
         f"{len(bad)} of {len(jobs)} ended without a video; the others are there. {first}",
         hint="Run the cell again: what is there is reused, only the rest is asked for anew.",

@@ -40,8 +40,7 @@ def run(line: str, body: str) -> Any:
         print_notes([NEW_PAYS])
     if len(variants) == 1:
         return run_one(args, variants[0], notes)
-    print_notes(notes)
-    return run_batch(args, variants, body.strip())
+    return run_batch(args, variants, body.strip(), notes)
 
 
 def parse(line: str) -> argparse.Namespace | None:
@@ -104,7 +103,7 @@ def run_one(args: argparse.Namespace, variant: Variant, notes: Sequence[str] = (
             if view.in_text and not args.quiet:
                 print_line(f"In the background: {job!r}; wait for it with: %kling wait")
             return None if args.out and not args.quiet else job
-        session.wait(jobs, None if args.quiet else view.lines, notes)
+        session.wait(jobs, None if args.quiet else view.show_news, notes)
     video = job.result()
     session.notebook.assign(args.out, video)
     return video if args.quiet else None

@@ -12,7 +12,8 @@ from ..core import settings
 from ..core.cost import dollars, explain
 from ..core.errors import InvalidRequestError, KlingError, NextStep, Verb
 from .batch import Variant
-from .frontend import print_line
+from .display.preview import Preview, preview, text
+from .frontend import choose_ui, print_line, publish
 from .options import options
 from .session import current
 
@@ -36,24 +37,30 @@ class BatchCost:
         return dollars(self.usd)
 
 
-def expected_cost(variants: Sequence[Variant], *, new: bool) -> BatchCost:
-    """The sum over what would be submitted now, by the gateway's price list."""
+def previews(variants: Sequence[Variant], *, new: bool) -> list[Preview]:
+    """What would become of each, and what it would cost by the gateway's price list."""
     ledger, base_url = current().ledger, settings.base_url()
-    known, picked_up, reason = 0.0, 0, ""
     prices: dict[str, Any] = {}
+    made = []
     for variant in variants:
         request = variant.request
-        if ledger.preview(request, base_url, new=new, take=variant.take).picks_up:
-            picked_up += 1
-            continue
-        if request.model not in prices:
-            prices[request.model] = _prices(request.model)
-        estimate = explain(request, prices[request.model])
-        if estimate.usd is None:
-            reason = reason or estimate.reason
-        else:
-            known += estimate.usd
-    return BatchCost(None if reason else round(known, 6), round(known, 6), picked_up, reason)
+        decision = ledger.preview(request, base_url, new=new, take=variant.take)
+        estimate = None
+        if not decision.picks_up:
+            if request.model not in prices:
+                prices[request.model] = _prices(request.model)
+            estimate = explain(request, prices[request.model])
+        made.append(Preview(request, variant.take, decision, estimate))
+    return made
+
+
+def expected_cost(previews: Sequence[Preview]) -> BatchCost:
+    """The sum over what would be submitted now."""
+    estimates = [each.estimate for each in previews if each.estimate is not None]
+    known = round(sum(each.usd for each in estimates if each.usd is not None), 6)
+    reason = next((each.reason for each in estimates if each.usd is None), "")
+    picked_up = len(previews) - len(estimates)
+    return BatchCost(None if reason else known, known, picked_up, reason)
 
 
 def _prices(model: str) -> Any:
@@ -72,7 +79,7 @@ def check_cost(args: argparse.Namespace, variants: Sequence[Variant]) -> None:
     limits = [limit for limit in (args.max_cost, options().max_cost) if limit is not None]
     if not limits and len(variants) == 1:
         return
-    cost = expected_cost(variants, new=args.new)
+    cost = expected_cost(previews(variants, new=args.new))
     if cost.picked_up == len(variants):
         return
     there = f" ({cost.picked_up} of them are there already)" if cost.picked_up else ""
@@ -96,13 +103,13 @@ def check_cost(args: argparse.Namespace, variants: Sequence[Variant]) -> None:
 
 
 def dry_run(args: argparse.Namespace, variants: Sequence[Variant]) -> None:
-    """Prints what would be sent and cost; sends nothing."""
-    for variant in variants:
-        summary = variant.request.summary()
-        if variant.take > 1:
-            summary["take"] = variant.take
-        print_line("\n".join(f"{name:<16}{value}" for name, value in summary.items()) + "\n")
-    cost = expected_cost(variants, new=args.new)
+    """Shows what would be sent and cost, as a card where there can be one; sends nothing."""
+    shown = previews(variants, new=args.new)
+    cost = expected_cost(shown)
     there = f", {cost.picked_up} of them there already" if cost.picked_up else ""
     plural = "videos" if len(variants) > 1 else "video"
-    print_line(f"{len(variants)} {plural}{there}. Expected cost: {cost}. Nothing was sent.")
+    total = f"{len(variants)} {plural}{there}. Expected cost: {cost}. Nothing was sent."
+    if choose_ui().has_cards:
+        publish(preview(shown, total, sandbox=settings.is_sandbox(settings.base_url())))
+    else:
+        print_line(text(shown, total))

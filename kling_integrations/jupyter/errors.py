@@ -9,23 +9,40 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
-from ..core.errors import KlingWarning, describe
+from ..core.errors import KlingError, KlingWarning, StoppedWaiting, describe
 from .hints import hint
 from .options import options
 
 E = TypeVar("E", bound=BaseException)
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def presentable(error: E) -> E:
-    """The error, short when it is shown in a cell (unless full tracebacks are wanted)."""
+    """The error in the notebook's words, short in a cell (unless full tracebacks are wanted)."""
+    if isinstance(error, KlingError | StoppedWaiting):
+        error.words = hint
     if options().short_errors:
         error._render_traceback_ = lambda: rendered(error)  # type: ignore[attr-defined]
     elif "_render_traceback_" in vars(error):
         del error._render_traceback_  # type: ignore[attr-defined]
     return error
+
+
+def presented(function: Callable[P, T]) -> Callable[P, T]:
+    """A function whose errors are presentable."""
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except (KlingError, StoppedWaiting) as error:
+            raise presentable(error) from None
+
+    return call
 
 
 def lines_of(error: BaseException) -> list[str]:

@@ -9,6 +9,7 @@ from contextvars import Context, ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import marimo_output
 from .options import notebook
 
 WIDGET, HTML, TEXT = "widget", "html", "text"
@@ -16,12 +17,21 @@ WIDGET, HTML, TEXT = "widget", "html", "text"
 Bundle = tuple[dict[str, Any], dict[str, Any]]
 """What IPython displays: data by MIME type, and metadata."""
 
+NOTHING: Bundle = ({}, {})
+"""What a display is updated to that is to leave nothing: not even an empty line."""
+
 
 class Ui(NamedTuple):
     """How a generation is displayed; with ``lines``, lines of text are printed as well."""
 
     kind: str  # WIDGET, HTML or TEXT
     lines: bool
+    own_thread: bool = False  # only the thread of the cell can draw
+
+    @property
+    def has_cards(self) -> bool:
+        """Whether anything but text can be shown."""
+        return self.kind != TEXT
 
 
 def choose_ui() -> Ui:
@@ -32,6 +42,8 @@ def choose_ui() -> Ui:
     """
     here = notebook()
     wanted = here.options.ui
+    if marimo_output.running():
+        return Ui(TEXT, True) if wanted == TEXT else Ui(HTML, False, own_thread=True)
     if wanted == TEXT or not hasattr(here.shell, "kernel"):
         return Ui(TEXT, True)
     headless = not _has_frontend(here.shell)
@@ -63,9 +75,11 @@ def widgets() -> Any:
 
 def publish(bundle: Bundle, *, update_later: bool = False) -> Any:
     """Displays a bundle in the running cell; the handle that updates it, when asked for."""
+    data, metadata = bundle
+    if marimo := marimo_output.running():
+        return marimo_output.Output(marimo, data)
     from IPython.display import display
 
-    data, metadata = bundle
     show: Any = display  # IPython leaves it untyped
     return show(data, raw=True, metadata=metadata, display_id=update_later or None)
 
@@ -87,7 +101,9 @@ _shown_in_cell: list[Any] = []  # what the running cell has displayed already
 
 def remember_shown(value: Any) -> None:
     """The running cell shows this already: as its last line it needs no second display."""
-    events = notebook().shell.events
+    events = getattr(notebook().shell, "events", None)
+    if events is None:  # no cell, or one whose end is not told
+        return
 
     def forget() -> None:
         _shown_in_cell.clear()
@@ -106,8 +122,10 @@ def is_shown(value: Any) -> bool:
 def notebook_folder(shell: Any) -> Path:
     """The folder of the notebook where its frontend names it, else the current one.
 
-    Asked when the extension is loaded: users change the folder later, the notebook stays.
+    Asked once, when the session begins: users change the folder later, the notebook stays.
     """
+    if marimo := marimo_output.running():
+        return Path(marimo.notebook_dir() or Path.cwd())
     names: Mapping[str, Any] = getattr(shell, "user_ns", {})
     candidates = (os.environ.get("JPY_SESSION_NAME"), names.get("__vsc_ipynb_file__"))
     for name in map(str, filter(None, candidates)):
@@ -115,6 +133,15 @@ def notebook_folder(shell: Any) -> Path:
         if name.endswith(".ipynb") and path.is_absolute() and path.parent.is_dir():
             return path.parent
     return Path.cwd()
+
+
+def ipython_shell() -> Any:
+    """The shell of the running IPython; None in marimo and in a script."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython.core.getipython import get_ipython
+
+    return get_ipython()
 
 
 def background_context(shell: Any) -> Context:

@@ -26,6 +26,7 @@ from ..core.progress import Progress
 from ..core.request import VideoRequest
 from ..core.storage.ledger import Ledger
 from .errors import presentable
+from .frontend import Bundle
 from .targets import Target
 from .video import KlingVideo
 
@@ -115,6 +116,8 @@ class Job:
         self._future.add_done_callback(lambda _: self._over.set())
         self._listeners: list[Listener] = []
         self._on_stop: Callable[[], None] | None = None
+        self._show: Callable[[Job], None] | None = None
+        self._card: Callable[[Job], Bundle] | None = None
         self._lock = threading.Lock()
 
     # --- for users -------------------------------------------------------------------------
@@ -180,7 +183,7 @@ class Job:
         if not self.done():
             raise InvalidRequestError(
                 f"The job {self.id or ''} is still {self.status}: wait for it first.",
-                hint="%kling wait all",
+                hint="Its result() waits.",
             )
         return self.result().last_frame()
 
@@ -192,6 +195,17 @@ class Job:
             return self.result()
 
         return wait().__await__()
+
+    def _ipython_display_(self) -> None:
+        """As a cell's last line, how far it is from now on, then its player."""
+        if self._show is None:
+            raise NotImplementedError  # which IPython takes for: its repr
+        self._show(self)
+
+    def _mime_(self) -> tuple[str, str]:
+        """For marimo, which shows it as it stands."""
+        html = self._card(self)[0].get("text/html") if self._card else None
+        return ("text/html", html) if html else ("text/plain", repr(self))
 
     def __repr__(self) -> str:
         known = f" {self.id}" if self.id else ""
@@ -286,6 +300,11 @@ class Job:
         """For the session: the cell was interrupted and no longer waits; the watcher goes on."""
         self.detached = True
         self.changed()
+
+    def shown_by(self, show: Callable[[Job], None], card: Callable[[Job], Bundle]) -> None:
+        """For the session: ``show`` displays the job in a cell, or raises NotImplementedError;
+        ``card`` draws it once."""
+        self._show, self._card = show, card
 
     # --- for the watcher -------------------------------------------------------------------
 

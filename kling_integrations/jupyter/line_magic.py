@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import io
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -26,7 +24,6 @@ from ..commands import (
     run as run_command,
 )
 from ..core import media, settings
-from ..core.errors import InvalidRequestError, NextStep, Verb
 from ..core.generation import Saved
 from ..core.request import VideoRequest
 from ..core.storage.saved_files import saved_file
@@ -36,12 +33,14 @@ from .cell_magic import NEW_PAYS, filled, run_one, split
 from .console import NotebookConsole
 from .cost_limits import check_cost, dry_run
 from .display.grid import Cell, side_by_side
-from .display.live import GridView, JobView
+from .display.grid_view import GridView
+from .display.live import JobView
 from .errors import noting
 from .frontend import TEXT, choose_ui, print_notes, publish
 from .job import Job
 from .options import Options, notebook, options
 from .session import current
+from .stored import saved_video, start_sandbox, video_of, video_of_record
 from .templating import look_up
 from .video import KlingVideo
 
@@ -51,6 +50,9 @@ def line_parser() -> argparse.ArgumentParser:
     root = parser("%kling")
     subcommands(root)["history"].add_argument(
         "--grid", action="store_true", help="the videos, side by side"
+    )
+    subcommands(root)["batch"].add_argument(
+        "--yes", action="store_true", help="go ahead, whatever it is expected to cost"
     )
     compare = add_command(
         _subparsers(root), "compare", None, "videos side by side, playing in step"
@@ -129,12 +131,12 @@ def _extend(args: argparse.Namespace, console: NotebookConsole) -> Any:
         return noting(lambda: _continuation(args, video))
 
     def request_from_record(entry: Entry, saved: Saved) -> tuple[VideoRequest, list[str]]:
-        return request_of(_video_of_record(entry, saved))
+        return request_of(video_of_record(entry, saved))
 
     found = None
     if args.id == "last":
         found = extended_before(args.prompt, console, current().ledger, request_from_record)
-    request, notes = found[1] if found else request_of(_video_of(args.id))
+    request, notes = found[1] if found else request_of(video_of(args.id))
     return _run_as_cell(args, Variant(request), notes)
 
 
@@ -198,7 +200,7 @@ def _wait(args: argparse.Namespace, console: NotebookConsole) -> Any:
             else GridView([Cell({}, job) for job in jobs], prompt=None)
         )
         view.begin()
-        session.wait(jobs, view.lines)
+        session.wait(jobs, view.show_news)
     if len(jobs) == 1:
         return jobs[0].result()
     raise_first(jobs)
@@ -235,7 +237,7 @@ def _show(args: argparse.Namespace, console: NotebookConsole) -> Any:
     if saved_file(entry) is None and not _is_finished(generation_id, entry):
         run_command(args, console)
         return None
-    video = _video_of(generation_id)
+    video = video_of(generation_id)
     if choose_ui().kind == TEXT:
         run_command(args, console)
     else:
@@ -251,36 +253,12 @@ def _is_finished(generation_id: str, entry: Entry | None) -> bool:
         return client.get(generation_id).video is not None
 
 
-def _video_of(word: str) -> KlingVideo:
-    """The finished video that an id means, fetched where it is not here yet."""
-    session = current()
-    generation_id, entry = find(word, session.ledger, settings.base_url())
-    if (video := _saved_video(entry)) is not None:
-        return video
-    with session.interruptible() as jobs:
-        job = session.resume(generation_id, jobs=jobs)
-        session.wait(jobs)
-    return job.result()
-
-
-def _saved_video(entry: Entry | None) -> KlingVideo | None:
-    """The video of a record whose file is there."""
-    saved = saved_file(entry)
-    if entry is None or saved is None:
-        return None
-    return _video_of_record(entry, saved)
-
-
-def _video_of_record(entry: Entry, saved: Saved) -> KlingVideo:
-    return KlingVideo.from_file(saved, entry.generation(), entry.base_url, entry=entry)
-
-
 def _history(args: argparse.Namespace, console: NotebookConsole) -> Any:
     if not args.grid:
         run_command(args, console)
         return None
     entries = current().ledger.history(args.limit, args.search, args.model)
-    videos = [video for video in map(_saved_video, entries) if video is not None]
+    videos = [video for video in map(saved_video, entries) if video is not None]
     if not videos:
         console.say("None of these has its file here.")
         return None
@@ -288,7 +266,7 @@ def _history(args: argparse.Namespace, console: NotebookConsole) -> Any:
 
 
 def _compare(args: argparse.Namespace, console: NotebookConsole) -> Any:
-    return _compared([_video_of(word) for word in args.ids])
+    return _compared([video_of(word) for word in args.ids])
 
 
 def _compared(videos: Sequence[KlingVideo]) -> Sequence[KlingVideo]:
@@ -302,14 +280,10 @@ def _frames(args: argparse.Namespace, console: NotebookConsole) -> Any:
         run_command(args, console)
         return None
     source = Path(args.id).expanduser()
-    path = source if source.is_file() else _video_of(args.id).path
+    path = source if source.is_file() else video_of(args.id).path
     image = media.last_frame(path) if args.at is None else media.frame(path, args.at)
     notebook().shell.push({args.out: image})
-    small = image.copy()
-    small.thumbnail((options().width, options().width))
-    data = io.BytesIO()
-    small.convert("RGB").save(data, "JPEG", quality=80)
-    jpeg = base64.b64encode(data.getvalue()).decode()
+    jpeg = base64.b64encode(media.thumbnail(image, options().width)[0]).decode()
     text = f"{args.out}: {image.width}×{image.height}"
     publish(({"image/jpeg": jpeg, "text/plain": text}, {}))
     return image
@@ -323,27 +297,30 @@ def _sandbox(args: argparse.Namespace, console: NotebookConsole) -> Any:
     if settings.is_sandbox(settings.base_url()):
         console.say(f"A sandbox is in use already: {settings.base_url()}")
         return None
-    try:
-        from ..sandbox import Sandbox
-    except ImportError as error:
-        raise InvalidRequestError(
-            f"The sandbox needs a package that is not here: {error.name}.",
-            next_steps=[NextStep(Verb.INSTALL, detail="sandbox")],
-        ) from None
     given = {
         name: getattr(args, name)
         for name in ("fail", "seconds", "balance", "seed")
         if getattr(args, name, None) is not None
     }
-    sandbox = Sandbox(speed=args.speed, port=0, faults=args.fault, **given)
-    sandbox.start()
-    os.environ["AIML_BASE_URL"] = sandbox.base_url
+    sandbox = start_sandbox(speed=args.speed, faults=args.fault, **given)
     notebook().shell.push({"_kling_sandbox": sandbox})
     console.say(
         f"SANDBOX in use: no key, no money, made-up videos, {args.speed:g}-fold speed. "
         "It ends with this kernel."
     )
     return None
+
+
+def _batch(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    from .table import run_line
+
+    return run_line(args, console)
+
+
+def _contact_sheet(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    from .table import run_contact_sheet
+
+    return run_contact_sheet(args, console)
 
 
 def _config(args: argparse.Namespace, console: NotebookConsole) -> Any:
@@ -387,6 +364,8 @@ _OWN: dict[str, Callable[[argparse.Namespace, NotebookConsole], Any]] = {
     "generate": _generate,
     "gen": _generate,
     "extend": _extend,
+    "batch": _batch,
+    "contact-sheet": _contact_sheet,
     "wait": _wait,
     "show": _show,
     "history": _history,

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import fields
-from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from IPython.core.magic import Magics, magics_class
 from traitlets import Bool, CaselessStrEnum, Float, Int, TraitError, Unicode, observe, validate
 
-from ..core.errors import InvalidRequestError, LedgerError
+from ..core.errors import InvalidRequestError
 from .completion import install, uninstall
 from .frontend import notebook_folder
-from .options import Notebook, Options, set_loaded
-
-if TYPE_CHECKING:
-    from .session import Session
+from .options import CHOICES, Notebook, Options, check, loaded, set_loaded, share_ledger
 
 _loaded: KlingMagics | None = None
 
@@ -26,7 +21,10 @@ def load(shell: Any) -> None:
     """Adds the magics and the completion to a shell; again changes nothing."""
     global _loaded  # noqa: PLW0603 (one kernel, one set of magics)
     if _loaded is None or _loaded.shell is not shell:
+        earlier = loaded()  # of videos that were asked for before: they keep their session
         _loaded = KlingMagics(shell)
+        if earlier is not None:
+            _loaded.take_over(earlier.options)
         _loaded.register()
         set_loaded(_loaded.notebook)
         install(shell)
@@ -38,7 +36,9 @@ def unload(shell: Any) -> None:
     if _loaded is not None:
         uninstall(shell)
         _loaded.unregister()
-        _loaded.close()
+        from .session import end
+
+        end()
         set_loaded(None)
         _loaded = None
 
@@ -55,8 +55,8 @@ class KlingMagics(Magics):
 
     default_model = Unicode(**_OPTIONS["default_model"]).tag(config=True)
     output_dir = Unicode(**_OPTIONS["output_dir"]).tag(config=True)
-    ui = CaselessStrEnum(["auto", "widget", "html", "text"], **_OPTIONS["ui"]).tag(config=True)
-    embed = CaselessStrEnum(["auto", "always", "never"], **_OPTIONS["embed"]).tag(config=True)
+    ui = CaselessStrEnum(CHOICES["ui"], **_OPTIONS["ui"]).tag(config=True)
+    embed = CaselessStrEnum(CHOICES["embed"], **_OPTIONS["embed"]).tag(config=True)
     embed_limit_mb = Float(**_OPTIONS["embed_limit_mb"]).tag(config=True)
     width = Int(**_OPTIONS["width"]).tag(config=True)
     timeout = Float(**_OPTIONS["timeout"]).tag(config=True)
@@ -70,82 +70,47 @@ class KlingMagics(Magics):
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell=shell)
-        self._session: Session | None = None
         self.notebook = Notebook(
             options=cast(Options, self),  # the traits have the names of its fields
             shell=shell,
             folder=notebook_folder(shell),
-            session=self._started_session,
+            magics=True,
         )
 
-    def _started_session(self) -> Session:
-        """Made when it is first needed."""
-        if self._session is None:
-            from .session import Session
-
-            self._session = Session(self.notebook)
-        return self._session
-
-    def close(self) -> None:
-        """Ends the watcher."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+    def take_over(self, options: Options) -> None:
+        """What was set before the extension was loaded."""
+        for option in fields(Options):
+            value = getattr(options, option.name)
+            if value != option.default:
+                setattr(self, option.name, value)
 
     # --- traits ----------------------------------------------------------------------------
 
-    @validate("output_dir")
-    def _check_output_dir(self, proposal: Any) -> str:
-        folder = str(proposal["value"]).strip()
-        parts = folder.replace("\\", "/").split("/")
-        if not folder or any(part.startswith(".") and part not in (".", "..") for part in parts):
-            raise TraitError("output_dir must not be hidden: Jupyter serves no such folder.")
-        return folder
-
-    @validate("width", "at_once", "timeout", "embed_limit_mb")
-    def _check_positive(self, proposal: Any) -> Any:
-        if not 0 < proposal["value"] < inf:  # NaN is neither
-            raise TraitError(f"{proposal['trait'].name} must be more than 0.")
-        return proposal["value"]
-
-    @validate("max_cost")
-    def _check_limit(self, proposal: Any) -> Any:
-        from ..core.cost import limit  # a third of what loading the extension would take
-
+    @validate(
+        "output_dir",
+        "width",
+        "at_once",
+        "timeout",
+        "embed_limit_mb",
+        "max_cost",
+        "confirm_above",
+        "ledger",
+    )
+    def _check(self, proposal: Any) -> Any:
         try:
-            return limit(proposal["value"], proposal["trait"].name)
+            return check(proposal["trait"].name, proposal["value"])
         except InvalidRequestError as error:
-            raise TraitError(f"max_cost must be a limit: {error.message}") from None
-
-    @validate("confirm_above")
-    def _check_sum(self, proposal: Any) -> Any:
-        if not proposal["value"] >= 0:  # NaN is not
-            raise TraitError(f"{proposal['trait'].name} must not be negative.")
-        return proposal["value"]
-
-    @validate("ledger")
-    def _check_ledger(self, proposal: Any) -> Any:
-        if proposal["value"]:
-            from ..core.storage.ledger import Ledger
-
-            try:
-                Ledger(proposal["value"]).history(1)
-            except (InvalidRequestError, LedgerError) as error:
-                raise TraitError(f"ledger: {error.message}") from None
-        return proposal["value"]
+            raise TraitError(error.message) from None
 
     @observe("ledger")
     def _share_ledger(self, change: Any) -> None:
-        """For all that asks the environment, commands in the shell of a cell included."""
-        if change["new"]:
-            os.environ["KLING_LEDGER"] = change["new"]
-        else:
-            os.environ.pop("KLING_LEDGER", None)
+        share_ledger(change["new"])
 
     @observe("at_once")
     def _pass_at_once(self, change: Any) -> None:
-        session: Session | None = getattr(self, "_session", None)
-        if session is not None:
+        from .session import started
+
+        if session := started():
             session.watcher.at_once = change["new"]
 
     # --- the magics ------------------------------------------------------------------------

@@ -1,20 +1,25 @@
-"""How the notebook of this kernel behaves, and where it is.
+"""How the notebook of this process behaves, and where it is.
 
-``%load_ext`` sets the one ``Notebook`` that a kernel has; everything else here may ask for it.
+There is one ``Notebook``: made by ``%load_ext``, else by the first video that is asked for.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from math import inf
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import InvalidRequestError
+from ..core.errors import InvalidRequestError, LedgerError
 
 
 def _option(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
+
+
+CHOICES = {"ui": ("auto", "widget", "html", "text"), "embed": ("auto", "always", "never")}
 
 
 @dataclass
@@ -45,24 +50,68 @@ class Options:
     short_errors: bool = _option(True, "False shows full tracebacks.")
 
 
-def _no_session() -> Any:
-    raise InvalidRequestError(
-        "There is no session yet.", hint="Run this first: %load_ext kling_integrations"
-    )
+def check(name: str, value: Any) -> Any:
+    """The value of an option, in its normal form. Raises InvalidRequestError for what is none."""
+    known = {option.name for option in fields(Options)}
+    if name not in known:
+        raise InvalidRequestError(f"There is no option {name}: there are {', '.join(known)}.")
+    if name == "output_dir":
+        return _visible_folder(value)
+    kinds = {"width": int, "at_once": int, "timeout": float, "embed_limit_mb": float}
+    if name in (*kinds, "confirm_above") and (
+        isinstance(value, bool) or not isinstance(value, (int, kinds.get(name, float)))
+    ):
+        raise InvalidRequestError(f"{name} is a number, not {value!r}.")
+    if name in kinds:
+        if not 0 < value < inf:  # NaN is neither
+            raise InvalidRequestError(f"{name} must be more than 0.")
+    elif name == "confirm_above":
+        if not value >= 0:  # NaN is not
+            raise InvalidRequestError(f"{name} must not be negative.")
+    elif name == "max_cost":
+        from ..core.cost import limit  # a third of what loading the extension would take
+
+        return limit(value, name)
+    elif name == "ledger" and value:
+        from ..core.storage.ledger import Ledger
+
+        try:
+            Ledger(value).history(1)
+        except (InvalidRequestError, LedgerError) as error:
+            raise InvalidRequestError(f"ledger: {error.message}") from None
+    elif name in CHOICES and value not in CHOICES[name]:
+        raise InvalidRequestError(f"{name} is one of {', '.join(CHOICES[name])}, not {value!r}.")
+    return value
+
+
+def share_ledger(source: str) -> None:
+    """For all that asks the environment, commands in the shell of a cell included."""
+    if source:
+        os.environ["KLING_LEDGER"] = source
+    else:
+        os.environ.pop("KLING_LEDGER", None)
+
+
+def _visible_folder(value: Any) -> str:
+    folder = str(value).strip()
+    parts = folder.replace("\\", "/").split("/")
+    if not folder or any(part.startswith(".") and part not in (".", "..") for part in parts):
+        raise InvalidRequestError("output_dir must not be hidden: Jupyter serves no such folder.")
+    return folder
 
 
 @dataclass(frozen=True)
 class Notebook:
-    """The notebook of a kernel: its shell, the folder that holds it, and its options.
+    """The notebook of a process: its shell, the folder that holds it, and its options.
 
-    ``options`` is read anew each time: they may change any time. ``session()`` gives the Session,
-    which lies above this module and is made when it is first needed.
+    ``shell`` is that of IPython, None in marimo and in a script. ``magics`` says whether
+    ``%kling`` is there. ``options`` is read anew each time: they may change any time.
     """
 
     options: Options = field(default_factory=Options)
     shell: Any = None
     folder: Path = field(default_factory=Path.cwd)
-    session: Callable[[], Any] = _no_session
+    magics: bool = False
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -79,21 +128,36 @@ _loaded: Notebook | None = None
 
 
 def set_loaded(notebook: Notebook | None) -> None:
-    """For ``%load_ext`` and ``%unload_ext``."""
+    """For ``%load_ext``, ``%unload_ext`` and the session."""
     global _loaded  # noqa: PLW0603 (one kernel, one notebook)
     _loaded = notebook
 
 
 def loaded() -> Notebook | None:
-    """The notebook of this kernel; None before ``%load_ext``."""
+    """The notebook of this process; None before ``%load_ext`` and before the first video."""
     return _loaded
 
 
 def notebook() -> Notebook:
-    """The notebook of this kernel, else one with the defaults in the current folder."""
+    """The notebook of this process, else one with the defaults in the current folder."""
     return _loaded or Notebook()
 
 
 def options() -> Options:
     """What the user has set, else the defaults."""
     return notebook().options
+
+
+_make_session: Callable[[], Any] | None = None
+
+
+def set_session(make: Callable[[], Any]) -> None:
+    """For the session's module, which lies above those that need it: how to get the session."""
+    global _make_session  # noqa: PLW0603
+    _make_session = make
+
+
+def session() -> Any:
+    """The Session of this process, made when it is first needed."""
+    assert _make_session is not None, "every public way to a video imports the session"
+    return _make_session()

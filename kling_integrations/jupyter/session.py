@@ -1,11 +1,11 @@
-"""What one kernel has: the ledger, the watcher, and the waiting of its cells."""
+"""What one process has: the ledger, the watcher, and the waiting of its cells."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 from ..core import settings
 from ..core.errors import (
@@ -19,25 +19,38 @@ from ..core.http.client import INTERRUPT_GRACE
 from ..core.progress import clock_time
 from ..core.request import VideoRequest
 from ..core.storage.ledger import Ledger
+from . import frame_posters
+from .display.cards import job_card
 from .display.live import JobView
 from .errors import noting
-from .frontend import background_context, print_line, print_notes, remember_shown
+from .frontend import (
+    background_context,
+    ipython_shell,
+    notebook_folder,
+    print_line,
+    print_notes,
+    remember_shown,
+)
 from .job import Job
-from .options import Notebook, notebook
+from .options import Notebook, loaded, notebook, options, set_loaded, set_session
 from .targets import Target
 from .video import KlingVideo
 from .watcher import Watcher
 
 
 class Session:
-    """One per kernel, made when the first video is asked for."""
+    """One per process, made when the first video is asked for."""
 
-    def __init__(self, notebook: Notebook) -> None:
-        self.notebook = notebook
+    def __init__(self) -> None:
         self.ledger = Ledger()
         self.watcher = Watcher(
-            self.ledger, notebook.options.at_once, lambda: background_context(notebook.shell)
+            self.ledger, options().at_once, lambda: background_context(notebook().shell)
         )
+
+    @property
+    def notebook(self) -> Notebook:
+        """Whose session it is: ``%load_ext`` may come after the first video."""
+        return notebook()
 
     # --- starting --------------------------------------------------------------------------
 
@@ -104,6 +117,7 @@ class Session:
         return self._start(job, jobs)
 
     def _start(self, job: Job, jobs: list[Job] | None) -> Job:
+        job.shown_by(_show, job_card)
         if jobs is None:
             return self.watcher.start(job)
         jobs.append(job)
@@ -123,7 +137,7 @@ class Session:
         """One video with its card, waited for. ``parameters`` are those of VideoRequest."""
         request, notes = noting(lambda: VideoRequest(**parameters))
         with self.interruptible() as jobs:
-            job = self.start(
+            self.start(
                 request,
                 take=take,
                 new=new,
@@ -132,9 +146,26 @@ class Session:
                 timeout=timeout,
                 jobs=jobs,
             )
-            view = JobView(job)
-            view.begin()
-            self.wait(jobs, view.lines, notes)
+            return self._shown(jobs, notes)
+
+    def fetch(
+        self,
+        generation_id: str,
+        *,
+        file: str | None = None,
+        overwrite: bool = False,
+        timeout: float | None = None,
+    ) -> KlingVideo:
+        """The video of an earlier generation with its card, waited for."""
+        with self.interruptible() as jobs:
+            self.resume(generation_id, file=file, overwrite=overwrite, timeout=timeout, jobs=jobs)
+            return self._shown(jobs)
+
+    def _shown(self, jobs: Sequence[Job], notes: Sequence[str] = ()) -> KlingVideo:
+        (job,) = jobs
+        view = JobView(job)
+        view.begin()
+        self.wait(jobs, view.show_news, notes)
         video = job.result()
         if not view.in_text:
             remember_shown(video)
@@ -149,11 +180,11 @@ class Session:
     def wait(
         self,
         jobs: Sequence[Job],
-        lines: Callable[[], Sequence[str]] | None = None,
+        show_news: Callable[[], None] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        """Until all are over, printing what ``lines()`` gives (where there is no card), and at the
-        end what became of files in the way.
+        """Until all are over, calling ``show_news()`` on the way, and printing at the end what
+        became of files in the way. Both in the calling thread, which is the cell's.
 
         ``notes`` are printed once a generation is known. Where the request is refused they say
         why, so they become part of that error.
@@ -161,8 +192,8 @@ class Session:
         notes = list(notes)
 
         def print_news() -> None:
-            for line in lines() if lines else ():
-                print_line(line)
+            if show_news:
+                show_news()
             if any(job.id for job in jobs):
                 print_notes(notes)
                 notes.clear()
@@ -228,6 +259,14 @@ class Session:
         self.watcher.close()
 
 
+def _show(job: Job) -> None:
+    """A job that a cell names as its last line: live from now on."""
+    view = JobView(job, background=True)
+    if view.in_text:
+        raise NotImplementedError
+    view.begin()
+
+
 def _goes_on(ids: Sequence[str], withdrawn: int) -> StoppedWaiting:
     """After an interrupt the watcher goes on, other than in a shell."""
     what = f"generation {ids[0]} goes" if len(ids) == 1 else f"{len(ids)} generations go"
@@ -270,6 +309,33 @@ def _ended(ids: Sequence[str]) -> StoppedWaiting:
     )
 
 
+_session: Session | None = None
+
+
 def current() -> Session:
-    """The session of this kernel; raises InvalidRequestError before ``%load_ext``."""
-    return cast(Session, notebook().session())
+    """The session of this process, made when it is first needed, with magics or without."""
+    global _session  # noqa: PLW0603 (one process, one session)
+    if loaded() is None:
+        shell = ipython_shell()
+        set_loaded(Notebook(shell=shell, folder=notebook_folder(shell)))
+    if _session is None:
+        _session = Session()
+        frame_posters.install(notebook().shell)
+    return _session
+
+
+def started() -> Session | None:
+    """The session, where there is one already."""
+    return _session
+
+
+def end() -> None:
+    """Ends the session, if there is one; generations go on at the gateway."""
+    global _session  # noqa: PLW0603
+    if _session is not None:
+        frame_posters.uninstall(notebook().shell)
+        _session.close()
+        _session = None
+
+
+set_session(current)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..commands import one_line
 from ..core import catalog, settings
 from ..core.cost import spent
 from ..core.errors import InvalidRequestError, LedgerError, NextStep, Verb
@@ -19,8 +20,10 @@ from ..core.storage.ledger import Ledger
 from ..core.submission import Entry
 from ..version import __version__
 from .display.player import card
+from .errors import presented
+from .excerpt import Excerpt
 from .frontend import Bundle, is_shown, publish
-from .options import notebook
+from .options import options, session
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -134,6 +137,44 @@ class KlingVideo:
 
         return media.last_frame(self.path)
 
+    def frames(self, *, fps: float | None = None, width: int | None = None) -> Iterator[Image]:
+        """The pictures as PIL images, decoded one by one: bounded memory at any length.
+
+        ``fps`` takes so many a second (default: all), ``width`` makes them so many pixels wide.
+        """
+        from ..core import media
+
+        return media.all_frames(self.path, fps=fps, width=width)
+
+    def to_numpy(self, *, fps: float | None = None, width: int | None = None) -> Any:
+        """All pictures as an array of uint8, shaped (pictures, height, width, 3).
+
+        ``fps`` and ``width`` are as in ``frames``. Raises InvalidRequestError where it would take
+        more than 2 GB, and without NumPy.
+        """
+        from ..core import media
+
+        return media.array(self.path, fps=fps, width=width)
+
+    def gif(self, *, fps: float = 8, width: int = 320) -> Excerpt:
+        """An animated GIF, for where a video cannot go: mail, chat, slides. It has no sound."""
+        from ..core import media
+
+        data = media.gif(self.path, fps=fps, width=width)
+        return Excerpt(data, "image/gif", self._name, width)
+
+    def preview(self, *, most_mb: float = 1.0) -> Excerpt:
+        """A small MP4 without sound, of at most ``most_mb`` MB (millions of bytes)."""
+        from ..core import media
+
+        data = media.small_copy(self.path, int(most_mb * 1e6))
+        return Excerpt(data, "video/mp4", self._name, options().width)
+
+    @property
+    def _name(self) -> str:
+        return one_line(self.prompt, 200) or f"Video {self.id}"
+
+    @presented
     def extend(
         self,
         prompt: str,
@@ -152,17 +193,13 @@ class KlingVideo:
         one's unless given (an image-to-video model of the same family). Pays only for what is not
         there yet; raises as ``generate`` does.
         """
-        video: KlingVideo = (
-            notebook()
-            .session()
-            .generate(
-                self.continuation(prompt, **parameters),
-                timeout=timeout,
-                take=take,
-                new=new,
-                file=file,
-                overwrite=overwrite,
-            )
+        video: KlingVideo = session().generate(
+            self.continuation(prompt, **parameters),
+            timeout=timeout,
+            take=take,
+            new=new,
+            file=file,
+            overwrite=overwrite,
         )
         return video
 
@@ -219,9 +256,12 @@ class KlingVideo:
         """Displays the player. ``embed``: auto, always or never; ``width`` in pixels."""
         publish(card(self, embed=embed, width=width))
 
+    def _ipython_display_(self) -> None:
+        """Nothing where the running cell shows it already, as its live card."""
+        if not is_shown(self):
+            raise NotImplementedError  # which IPython takes for: as always
+
     def _repr_mimebundle_(self, **_: Any) -> Bundle:
-        if is_shown(self):
-            return {"text/plain": repr(self)}, {}
         return card(self)
 
     def __repr__(self) -> str:

@@ -29,6 +29,7 @@ from ..core.storage import safe_files, saved_files
 from ..core.storage.ledger import Ledger
 from ..core.storage.owner import colleague
 from ..core.submission import Entry
+from .hints import new_word
 from .job import Job, JobStatus
 from .targets import Target
 from .video import KlingVideo
@@ -208,7 +209,9 @@ class Watcher:
             return None
         entry = await thread.on_records(self._entry, job)
         if entry is not None and (by := colleague(entry)):
-            job.remarks.append(f"Made by {by}, {ago(entry.age)} ago; --new pays for another one.")
+            job.remarks.append(
+                f"Made by {by}, {ago(entry.age)} ago; {new_word()} pays for another one."
+            )
         saved = await self._reuse(thread, job, entry)
         if saved is not None and entry is not None:
             job.reused = True

@@ -10,6 +10,7 @@ A refused connection cannot be had for one request: `Sandbox.pause()` refuses th
 from __future__ import annotations
 
 import json
+import math
 import random
 import threading
 from collections.abc import Mapping
@@ -126,6 +127,7 @@ class Fault:
         for name in self.options:
             if name not in known:
                 raise ValueError(f"{self.kind} has no option {name!r}: one of {', '.join(known)}")
+            _check_figure(name, self.options[name], known[name])
         if self.times is not None and self.times < 1:
             raise ValueError(f"times is a count or None for ever, not {self.times}")
         self.options = {**known, **self.options}
@@ -169,6 +171,14 @@ class Fault:
             "hits": self.hits,
             **{name: value for name, value in self.options.items() if value is not None},
         }
+
+
+def _check_figure(name: str, value: Any, default: Any) -> None:
+    """An option whose default is a number takes a number."""
+    if isinstance(default, bool) or not isinstance(default, int | float):
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ValueError(f"{name} is a number that is not negative, not {value!r}")
 
 
 class ArmedFaults:

@@ -40,6 +40,7 @@ WORDS = {
     NextStep(Verb.SET_HOME): "Set KLING_HOME on the workers to a folder that can be written.",
     NextStep(Verb.SET_OUTPUT): "Set another output_path.",
     NextStep(Verb.RAISE_COST_LIMIT): "Raise max_cost_usd, or leave it out to submit at any price.",
+    NextStep(Verb.DROP_COST_LIMIT): "Leave max_cost_usd out to submit at any price.",
     NextStep(Verb.INSTALL, detail="jupyter"): (
         "Install it on the workers: pip install 'kling-integrations[jupyter]'"
     ),

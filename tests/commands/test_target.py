@@ -19,7 +19,7 @@ def test_four_runs_for_one_file_pay_once(shell_on, endless):
     assert sorted(done.code for done in ended) == [0, 2, 2, 2], ended
     refused = next(done for done in ended if done.code == 2)
     assert "Another run is making a video for" in refused.err
-    assert "Nothing was submitted" in refused.err
+    assert "Nothing was done" in refused.err
     assert endless.paid == 1
 
 

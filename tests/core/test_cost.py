@@ -182,7 +182,7 @@ def test_beyond_the_limit_it_is_refused_with_both_sums():
 def test_an_unknown_price_is_refused_and_the_way_out_is_named():
     with pytest.raises(InvalidRequestError, match="unknown beforehand") as caught:
         check_cost(request(), listed({"kind": "variable"}), 100)
-    assert "leave it out to submit at any price" in str(caught.value)
+    assert "Leave the limit out to submit at any price" in str(caught.value)
 
 
 # --- afterwards --------------------------------------------------------------------------------

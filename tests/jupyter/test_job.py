@@ -119,3 +119,21 @@ def test_a_stop_reaches_a_job_that_the_watcher_takes_up_later():
     stops = []
     made.on_stop(lambda: stops.append(1))
     assert stops == [1]
+
+
+def test_a_job_as_a_last_line_asks_the_session_to_show_it(shell):
+    shell.run("%%kling --bg -d 5 -o job\nA cat")
+    job = shell["job"]
+    shown = []
+    job.shown_by(shown.append, lambda job: ({}, {}))
+    assert shell.run("job") is job
+    assert shown == [job]
+    assert "<Job" not in shell.text
+
+
+def test_in_a_terminal_a_job_is_its_line(shell):
+    shell.run("%%kling --bg -d 5 -o job\nA cat")
+    shell["job"].result(20)
+    shell.run("job")
+    assert "<Job" in shell.text
+    assert "completed" in shell.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+SCREENSHOTS = ROOT / "build" / "screenshots"  # for people to look at
 
 
 def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
@@ -58,3 +60,9 @@ def kernel_environment(folder: Path, base_url: str | None) -> dict[str, str]:
 def texts(output: Any) -> str:
     """All text of a cell's outputs."""
     return json.dumps(output)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

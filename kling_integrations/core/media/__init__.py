@@ -1,15 +1,21 @@
-"""Pictures in (``images``), frames and posters out (``frames``)."""
+"""Pictures in (``images``), frames and posters out (``frames``), small ones (``thumbnails``), and
+what a video is made into (``excerpts``)."""
 
 from __future__ import annotations
 
+from .excerpts import all_frames, array, gif, small_copy
 from .frames import VideoFacts, frame, last_frame, poster, probe
 from .images import ImageLimits, check_image, image_size, image_type, image_url, limits_for
+from .thumbnails import thumbnail
 
 __all__ = [
     "ImageLimits",
     "VideoFacts",
+    "all_frames",
+    "array",
     "check_image",
     "frame",
+    "gif",
     "image_size",
     "image_type",
     "image_url",
@@ -17,4 +23,6 @@ __all__ = [
     "limits_for",
     "poster",
     "probe",
+    "small_copy",
+    "thumbnail",
 ]

@@ -37,7 +37,7 @@ class VideoFacts:
 
 def probe(path: Source) -> VideoFacts:
     """Look into a video file. Raises InvalidRequestError when it holds no readable video."""
-    with _video(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         return VideoFacts(
             _duration(container, stream), stream.width, stream.height, bool(container.streams.audio)
         )
@@ -47,7 +47,7 @@ def frame(path: Source, seconds: float) -> Image:
     """The picture shown at ``seconds``; beyond the end, the last one."""
     if not 0 <= seconds < float("inf"):
         raise InvalidRequestError(f"A frame is at 0 seconds or later, not at {seconds!r}.")
-    with _video(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         shown = None
         end = _duration(container, stream) or seconds
         for picture in _pictures_from(container, stream, min(seconds, end)):
@@ -62,7 +62,7 @@ def frame(path: Source, seconds: float) -> Image:
 
 def last_frame(path: Source) -> Image:
     """The last picture, for a video that goes on where this one ended."""
-    with _video(path) as (container, stream):
+    with opened_video(path) as (container, stream):
         duration = _duration(container, stream) or 0.0
         for start in (max(0.0, duration - 0.5), 0.0):  # from the start if the end cannot be sought
             if last := deque(_pictures_from(container, stream, start), maxlen=1):
@@ -73,7 +73,7 @@ def last_frame(path: Source) -> Image:
 def poster(path: Source, width: int = 480) -> bytes:
     """The first picture as a JPEG of some ten kilobytes, at most ``width`` pixels wide."""
     picture = io.BytesIO()
-    with _readable(path):
+    with readable(path):
         image = frame(path, 0).convert("RGB")
         if image.width > width:
             image = image.resize((width, max(1, round(image.height * width / image.width))))
@@ -82,7 +82,7 @@ def poster(path: Source, width: int = 480) -> bytes:
 
 
 @contextmanager
-def _readable(path: Source) -> Iterator[None]:
+def readable(path: Source) -> Iterator[None]:
     """Raises InvalidRequestError for whatever PyAV and Pillow raise about a file.
 
     That is more than their own errors: a stream without a known codec has no ``width``
@@ -101,14 +101,14 @@ def _readable(path: Source) -> Iterator[None]:
 
 
 @contextmanager
-def _video(path: Source) -> Iterator[tuple[Any, Any]]:
+def opened_video(path: Source) -> Iterator[tuple[Any, Any]]:
     """The opened file and its first video stream."""
     try:
         import av
     except ImportError:
         raise missing_package("PyAV") from None
     pillow()
-    with _readable(path), _opened(path) as file, av.open(file) as container:
+    with readable(path), _opened(path) as file, av.open(file) as container:
         if not container.streams.video:
             raise InvalidRequestError(f"{_name(path)} holds no video.")
         stream = container.streams.video[0]

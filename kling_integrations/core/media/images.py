@@ -114,7 +114,7 @@ def check_image(
     if isinstance(data, str):
         if re.match(r"https?://", data, re.IGNORECASE):
             return
-        declared, data = _decoded(data, name)
+        declared, data = decoded(data, name)
     else:
         declared = None
     if len(data) > limits.max_bytes:
@@ -300,7 +300,7 @@ def _too_large(name: str, size: int, limits: ImageLimits) -> InvalidRequestError
     )
 
 
-def _decoded(text: str, name: str) -> tuple[str | None, bytes]:
+def decoded(text: str, name: str) -> tuple[str | None, bytes]:
     """MIME type and content of a data URI or of base64."""
     declared, body = None, text
     if text[:5].lower() == "data:":

@@ -66,7 +66,7 @@ class TargetLock:
                 if time.monotonic() > deadline:
                     raise InvalidRequestError(
                         f"Another run is making a video for {str(self.target)[:200]!r} right now. "
-                        "Nothing was submitted.",
+                        "Nothing was done.",
                         next_steps=[NextStep(Verb.SET_OUTPUT)],
                     )
                 time.sleep(_INTERVAL)

@@ -11,7 +11,7 @@ from ..errors import lines_of
 from ..frontend import Bundle
 from ..job import Job, JobStatus
 from ..options import options
-from .markup import SMALL, badge, code_id, plain_badge, prompt_html, short_model
+from .markup import SMALL, badge, code_id, plain_badge, progress_bar, prompt_html, short_model
 from .player import card
 
 SIGNS = {JobStatus.COMPLETED: "✔", JobStatus.FAILED: "✖", JobStatus.STOPPED: "■"}
@@ -43,11 +43,11 @@ def running_card(job: Job, *, bar: bool = False, with_time: bool = True) -> Bund
     advice = _advice(job)
     progress = ""
     if bar and job.id and not job.status.is_over:
-        progress = f'<progress max="100" value="{job.fraction * 100:.0f}"></progress> '
+        progress = f"<div>{progress_bar(job.fraction, 'Progress')}</div>"
     note = f'<div style="{SMALL}">{escape(one_line(job.note, 300))}</div>' if job.note else ""
     html = (
         f'<div style="border-left:3px solid #8888;padding:2px 10px;max-width:{options().width}px">'
-        f"{badge(job.sandbox)}{escape(line)} {progress}{prompt_html(job.prompt)}"
+        f"{badge(job.sandbox)}{escape(line)}{progress}{prompt_html(job.prompt)}"
         f'<div style="{SMALL}">{id_line(job)}{escape(advice)}</div>{note}</div>'
     )
     text = f"{plain_badge(job.sandbox)}{line}{f' · id {job.id}' if job.id else ''}\n{advice}"

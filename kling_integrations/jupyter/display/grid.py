@@ -83,7 +83,7 @@ def grid(
     lines = [f"[SANDBOX] {total}" if sandbox else total] if total or sandbox else []
     for cell in cells:
         what = repr(cell.shown) if cell.shown else job_line(cell.job) if cell.job else ""
-        lines.append(" · ".join(filter(None, (_label(cell.differs), what))))
+        lines.append(" · ".join(filter(None, (label(cell.differs), what))))
     data = {"text/html": html, "text/plain": "\n".join(lines)}
     sheet = contact_sheet([cell.shown for cell in cells if cell.shown], columns)
     if sheet:
@@ -117,7 +117,8 @@ def _figure(cell: Cell, width: int, embed: str | None, shared: str | None) -> st
     )
 
 
-def _label(differs: Mapping[str, str]) -> str:
+def label(differs: Mapping[str, str]) -> str:
+    """What tells a cell from the others, in one line."""
     return " ".join(f"{name}={value}" if name else value for name, value in differs.items())
 
 

@@ -1,4 +1,4 @@
-"""What a cell shows while its jobs run: cards that are updated, a live strip, lines of text.
+"""What a cell shows while its job runs: a card that is updated, a live strip, lines of text.
 
 The card is static and updated through its display id. The strip is an ipywidget, which survives a
 page reload, where the card's updates are lost; at its end it offers the player, and is then taken
@@ -9,51 +9,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from ...core.errors import InvalidRequestError
 from ..errors import lines_of
-from ..frontend import HTML, TEXT, WIDGET, Bundle, choose_ui, publish, widgets
+from ..frontend import HTML, NOTHING, TEXT, WIDGET, Bundle, choose_ui, publish, widgets
 from ..job import Job
 from ..options import options
-from .cards import SIGNS, job_card, job_line
-from .grid import Cell, grid, total_line
-from .player import caption, short_path
+from .cards import SIGNS, job_card
+from .log_lines import LogLines
+from .markup import progress_bar
+from .player import caption
 
-_MOST_LINES = 1000  # of text that a main thread which never asks leaves behind
 _REDRAW = 0.2  # seconds between two redraws of a strip in which nothing changed
-
-
-class _Lines:
-    """Lines of text from the watcher's thread, to be printed by the main thread."""
-
-    def __init__(self, *, wanted: bool) -> None:
-        self._wanted = wanted
-        self._waiting: deque[str] = deque(maxlen=_MOST_LINES)
-        self._last: dict[int, tuple[object, ...]] = {}
-
-    def add(self, job: Job, number: int = 1, of: int = 1) -> None:
-        """The job's line, if something changed since the last one."""
-        state = (job.status, job.id, job.note)
-        if self._wanted and state != self._last.get(number):
-            self._last[number] = state
-            self._waiting.append(f"{number}/{of} {text_line(job)}" if of > 1 else text_line(job))
-
-    def take(self) -> list[str]:
-        """All that came in; the watcher may add meanwhile."""
-        return [self._waiting.popleft() for _ in range(len(self._waiting))]
-
-
-def text_line(job: Job) -> str:
-    """A job in one line of a log."""
-    if job.video:
-        return f"✔ {caption(job.video, reused=job.reused)} · {short_path(job.video.saved_as)}"
-    line = job_line(job)
-    line += f" · id {job.id}" if job.id else ""
-    return f"{line} · {job.note}" if job.note else line
 
 
 class JobView:
@@ -76,7 +45,7 @@ class JobView:
         self._card: Any = None
         self._drawn: tuple[object, ...] = ()
         self._strip: Strip | None = None
-        self._text = _Lines(wanted=self._ui.lines)
+        self._text = LogLines(self._ui)
         self._lock = threading.Lock()
 
     @property
@@ -86,7 +55,7 @@ class JobView:
 
     def begin(self) -> None:
         """Shows the job and follows it."""
-        if self._ui.kind != TEXT and not self._is_refused:
+        if self._ui.has_cards and not self._is_refused:
             self._drawn = self._key()
             self._card = publish(self._bundle(), update_later=True)
             # A button only works while the kernel is free, so only in the background.
@@ -100,13 +69,17 @@ class JobView:
         with self._lock:  # the main thread calls it once: an old card must not come last
             if not self._is_refused:
                 self._text.add(job)
-            key = self._key()
-            if self._card is not None and key != self._drawn:
-                self._drawn = key
-                data, metadata = self._bundle()
-                self._card.update(data, raw=True, metadata=metadata)
-            if self._strip is not None:
-                self._strip.update()
+            if not self._ui.own_thread:
+                self._draw()
+
+    def _draw(self) -> None:
+        key = self._key()
+        if self._card is not None and key != self._drawn:
+            self._drawn = key
+            data, metadata = self._bundle()
+            self._card.update(data, raw=True, metadata=metadata)
+        if self._strip is not None:
+            self._strip.update()
 
     def _key(self) -> tuple[object, ...]:
         """What a card shows that can change; with a bar, something does every second."""
@@ -124,7 +97,7 @@ class JobView:
 
     def _bundle(self) -> Bundle:
         if self._is_refused:
-            return {"text/plain": ""}, {}
+            return NOTHING
         return job_card(
             self.job,
             bar=self._bar,
@@ -133,9 +106,45 @@ class JobView:
             width=self._width,
         )
 
-    def lines(self) -> Sequence[str]:
-        """What is new in words, for logs and terminals; asked by the main thread."""
-        return self._text.take()
+    def show_news(self) -> None:
+        """What is new and only the cell's own thread can show: lines of text, all in marimo."""
+        over = self.job.done()
+        if self._ui.own_thread:
+            with self._lock:
+                self._draw()
+        self._text.show(over=over)
+
+
+class LiveHtml:
+    """HTML that is redrawn while something runs, and leaves nothing behind.
+
+    As a widget it goes on after a reload of the page, where updates of displays are lost.
+    """
+
+    def __init__(self, html: str, *, widget: bool) -> None:
+        self._widget = widgets().HTML(html) if widget else None
+        self._handle = publish(
+            _view(self._widget) if widget else ({"text/html": html, "text/plain": ""}, {}),
+            update_later=True,
+        )
+
+    def draw(self, html: str) -> None:
+        if self._widget is not None:
+            self._widget.value = html
+        else:
+            self._handle.update({"text/html": html, "text/plain": ""}, raw=True)
+
+    def end(self) -> None:
+        """Takes it away; what a reloaded page still shows is empty."""
+        if self._widget is not None:
+            self._widget.value = ""
+        self._handle.update(NOTHING[0], raw=True)
+
+
+def _view(widget: Any) -> Bundle:
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    data = {"application/vnd.jupyter.widget-view+json": view, "text/plain": "(live progress)"}
+    return data, {}
 
 
 class Strip:
@@ -146,11 +155,8 @@ class Strip:
         self._widgets = widgets()
         self._over = False
         layout = self._widgets.Layout
-        self._bar = self._widgets.FloatProgress(
-            value=0.0, max=1.0, layout=layout(width="220px", height="14px")
-        )
         self._text = self._widgets.HTML()
-        children = [self._bar, self._text]
+        children = [self._text]
         if button:
             stop = self._widgets.Button(
                 description="Stop waiting",
@@ -164,10 +170,8 @@ class Strip:
         self._box = self._widgets.HBox(children, layout=layout(align_items="center"))
         self._drawn_at = 0.0
         self._drawn: tuple[object, ...] = ()
+        self._handle = publish(_view(self._box), update_later=True)
         self.update()
-        view = {"version_major": 2, "version_minor": 0, "model_id": self._box.model_id}
-        bundle = {"application/vnd.jupyter.widget-view+json": view, "text/plain": "(live progress)"}
-        self._handle = publish((bundle, {}), update_later=True)
 
     def update(self) -> None:
         if self._over:
@@ -180,9 +184,11 @@ class Strip:
         if key == self._drawn and now - self._drawn_at < _REDRAW:
             return
         self._drawn_at, self._drawn = now, key
-        self._bar.value = job.fraction
         words = " · ".join(filter(None, (job.status, job.pace, job.note)))
-        self._text.value = f'<span style="margin:0 8px">{escape(words)}</span>'
+        self._text.value = (
+            f'{progress_bar(job.fraction, "Progress")}<span style="margin:0 8px">'
+            f"{escape(words)}</span>"
+        )
 
     def _end(self) -> None:
         """Leaves what is right after a reload, then takes it away where that can be done."""
@@ -194,13 +200,12 @@ class Strip:
             )
             load.on_click(self._load)
             self._text.value = f'<span style="margin:0 8px">✔ {escape(caption(job.video))}</span>'
-            self._bar.value = 1.0
             self._box.children = [self._text, load]
         else:
             first = lines_of(job.error)[0] if job.error else job.status
             self._text.value = f"{SIGNS[job.status]} {escape(first)}"
             self._box.children = [self._text]
-        self._handle.update({"text/plain": ""}, raw=True)
+        self._handle.update(NOTHING[0], raw=True)
 
     def _load(self, _: Any) -> None:
         video = self._job.video
@@ -209,66 +214,3 @@ class Strip:
                 str(video.path), autoplay=False, loop=False, width=str(options().width)
             )
             self._box.children = [player]
-
-
-class GridView:
-    """Several jobs in one cell: one grid that fills up."""
-
-    def __init__(
-        self,
-        cells: Sequence[Cell],
-        *,
-        prompt: str | None,
-        embed: str | None = None,
-        width: int | None = None,
-    ) -> None:
-        """``prompt`` is what all share: the same words, or the pattern of them."""
-        self._cells = cells
-        self._prompt = prompt
-        self._embed, self._width = embed, width
-        self._ui = choose_ui()
-        self._handle: Any = None
-        self._drawn: tuple[object, ...] = ()
-        self._text = _Lines(wanted=self._ui.lines)
-        self._lock = threading.Lock()
-
-    def begin(self) -> None:
-        """Shows the jobs and follows them."""
-        if self._ui.kind != TEXT:
-            self._drawn = self._key()
-            self._handle = publish(self._bundle(), update_later=True)
-        for job in self._jobs:
-            job.listen(self.update)
-        self.update()
-
-    @property
-    def _jobs(self) -> list[Job]:
-        return [cell.job for cell in self._cells if cell.job]
-
-    def update(self, _: Job | None = None) -> None:
-        """Called by the watcher's thread."""
-        with self._lock:
-            for number, job in enumerate(self._jobs, 1):
-                self._text.add(job, number, len(self._cells))
-            key = self._key()
-            if self._handle is None or key == self._drawn:
-                return
-            self._drawn = key
-            data, metadata = self._bundle()
-            self._handle.update(data, raw=True, metadata=metadata)
-
-    def _key(self) -> tuple[object, ...]:
-        return tuple((job.status, job.id) for job in self._jobs)
-
-    def _bundle(self) -> Bundle:
-        return grid(
-            self._cells,
-            prompt=self._prompt,
-            total=total_line(self._cells),
-            embed=self._embed,
-            width=self._width,
-        )
-
-    def lines(self) -> Sequence[str]:
-        """As those of JobView."""
-        return self._text.take()

@@ -27,6 +27,14 @@ def plain_badge(sandbox: bool) -> str:
     return "[SANDBOX] " if sandbox else ""
 
 
+def progress_bar(fraction: float, name: str) -> str:
+    """A bar that is filled as far as ``fraction``; screen readers call it ``name``."""
+    return (
+        f'<progress aria-label="{escape(name)}" max="100" value="{fraction * 100:.0f}" '
+        'style="width:200px;vertical-align:middle"></progress>'
+    )
+
+
 def code_id(generation_id: str) -> str:
     """A generation's id, to be copied."""
     return f'id <code style="{ID_STYLE}">{escape(generation_id)}</code>'

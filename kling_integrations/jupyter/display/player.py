@@ -20,7 +20,9 @@ from urllib.parse import quote
 from ...commands import money, one_line
 from ...core.errors import InvalidRequestError
 from ...core.progress import clock_time
+from .. import marimo_output
 from ..frontend import Bundle, in_colab
+from ..hints import new_word
 from ..options import notebook, options
 from .markup import SMALL, badge, base64_text, code_id, prompt_html, short_model
 
@@ -96,15 +98,12 @@ def screen(
         f"width:100%;max-width:{width or options().width}px;{_shape(video)}"
         "display:block;border-radius:4px"
     )
-    image = (
-        f'<img alt="{escape(one_line(video.prompt, 200))}" style="width:100%" src="{poster}">'
-        if poster
-        else ""
-    )
+    name = escape(one_line(video.prompt, 200) or f"Video {video.id}")
+    image = f'<img alt="{name}" style="width:100%" src="{poster}">' if poster else ""
     if source is None:  # nothing that a browser could open: the picture, and where the file is
         return f'<div style="{size}">{image}</div><div style="{SMALL}">{escape(where)}</div>'
     return (
-        f'<video controls preload="metadata" playsinline style="{size}"'
+        f'<video controls preload="metadata" playsinline aria-label="{name}" style="{size}"'
         f"{f' poster={chr(34)}{poster}{chr(34)}' if poster else ''}{attributes} "
         f'src="{escape(source)}">{image}</video>'
     )
@@ -130,7 +129,7 @@ def caption(video: FinishedVideo, *, reused: bool = False) -> str:
     if video.elapsed:
         parts.append(f"took {clock_time(video.elapsed)}")
     if reused:
-        parts.append("♻ reused, nothing paid (--new makes another one)")
+        parts.append(f"♻ reused, nothing paid ({new_word()} makes another one)")
     return " · ".join(parts)
 
 
@@ -152,6 +151,8 @@ def source_of(path: Path, embed: str | None = None) -> str | None:
     root, and nothing hidden) and too large to embed.
     """
     embed = embed or options().embed
+    if marimo := marimo_output.running():
+        return _served(marimo, path, embed)
     relative = None if embed == "always" else _relative(path)
     if embed == "never" and relative is None:
         return None
@@ -163,6 +164,18 @@ def source_of(path: Path, embed: str | None = None) -> str | None:
         return f"data:video/mp4;base64,{base64_text(path.read_bytes())}"
     except OSError:
         return None
+
+
+def _served(marimo: Any, path: Path, embed: str) -> str | None:
+    """What marimo serves it as; in an export that is its bytes, where they are not too many."""
+    try:
+        large = path.stat().st_size > options().embed_limit_mb * 1e6
+    except OSError:
+        return None
+    source = marimo_output.served(marimo, path)
+    if source is None or not source.startswith("data:"):
+        return source
+    return None if embed == "never" or (large and embed != "always") else source
 
 
 def short_path(path: Path) -> str:

@@ -399,3 +399,40 @@ def test_different_requests_do_not_wait_for_each_other(sandbox, machine):
     anna = machine("anna-pc")
     requests = [VideoRequest(prompt=f"Raccoon {n}") for n in range(5)]
     assert len({submit(sandbox, anna, request).id for request in requests}) == 5
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["create", "write"])
+def test_a_crash_between_any_two_steps_costs_no_second_post(
+    sandbox, machine, raccoon, monkeypatch, step, after
+):
+    anna = machine("anna-pc")
+    work = getattr(FolderRecords, step)
+
+    def dying(self, name, value):
+        if after:
+            work(self, name, value)
+        raise Crash
+
+    monkeypatch.setattr(FolderRecords, step, dying)
+    with pytest.raises(Crash):
+        submit(sandbox, anna, raccoon)
+    monkeypatch.undo()
+    ben = machine("ben-pc")
+    monkeypatch.setattr(team_ledger, "LEASE", 0.0)
+    if (step, after) == ("create", False):  # nothing happened
+        submit(sandbox, ben, raccoon)
+    elif (step, after) == ("write", True):
+        (job,) = sandbox.jobs
+        assert submit(sandbox, ben, raccoon).id == job
+    else:
+        with pytest.raises(SubmissionUncertainError, match="on anna-pc"):
+            submit(sandbox, ben, raccoon)
+        (entry,) = ben.uncertain(sandbox.base_url)
+        asked = entry.record.client_request_id
+        assert [job.client_request_id for job in sandbox.jobs.values()] in ([], [asked])
+    assert len(sandbox.posts) <= 1

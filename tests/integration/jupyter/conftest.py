@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.notebooks import ROOT, kernel_environment, notebook, until
+from support.notebooks import SCREENSHOTS, free_port, kernel_environment, notebook, until
 
 from kling_integrations.sandbox import Sandbox
-
-SCREENSHOTS = ROOT / "build" / "screenshots"
 
 
 class Lab:
@@ -79,7 +77,6 @@ class Lab:
 
     def shot(self, name: str, of: Any = None) -> None:
         """A picture of the page, or of one element of it, for people to look at."""
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         (of or self.page).screenshot(path=str(SCREENSHOTS / f"{name}.png"))
 
     def locate(self, selector: str) -> Any:
@@ -88,12 +85,6 @@ class Lab:
     @property
     def text(self) -> str:
         return str(self.locate(".jp-Notebook").inner_text())
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -249,13 +249,11 @@ def test_a_cell_that_extends_shows_the_video_once(kernels, slow_sandbox):
     kernel = kernels()
     for number, code in enumerate((CELL, "more = clip.extend('It jumps')\nmore"), 1):
         running = kernel.start(code)
-        slow_sandbox.wait_for(lambda s, n=number: s.requests["submit"] == n, 30)
-        slow_sandbox.wait_for(lambda s, n=number: s.requests["poll"] >= n, 30)
+        slow_sandbox.wait_for(lambda s, n=number: len(s.jobs) == n, 30)
         slow_sandbox.finish()
         outputs = kernel.finish(running)
         assert players(outputs) == 1
-    (result,) = [output for output in outputs if output["type"] == "execute_result"]
-    assert result["data"]["text/plain"].startswith("KlingVideo(")
+    assert not [output for output in outputs if output["type"] == "execute_result"]
     again = kernel.run("more")
     assert "<video" in final_displays(again)[0]["text/html"]
     again = kernel.run("clip.extend('It jumps')")

@@ -145,6 +145,9 @@ def test_the_players_of_a_comparison_play_in_step(lab, lab_sandbox):
     lab.open(name)
     lab.start_all()
     until(lambda: "generating" in lab.text)
+    until(lambda: " so far · about " in lab.text)  # in total, and for each item:
+    until(lambda: lab.locate("progress").count() == 5)
+    assert " of about " in lab.text
     lab.shot("grid-running")
     until(lambda: lab.locate("video").count() == 4, 60)
     lab.idle()
@@ -165,7 +168,46 @@ def test_the_players_of_a_comparison_play_in_step(lab, lab_sandbox):
     lab.shot("grid")
     saved = lab.save()
     assert (lab.folder / name).stat().st_size < 4 * 100_000
-    assert len(saved.cells[1].outputs) == 2  # what it costs, and the grid
+    price, board, _ = saved.cells[1].outputs
+    assert "Expected cost" in price.text
+    assert board.data == {}
+    assert lab.locate("progress").count() == 0
+
+
+def test_a_job_as_the_last_line_is_live_and_ends_as_its_player(lab, lab_sandbox):
+    name = "job.ipynb"
+    lab.write(name, cell("A kite over a bay [hold]", "-d 5 -o job --bg"), "job")
+    lab.open(name)
+    lab.run_all()
+    until(lambda: lab.locate("button:has-text('Stop waiting')").count() == 2)
+    until(lambda: lab.text.count(" of about ") == 2)
+    lab_sandbox.finish()
+    until(lambda: lab.locate("video").count() == 2)
+    assert lab.locate("button:has-text('Stop waiting')").count() == 0
+
+
+def test_a_video_that_its_call_has_shown_is_not_shown_again(lab):
+    name = "extend.ipynb"
+    lab.write(name, cell("A swing in the wind"), "clip.extend('It stops')")
+    lab.open(name)
+    lab.run_all()
+    saved = lab.save()
+    assert lab.locate("video").count() == 2
+    assert [o.output_type for o in saved.cells[2].outputs if o.data] == ["display_data"]
+
+
+def test_an_id_in_a_table_is_copied_with_a_click(lab):
+    lab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    lab.write("ids.ipynb", cell("A copy machine"), "%kling history", "clip.id")
+    lab.open("ids.ipynb")
+    lab.run_all()
+    saved = lab.save()
+    button = lab.locate("td button").first
+    box = button.bounding_box()
+    assert box["height"] < 30  # one line
+    button.click()
+    copied = lab.page.evaluate("navigator.clipboard.readText()")
+    assert repr(copied) == saved.cells[3].outputs[0].data["text/plain"]
 
 
 def test_words_of_the_watcher_never_land_in_another_cell(lab):

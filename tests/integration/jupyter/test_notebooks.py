@@ -123,12 +123,28 @@ def test_background_jobs_are_waited_for_at_the_end(execute):
     assert waited.metadata["kling"]["status"] == "completed"
 
 
-def test_a_headless_run_has_a_card_and_lines_for_the_log_and_no_widget(execute):
+def test_a_headless_run_is_saved_with_its_card_alone(execute, tmp_path):
     made = execute(notebook("%%kling -d 5 -o clip\nA cat in a log"))
     card, *lines = made.cells[1].outputs
     assert set(card.data) == {"text/html", "text/plain", "image/jpeg"}
-    assert "queued" in "".join(line.text for line in lines)
+    assert lines
+    assert all(line.data == {} for line in lines)  # they were for the log: see papermill below
     assert "widget" not in texts(made)
+
+
+def test_a_dry_run_is_a_card_with_the_picture_that_would_be_sent(execute, running):
+    before = running.requests["submit"]
+    made = execute(
+        notebook(
+            "from PIL import Image\npicture = Image.new('RGB', (640, 360), 'navy')\nanimal = 'owl'",
+            "%%kling --dry-run --image picture -d 5\nAn {animal} at night",
+        )
+    )
+    (card,) = made.cells[2].outputs
+    assert "An owl at night" in card.data["text/html"]
+    assert "data:image/jpeg;base64," in card.data["text/html"]
+    assert "Expected cost: $" in card.data["text/html"]
+    assert running.requests["submit"] == before
 
 
 def test_prompts_of_every_kind_arrive_and_show_as_text(execute, running, tmp_path):
@@ -171,8 +187,12 @@ def test_papermill_runs_and_parameters_reach_the_prompt(tmp_path, running):
         env=kernel_environment(tmp_path, running.base_url),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "A newt of papermill" in (tmp_path / "out.ipynb").read_text()
-    assert "generating" in done.stderr or "queued" in done.stderr
+    saved = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert "A newt of papermill" in texts(saved)
+    log = done.stderr
+    assert "generating" in log or "queued" in log
+    assert "✔" in log
+    assert all(output.get("data") == {} for output in saved.cells[2].outputs[1:])
 
 
 def test_loading_takes_less_than_150_ms():

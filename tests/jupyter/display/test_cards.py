@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.html import ALLOWED, NASTY, Tags
 
 from kling_integrations.jupyter.display import player
 from kling_integrations.jupyter.display.cards import failed_card, running_card
@@ -17,35 +17,6 @@ from kling_integrations.jupyter.display.grid import Cell, grid
 from kling_integrations.jupyter.job import Job, JobStatus
 from kling_integrations.jupyter.targets import Target
 from kling_integrations.jupyter.video import KlingVideo
-
-NASTY = [
-    "<script>alert(1)</script>",
-    "'\"><img src=x onerror=alert(1)>",
-    "</pre></details><style>*{display:none}</style>",
-    "A 🦝 with \u202eright-to-left\u202c and עברית",
-    "{braces} $dollars `ticks` \\slashes\\ &amp; & \n\n new lines",
-    "long " * 500,
-]
-
-
-class Tags(HTMLParser):
-    """The tags and attributes of a page, and its text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
-
-    @property
-    def names(self) -> set[str]:
-        return {tag for tag, _ in self.tags}
 
 
 def jpeg() -> bytes:
@@ -86,10 +57,6 @@ def job(prompt: str, status: JobStatus, error: BaseException | None = None) -> J
     made.error = error
     made._status = status
     return made
-
-
-ALLOWED = {"figure", "figcaption", "video", "img", "div", "span", "b", "code", "details", "br",
-           "summary", "pre", "progress"}  # fmt: skip
 
 
 @pytest.mark.parametrize("prompt", NASTY)

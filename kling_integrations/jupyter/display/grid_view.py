@@ -1,0 +1,116 @@
+"""Several jobs in one cell: one grid that fills up, and a board above it while they run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ...core.errors import InvalidRequestError
+from ..frontend import NOTHING, WIDGET, Bundle, choose_ui, publish
+from ..job import Job
+from .board import Board
+from .grid import Cell, grid, total_line
+from .live import LiveHtml
+from .log_lines import LogLines
+
+_REDRAW = 0.8  # seconds between two redraws of the board: each job calls for one every second
+
+
+class GridView:
+    """The grid is drawn anew when a state changes (each time, its players start afresh), the board
+    every second."""
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        *,
+        prompt: str | None,
+        embed: str | None = None,
+        width: int | None = None,
+    ) -> None:
+        """``prompt`` is what all share: the same words, or the pattern of them."""
+        self._cells = cells
+        self._prompt = prompt
+        self._embed, self._width = embed, width
+        self._ui = choose_ui()
+        self._handle: Any = None
+        self._drawn: tuple[object, ...] = ()
+        self._board: Board | None = None
+        self._live: LiveHtml | None = None
+        self._drawn_at = 0.0
+        self._text = LogLines(self._ui)
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Shows the jobs and follows them."""
+        if self._ui.has_cards and not self._is_refused:
+            if not self._ui.lines and not all(job.done() for job in self._jobs):
+                self._board = Board(self._cells)
+                self._live = LiveHtml(self._board.html(), widget=self._ui.kind == WIDGET)
+            self._drawn = self._key()
+            self._handle = publish(self._bundle(), update_later=True)
+        for job in self._jobs:
+            job.listen(self.update)
+        self.update()
+
+    @property
+    def _jobs(self) -> list[Job]:
+        return [cell.job for cell in self._cells if cell.job]
+
+    def update(self, _: Job | None = None) -> None:
+        """Called by the watcher's thread."""
+        with self._lock:
+            for number, job in enumerate(self._jobs, 1):
+                self._text.add(job, number, len(self._cells))
+            if not self._ui.own_thread:
+                self._draw()
+
+    def _draw(self) -> None:
+        self._draw_board()
+        key = self._key()
+        if self._handle is None or key == self._drawn:
+            return
+        self._drawn = key
+        data, metadata = self._bundle()
+        self._handle.update(data, raw=True, metadata=metadata)
+
+    def _draw_board(self) -> None:
+        if self._board is None or self._live is None:
+            return
+        if self._board.is_over:
+            self._live.end()
+            self._live = None
+        elif time.monotonic() - self._drawn_at >= _REDRAW:
+            self._drawn_at = time.monotonic()
+            self._live.draw(self._board.html())
+
+    def _key(self) -> tuple[object, ...]:
+        return tuple((job.status, job.id) for job in self._jobs)
+
+    @property
+    def _is_refused(self) -> bool:
+        """Whether none was taken: the cell's error says why, and no grid repeats it."""
+        return all(
+            isinstance(job.error, InvalidRequestError) and job.id is None for job in self._jobs
+        )
+
+    def _bundle(self) -> Bundle:
+        if self._is_refused:
+            return NOTHING
+        return grid(
+            self._cells,
+            prompt=self._prompt,
+            total=total_line(self._cells),
+            embed=self._embed,
+            width=self._width,
+        )
+
+    def show_news(self) -> None:
+        """As that of JobView."""
+        over = all(job.done() for job in self._jobs)
+        if self._ui.own_thread:
+            with self._lock:
+                self._draw()
+        self._text.show(over=over)
