@@ -299,7 +299,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         except KlingTaskError as caught:  # the connection is missing or cannot work
             if self._generation_id and caught.error.generation_id is None:
                 caught.error.generation_id = self._generation_id
-            push_failure(context, caught.error, self.kling_conn_id, durable=self._is_durable)
+            push_failure(context, caught.error, self.kling_conn_id, kept=self._kept)
             raise self._task_error(caught.error) from None
         except KlingError as error:
             if isinstance(error, GenerationFailedError):
@@ -307,7 +307,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             if isinstance(error, GenerationNotFoundError):
                 # The record makes every later attempt wait for the same generation.
                 error.next_steps += (NextStep(Verb.SUBMIT_NEW, error.generation_id),)
-            push_failure(context, error, self.kling_conn_id, durable=self._is_durable)
+            push_failure(context, error, self.kling_conn_id, kept=self._kept)
             raise self._task_error(error) from None
 
     def _note_failure(self, generation_id: str | None) -> None:
