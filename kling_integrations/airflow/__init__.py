@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .batch_operator import KlingBatchOperator
     from .batch_trigger import KlingBatchTrigger
+    from .decorators import kling_task
     from .hooks import KlingHook
     from .links import KlingVideoLink
     from .operators import KlingVideoOperator
     from .retry_policy import KlingRetryPolicy
+    from .review import KlingReviewOperator
     from .sensors import KlingVideoSensor
     from .triggers import KlingVideoTrigger
 
@@ -24,10 +26,12 @@ _MODULE_OF = {
     "KlingBatchTrigger": "batch_trigger",
     "KlingHook": "hooks",
     "KlingRetryPolicy": "retry_policy",
+    "KlingReviewOperator": "review",
     "KlingVideoLink": "links",
     "KlingVideoOperator": "operators",
     "KlingVideoSensor": "sensors",
     "KlingVideoTrigger": "triggers",
+    "kling_task": "decorators",
 }
 
 __all__ = [
@@ -35,10 +39,12 @@ __all__ = [
     "KlingBatchTrigger",
     "KlingHook",
     "KlingRetryPolicy",
+    "KlingReviewOperator",
     "KlingVideoLink",
     "KlingVideoOperator",
     "KlingVideoSensor",
     "KlingVideoTrigger",
+    "kling_task",
 ]
 
 

@@ -21,7 +21,7 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def test_there_are_the_six_that_are_described():
+def test_there_are_those_that_the_readme_names():
     assert {path.stem for path in EXAMPLES} == {
         "quick_start",
         "submit_and_sense",
@@ -29,6 +29,8 @@ def test_there_are_the_six_that_are_described():
         "batch_table",
         "image_to_video",
         "asset_driven",
+        "prompt_from_function",
+        "review_before_publishing",
     }
 
 
