@@ -148,6 +148,8 @@ def _recall(result: Result, entry: Entry, before: Result | None) -> None:
 
 
 def kind_of(message: str | None) -> str | None:
-    """The kind of a failure out of the record of it: ``Generation … failed (moderation): …``."""
-    match = re.search(r" failed \((moderation|input|credits|provider)\)", message or "")
+    """The kind of a failure out of the record of it; None where it does not say."""
+    # The words of ``waiting.ended``, as they are today and as they were (``Generation … failed``).
+    words = r"(?:Failed|Generation \S+ failed) \((moderation|input|credits|provider)\)"
+    match = re.match(words, message or "")
     return match[1] if match else None
