@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..commands import Console, columns, one_line
 from ..core.errors import NextStep
-from .display.player import short_path
+from .display.source import short_path
 from .frontend import Bundle, publish
 from .hints import hint
 from .options import notebook
