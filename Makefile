@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-oldest test-plain test-cluster lint types format clean
+.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-oldest test-plain test-cluster docs docs-serve lint types format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -48,6 +48,12 @@ test-plain:  ## the README's first commands from a plain install of the built wh
 test-cluster: setup  ## Celery on Redis and PostgreSQL, two triggerers, killed processes
 	sh scripts/need_cluster.sh "$(BIN)/python"
 	$(BIN)/python -m pytest -q tests/integration/cluster
+
+docs: setup  ## the documentation site, into build/site; strict about links and names
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site
+
+docs-serve: docs  ## the site at http://127.0.0.1:8000
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
 
 lint: setup  ## ruff, Airflow rules included
 	$(BIN)/ruff check .

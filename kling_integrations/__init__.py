@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .core.batch.job import BadRowsError
     from .core.errors import (
         AuthenticationError,
         DownloadError,
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
         submit,
         use_sandbox,
     )
+    from .jupyter.table import batch, contact_sheet
 
 # Airflow imports DAG files again and again: each name loads its module when it is first used.
 _HOMES = {
@@ -97,6 +99,8 @@ _HOMES = {
     "core.storage.ledger": ("Ledger",),
     "core.submission": ("Decision", "Entry"),
     "core.waiting": ("Patience",),
+    "core.batch.job": ("BadRowsError",),
+    "jupyter.table": ("batch", "contact_sheet"),
     "jupyter.api": (
         "Clips",
         "History",
@@ -118,6 +122,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "AsyncKlingClient",
     "AuthenticationError",
+    "BadRowsError",
     "Clips",
     "Decision",
     "DownloadError",
@@ -154,7 +159,9 @@ __all__ = [
     "VideoRequest",
     "WaitTimeoutError",
     "__version__",
+    "batch",
     "configure",
+    "contact_sheet",
     "gallery",
     "generate",
     "history",

@@ -37,6 +37,7 @@ from .core.http.client import INTERRUPT_GRACE
 from .core.progress import Progress, clock_time
 
 if TYPE_CHECKING:
+    from .core.batch.tally import Tally
     from .core.http.base import OnUpdate
     from .core.settings import Clock
 
@@ -110,6 +111,24 @@ class Terminal(Console):
         return (
             f"{progress.word:<10}  {progress.pace}  {bar} {progress.fraction:4.0%}  {progress.id}"
         )
+
+    @contextmanager
+    def counting(self) -> Iterator[Callable[[Tally], None]]:
+        last: Tally | None = None
+
+        def line() -> str:
+            if last is None:
+                return ""
+            done = int(last.fraction * _BAR)
+            return f"{self._full * done}{self._empty * (_BAR - done)}  {last.line()}"
+
+        def update(tally: Tally) -> None:
+            nonlocal last
+            last = tally
+            self.bad_rows(tally)
+
+        with self._redrawing(line, _FAST):
+            yield update
 
     def transfer(self, received: int, total: int | None) -> None:
         of_total = f" of {size(total)}" if total else ""

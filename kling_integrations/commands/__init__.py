@@ -25,6 +25,7 @@ from ._hints import hint
 from ._parser import parser, run
 from ._target import is_foreign, refused
 from ._text import clean, columns, cut, money, one_line, size
+from .batch import batch_from, report_dry_run
 from .generate import extended_before
 from .history import history_table
 from .info import print_status
@@ -34,6 +35,7 @@ __all__ = [
     "Parser",
     "UsageError",
     "add_command",
+    "batch_from",
     "clean",
     "columns",
     "connect",
@@ -54,6 +56,7 @@ __all__ = [
     "parser",
     "print_status",
     "refused",
+    "report_dry_run",
     "request_from",
     "run",
     "seconds",

@@ -137,8 +137,16 @@ def request_from(
     """
     from ..core.request import VideoRequest
 
+    given = parameters_from(args, prompt, image, tail_image)
+    return VideoRequest(**{"model": catalog.DEFAULT_MODEL, **given, **changes})
+
+
+def parameters_from(
+    args: argparse.Namespace, prompt: str | None, image: Any = None, tail_image: Any = None
+) -> dict[str, Any]:
+    """What the flags say, by the names of VideoRequest; UsageError for what is said twice."""
     flags = {
-        "model": args.model or catalog.DEFAULT_MODEL,
+        "model": args.model or None,
         "prompt": prompt,
         "duration": args.duration,
         "aspect_ratio": args.aspect_ratio,
@@ -151,12 +159,12 @@ def request_from(
     given = {name: value for name, value in flags.items() if value is not None}
     for key, value in args.param:
         name = _FLAG_NAMES.get(key, key)
-        if name in given:
+        if name in given or name == "model":  # it has a default, and a flag
             raise UsageError(f"{name} is given twice: once as -p {key}=….")
         if name == "extra" and not isinstance(value, dict):
             raise UsageError("-p extra=… takes a JSON object.")
         given[name] = value
-    return VideoRequest(**{**given, **changes})
+    return given
 
 
 def output_argument(parser: argparse._ActionsContainer) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -15,10 +15,12 @@ from ._hints import hint
 from ._text import clean, columns, one_line
 
 if TYPE_CHECKING:
+    from ..core.batch.tally import Tally
     from ..core.http.base import OnUpdate
     from ..core.settings import Clock
 
 _SHORT_ID = 8  # characters
+_COUNT_EVERY = 1.0  # seconds between two lines about a batch
 _REPEAT_AFTER = 30.0  # seconds after which an unchanged progress line is printed again
 
 
@@ -41,6 +43,7 @@ class Console:
         self.as_json = as_json
         self._printed: tuple[object, ...] = ()
         self._printed_at = 0.0
+        self._counted, self._count_again, self._bad_rows = 0, 0.0, 0
 
     # --- words -----------------------------------------------------------------------------
 
@@ -118,6 +121,29 @@ class Console:
     def watching(self, clock: Clock) -> AbstractContextManager[OnUpdate]:
         """Surrounds a wait; gives the function that takes its Progress."""
         return nullcontext(self.progress)
+
+    def counting(self) -> AbstractContextManager[Callable[[Tally], None]]:
+        """Surrounds a batch; gives the function that takes its Tally after each change."""
+        return nullcontext(self.tally)
+
+    def tally(self, tally: Tally) -> None:
+        """How a batch stands: each row without a video, and the counts once in a while."""
+        self.bad_rows(tally)
+        now = time.monotonic()
+        ended = tally.ended.total()
+        if ended != self._counted and (now >= self._count_again or ended == tally.total):
+            self._counted, self._count_again = ended, now + _COUNT_EVERY
+            self.note(tally.line())
+
+    def bad_rows(self, tally: Tally) -> None:
+        """Notes the rows that have ended without a video since the last call."""
+        new = tally.failed - self._bad_rows
+        self._bad_rows = tally.failed
+        for result in list(tally.bad)[-new:] if 0 < new <= len(tally.bad) else ():
+            if result.error_kind not in ("budget", "stopped", "interrupted"):
+                self.note(
+                    f"row {result.row}: {result.status} ({result.error_kind}): {result.error}"
+                )
 
     def transfer(self, received: int, total: int | None) -> None:
         """Bytes of a download so far; ``total`` is None where it is unknown."""

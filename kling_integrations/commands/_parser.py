@@ -5,7 +5,19 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from . import export, forget, generate, history, info, models, recover, sandbox, wait
+from . import (
+    batch,
+    contact_sheet,
+    export,
+    forget,
+    generate,
+    history,
+    info,
+    models,
+    recover,
+    sandbox,
+    wait,
+)
 from ._arguments import Parser
 
 if TYPE_CHECKING:
@@ -28,7 +40,19 @@ def parser(prog: str = "kling") -> Parser:
     commands = root.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", parser_class=Parser
     )
-    for module in (generate, wait, history, export, models, recover, forget, info, sandbox):
+    for module in (
+        generate,
+        batch,
+        contact_sheet,
+        wait,
+        history,
+        export,
+        models,
+        recover,
+        forget,
+        info,
+        sandbox,
+    ):
         module.add(commands)
     for each in dict.fromkeys((root, *commands.choices.values())):
         _add_global_flags(each)

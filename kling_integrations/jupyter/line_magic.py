@@ -51,6 +51,9 @@ def line_parser() -> argparse.ArgumentParser:
     subcommands(root)["history"].add_argument(
         "--grid", action="store_true", help="the videos, side by side"
     )
+    subcommands(root)["batch"].add_argument(
+        "--yes", action="store_true", help="go ahead, whatever it is expected to cost"
+    )
     compare = add_command(
         _subparsers(root), "compare", None, "videos side by side, playing in step"
     )
@@ -308,6 +311,18 @@ def _sandbox(args: argparse.Namespace, console: NotebookConsole) -> Any:
     return None
 
 
+def _batch(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    from .table import run_line
+
+    return run_line(args, console)
+
+
+def _contact_sheet(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    from .table import run_contact_sheet
+
+    return run_contact_sheet(args, console)
+
+
 def _config(args: argparse.Namespace, console: NotebookConsole) -> Any:
     run_command(args, console)
     rows = [
@@ -349,6 +364,8 @@ _OWN: dict[str, Callable[[argparse.Namespace, NotebookConsole], Any]] = {
     "generate": _generate,
     "gen": _generate,
     "extend": _extend,
+    "batch": _batch,
+    "contact-sheet": _contact_sheet,
     "wait": _wait,
     "show": _show,
     "history": _history,

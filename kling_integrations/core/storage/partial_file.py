@@ -169,14 +169,33 @@ def _lock(file: FileIO) -> None:
             fcntl.flock(file, fcntl.LOCK_EX)
 
 
+# Folders of thousands of videos, and how many more are saved there before the next look.
+_LARGE, _SKIPPED = 1000, 200
+_skipping: dict[Path, int] = {}
+
+
 def _sweep(folder: Path, prefix: str) -> None:
-    """Remove what killed runs left of the same target; what is locked belongs to a live one."""
+    """Remove what killed runs left of the same target; what is locked belongs to a live one.
+
+    In a folder of a batch with thousands of videos only now and then: to list it takes longer than
+    to save one.
+    """
+    left = _skipping.pop(folder, 0)
+    if left:
+        _skipping[folder] = left - 1
+        return
     with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
+        names = os.listdir(folder)
+        if len(names) > _LARGE:
+            _skipping[folder] = _SKIPPED
+        for name in names:
+            # The cheap look first: a batch has thousands of videos in one folder.
+            if not name.startswith(prefix):
+                continue
             if not re.fullmatch(r"[0-9a-f]{16}\.part", name.removeprefix(prefix)):
                 continue
             path = folder / name
-            if name.startswith(prefix) and path.is_file() and not path.is_symlink():
+            if path.is_file() and not path.is_symlink():
                 with contextlib.suppress(OSError), open(path, "rb+") as leftover:
                     if fcntl:
                         fcntl.flock(leftover, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import LedgerError, NextStep, Verb
@@ -76,6 +76,25 @@ class SqliteFile:
             db.close()
             raise
         return db
+
+
+@contextmanager
+def kept_open(path: Path) -> Iterator[None]:
+    """Holds a file of SQLite open while thousands of transactions come, each on its own connection.
+
+    The last connection that is closed folds the log into the file and deletes it: without another
+    one that stays, every transaction would, which takes more than half of its time. A file that
+    cannot be read is left to the transactions, which say what is wrong.
+    """
+    db = None
+    with suppress(sqlite3.Error, OSError):
+        db = sqlite3.connect(path, check_same_thread=False)
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    try:
+        yield
+    finally:
+        if db is not None:
+            db.close()
 
 
 # File systems of other machines: SQLite's documents advise against them, because of their locks.

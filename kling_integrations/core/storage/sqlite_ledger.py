@@ -163,11 +163,11 @@ class SqliteLedger:
             if record.state is State.SUBMITTED:
                 # Only now that another one is taken is an older POST in doubt given up.
                 db.execute(
+                    # Found by what it asked for, which is indexed: a batch has thousands.
                     "UPDATE submissions SET state = 'abandoned' WHERE state = 'intent' "
                     "AND rowid < (SELECT rowid FROM submissions WHERE client_request_id = ?1) "
-                    "AND EXISTS (SELECT 1 FROM submissions AS own WHERE own.client_request_id = ?1 "
-                    "AND own.base_url = submissions.base_url AND own.take = submissions.take "
-                    "AND own.fingerprint = submissions.fingerprint)",
+                    "AND (base_url, fingerprint, take) = (SELECT base_url, fingerprint, take "
+                    "FROM submissions WHERE client_request_id = ?1)",
                     (record.client_request_id,),
                 )
 

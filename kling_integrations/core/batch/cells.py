@@ -1,0 +1,121 @@
+"""From the cells of a table to the parameters of a request: whatever wrote the table. No I/O.
+
+A cell of a CSV is text, one of a DataFrame can be a NumPy scalar or NaN, one of a JSONL anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from .. import catalog
+from ..catalog import Parameter
+
+NAMED = (
+    "prompt",
+    "model",
+    "duration",
+    "aspect_ratio",
+    "negative_prompt",
+    "cfg_scale",
+    "image",
+    "tail_image",
+    "audio",
+    "extra",
+)
+"""The columns that mean a parameter for every model; ``VideoRequest`` has the same names."""
+
+_WIRE_NAMES = {"image": "image_url", "tail_image": "tail_image_url", "audio": "generate_audio"}
+_WORDS = {
+    **dict.fromkeys(("true", "yes", "on", "1", "1.0"), True),
+    **dict.fromkeys(("false", "no", "off", "0", "0.0"), False),
+}
+_WHOLE = re.compile(r"[+-]?\d{1,9}\.0*")
+_IMAGES = ("image", "tail_image", "image_url", "tail_image_url", "last_image_url")
+
+
+def folded(name: str) -> str:
+    """A column's name as it is compared: ``Aspect Ratio`` is ``aspect_ratio``."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a cell says nothing: None, blank text, NaN, NA, NaT."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, str):
+        return not value.strip()
+    return isinstance(value, float) and value != value
+
+
+def plain(value: Any) -> Any:
+    """A NumPy scalar as Python's own; anything else as it is."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return value.item()
+    return value
+
+
+@cache
+def wire_names(model: str) -> frozenset[str]:
+    """The gateway's own names of parameters that a row of this model can have as columns.
+
+    For an alias those of all models that it can mean; for an unknown model those of all models.
+    """
+    known = catalog.candidates(model) or catalog.models()
+    return frozenset(name for each in known for name in each.parameters)
+
+
+@cache
+def _parameter(model: str, name: str) -> Parameter | None:
+    wire = _WIRE_NAMES.get(name, name)
+    for each in catalog.candidates(model) or catalog.models():
+        if wire in each.parameters:
+            return each.parameters[wire]
+    return None
+
+
+def value_of(model: str, name: str, cell: Any) -> Any:
+    """A cell as ``VideoRequest`` takes the parameter; what it cannot mean stays as it is.
+
+    The request itself says what is wrong with such a value.
+    """
+    cell = plain(cell)
+    if name in ("prompt", "negative_prompt") or not isinstance(cell, str):
+        return cell
+    text = cell.strip()
+    if name == "extra":
+        return _json(text, cell)
+    parameter = _parameter(model, name)
+    kind = parameter.type if parameter else ""
+    if kind == "boolean":
+        return _WORDS.get(text.lower(), cell)
+    if kind == "integer" and _WHOLE.fullmatch(text):
+        return int(text.partition(".")[0])
+    if kind == "number":
+        return _number(text, cell)
+    if text[:1] in "[{" and ("array" in kind or kind == "object"):
+        return _json(text, cell)
+    return text
+
+
+def is_image(name: str) -> bool:
+    """Whether a cell under this name can be a picture's path."""
+    return name in _IMAGES
+
+
+def _number(text: str, otherwise: Any) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return otherwise
+
+
+def _json(text: str, otherwise: Any) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return otherwise
+    return value if isinstance(value, list | Mapping) else otherwise

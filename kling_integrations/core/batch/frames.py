@@ -1,0 +1,67 @@
+"""DataFrames and other tables of a program: taken as rows, and given back with the results.
+
+pandas and polars are used where the caller brings them; neither is imported for anything else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidRequestError
+from ..storage import tables
+from .rows import Table
+
+
+def is_pandas(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "iloc")
+
+
+def is_polars(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "polars" and hasattr(value, "to_dicts")
+
+
+def table_of(value: Any) -> Table:
+    """The rows of a DataFrame (pandas, polars), a file, or a list of mappings or prompts.
+
+    Raises InvalidRequestError for anything else.
+    """
+    if isinstance(value, str | os.PathLike):
+        return tables.read(Path(value).expanduser())
+    if is_pandas(value):
+        columns = [str(name) for name in value.columns]
+        if len(set(columns)) < len(columns):
+            raise InvalidRequestError("Two columns of the DataFrame have the same name.")
+        rows = value.itertuples(index=False, name=None)
+        return Table(columns, [dict(zip(columns, row, strict=True)) for row in rows])
+    if is_polars(value):
+        return Table(list(value.columns), value.to_dicts())
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        rows = [{"prompt": each} if isinstance(each, str) else each for each in value]
+        return tables.from_records(rows)
+    raise InvalidRequestError(
+        f"A {type(value).__name__} is no table: give a DataFrame, a file, or a list of rows."
+    )
+
+
+def with_results(value: Any, names: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> Any:
+    """What the caller gave with a column for each of ``names``: a DataFrame of the same kind.
+
+    ``names`` is how each result column is called, ``rows`` the whole rows in their order. A pandas
+    frame keeps its index. For a file or a list it is a pandas DataFrame where pandas is installed,
+    else a list of mappings.
+    """
+    added = {shown: [row.get(shown) for row in rows] for shown in names.values()}
+    if is_polars(value):
+        polars = __import__("polars")
+        series = [polars.Series(name, cells, strict=False) for name, cells in added.items()]
+        return value.with_columns(series)
+    if is_pandas(value):
+        return value.assign(**added)
+    try:
+        import pandas
+    except ImportError:
+        return [dict(row) for row in rows]
+    return pandas.DataFrame.from_records(list(rows))

@@ -1,0 +1,341 @@
+"""A batch from its table to its results: what shell, notebook and scripts have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import cost
+from ..errors import InvalidRequestError, KlingError, NextStep, Verb
+from ..http.async_client import AsyncKlingClient
+from ..request import VideoRequest
+from ..storage import result_files
+from ..storage.ledger import Ledger
+from ..storage.sqlite_file import kept_open
+from ..storage.target_lock import TargetLock
+from ..waiting import DEFAULT_TIMEOUT
+from . import cells
+from .budget import Budget
+from .plan import Need, Step, Wishes, plan
+from .results import Result, RowStatus, added_columns
+from .rows import Checked, Problem, Table, check
+from .run import PATIENCE, Options, Run
+from .tally import Tally
+from .threads import run_to_end
+
+_MOST_SHOWN = 20  # bad rows that an error names
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a user asks of a batch.
+
+    ``defaults`` are parameters for what a row leaves out, ``names`` the columns that are called
+    otherwise (``{"prompt": "text", "key": "sku"}``). ``folder``: where the videos go, None leaves
+    them at the gateway; ``results``: the table that is written (.jsonl, .csv, .parquet; default
+    ``results.jsonl`` in the folder). ``max_cost`` in USD for the whole batch, earlier runs of it
+    included. ``timeout`` in seconds for each row. ``skip_bad``: rows that cannot be submitted get
+    a result that says so, and the others go ahead.
+    """
+
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    results: Path | None = None
+    max_cost: float | None = None
+    at_once: int = 10
+    requests_per_second: float | None = None
+    timeout: float = DEFAULT_TIMEOUT
+    skip_bad: bool = False
+    retry_failed: bool = False
+    retry_uncertain: bool = False
+    overwrite: bool = False
+
+    @property
+    def results_path(self) -> Path:
+        """Raises InvalidRequestError where nothing says where the results go."""
+        if self.results is not None:
+            return self.results
+        if self.folder is None:
+            raise InvalidRequestError(
+                "Without a folder for the videos, say where the results go.",
+                next_steps=[NextStep(Verb.SET_OUTPUT)],
+            )
+        return self.folder / "results.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch before anything is paid. ``expected`` in USD for what would be submitted.
+
+    ``unpriced``: how many of those have no known price.
+    """
+
+    checked: Checked
+    steps: list[Step]
+    expected: float
+    unpriced: int
+
+    def count(self, *needs: Need) -> int:
+        return sum(step.need in needs for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a batch ended: a result for every row of the table, in its order."""
+
+    results: list[Result]
+    tally: Tally
+    interrupted: bool = False
+    stopped: KlingError | None = None
+    files: tuple[Path, ...] = ()
+    trouble: str = ""
+    """Why the results could not be written; empty where they were."""
+
+    def count(self, status: RowStatus) -> int:
+        return sum(result.status == status for result in self.results)
+
+    def raise_partial(self) -> None:
+        """Raises KlingError where a row ended without a video: the table as a whole has failed."""
+        bad = [each for each in self.results if each.status != RowStatus.COMPLETED]
+        if bad:
+            raise KlingError(
+                f"{len(bad)} of {len(self.results)} rows ended without a video. Row {bad[0].row}: "
+                f"{bad[0].status} ({bad[0].error_kind}): {bad[0].error}",
+                generation_id=bad[0].generation_id,
+                next_steps=[NextStep(Verb.SUBMIT_AGAIN)],
+            )
+
+
+class BadRowsError(InvalidRequestError):
+    """Rows that cannot be submitted; nothing was. ``problems`` has them all."""
+
+    def __init__(self, problems: Sequence[Problem], rows: int) -> None:
+        shown = [f"  {problem}" for problem in problems[:_MOST_SHOWN]]
+        if len(problems) > _MOST_SHOWN:
+            shown.append(f"  … and {len(problems) - _MOST_SHOWN} more")
+        super().__init__(
+            "\n".join(
+                [
+                    f"{len(problems)} of {rows} rows cannot be submitted. Nothing was submitted.",
+                    *shown,
+                ]
+            )
+        )
+        self.problems = tuple(problems)
+
+
+class Batch:
+    """One table with one order. ``prepare`` pays nothing; ``run`` does.
+
+    ``columns`` is how each result column is called beside the table's own.
+
+    Raises InvalidRequestError for a table, a column or a results file that cannot be.
+    """
+
+    def __init__(self, table: Table, order: Order, ledger: Ledger, base_url: str) -> None:
+        cost.limit(order.max_cost, "max_cost")
+        if order.at_once < 1:
+            raise InvalidRequestError("At least one generation at once is needed.")
+        self.table = table
+        self.order = order
+        self._ledger = ledger
+        self._base_url = base_url
+        self._results = order.results_path
+        self._journal = result_files.Journal(result_files.journal_of(self._results))
+        self._check_targets()
+        self.checked = check(table, base_url, order.defaults, order.names)
+        self.columns = added_columns(table.columns)
+        self._trouble = ""
+
+    def _check_targets(self) -> None:
+        for path in {self._results, self._journal.path}:
+            result_files.check_target(path)
+            if not self.order.overwrite and path.exists() and not result_files.is_ours(path):
+                raise InvalidRequestError(
+                    f"{str(path)!r} exists and was not made here: it is left as it is, and "
+                    "nothing was submitted.",
+                    next_steps=[NextStep(Verb.SET_OUTPUT)],
+                )
+
+    # --- before anything is paid -----------------------------------------------------------
+
+    def check_rows(self) -> None:
+        """Raises BadRowsError where rows cannot be submitted, unless they shall be skipped."""
+        if self.checked.problems and not self.order.skip_bad:
+            raise BadRowsError(self.checked.problems, len(self.table.records))
+        if not self.checked.rows:
+            raise BadRowsError(self.checked.problems, len(self.table.records))
+
+    def models(self) -> list[str]:
+        return sorted({row.model for row in self.checked.rows})
+
+    def prepare(self, prices: Mapping[str, object]) -> Prepared:
+        """What each row needs. ``prices``: by model id, what ``client.prices`` says of it.
+
+        Raises LedgerError where the records cannot be read, and InvalidRequestError where a limit
+        is asked for and the gateway names no price.
+        """
+        order = self.order
+
+        def price(request: VideoRequest) -> float | None:
+            return cost.explain(request, prices.get(request.model)).usd
+
+        wishes = Wishes(order.folder, order.retry_failed, order.retry_uncertain)
+        earlier = {} if order.overwrite else self._journal.earlier()
+        self._ledger.history(1)  # the file is made, so that it can be kept open
+        with kept_open(self._ledger.path):
+            steps = plan(self.checked.rows, self._ledger, self._base_url, earlier, wishes, price)
+        due = [step for step in steps if step.need is Need.SUBMIT]
+        unpriced = [step for step in due if step.result.expected_usd is None]
+        if order.max_cost is not None and unpriced:
+            row = unpriced[0].row
+            reason = cost.explain(row.request(), prices.get(row.model)).reason
+            raise InvalidRequestError(
+                f"The cost of row {row.number} ({row.model}) is unknown beforehand ({reason}), so "
+                f"the limit of {cost.dollars(order.max_cost)} cannot be kept. Nothing was "
+                "submitted.",
+                next_steps=[NextStep(Verb.RAISE_COST_LIMIT)],
+            )
+        expected = sum(step.result.expected_usd or 0.0 for step in due)
+        return Prepared(self.checked, steps, expected, len(unpriced))
+
+    # --- running ---------------------------------------------------------------------------
+
+    def client(self) -> AsyncKlingClient:
+        return AsyncKlingClient(
+            base_url=self._base_url,
+            ledger=self._ledger,
+            patience=PATIENCE,
+            connections=min(100, 2 * self.order.at_once + 10),
+            max_requests_per_second=self.order.requests_per_second,
+        )
+
+    async def prices(self, *, strict: bool = True) -> dict[str, object]:
+        """What the gateway's price list says of each model of the table. Costs nothing.
+
+        Without a limit in the order, or not ``strict``, a list that cannot be had is none.
+        """
+        found: dict[str, object] = {}
+        needed = strict and self.order.max_cost is not None
+        try:
+            async with self.client() as client:
+                for model in self.models():
+                    try:
+                        found[model] = await client.prices(model)
+                    except KlingError:
+                        if needed:
+                            raise
+        except KlingError:
+            if strict:
+                raise
+        return found
+
+    async def run(
+        self, prepared: Prepared, on_change: Callable[[Tally], object] | None = None
+    ) -> Outcome:
+        """Submits, waits and saves, and writes the results. A cancellation ends it early.
+
+        Raises InvalidRequestError where another run writes the same results, LedgerError where
+        the records fail before anything is submitted.
+        """
+        order = self.order
+        with self._alone(), kept_open(self._ledger.path):
+            if order.folder is not None:
+                order.folder.mkdir(parents=True, exist_ok=True)
+            if order.overwrite:
+                self._journal.path.unlink(missing_ok=True)
+            async with self.client() as client:
+                wishes = Wishes(order.folder, order.retry_failed, order.retry_uncertain)
+                run = Run(
+                    client,
+                    prepared.steps,
+                    Options(order.at_once, order.timeout, wishes),
+                    Budget(order.max_cost),
+                    on_result=self._write,
+                    on_change=on_change,
+                )
+                await run.run()
+            results = self._in_order(prepared)
+            files = self._write_all(results)
+        return Outcome(results, run.tally, run.interrupted, run.stopped, files, self._trouble)
+
+    def run_to_end(
+        self,
+        prepared: Prepared,
+        on_change: Callable[[Tally], object] | None = None,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Outcome:
+        """``run`` for ordinary code. An interrupt ends it early, and is no exception.
+
+        ``on_change`` is called by another thread, ``meanwhile`` now and then by the caller's.
+        """
+        return run_to_end(lambda: self.run(prepared, on_change), meanwhile)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One run at a time for one table of results: two would each have the whole budget."""
+        lock = TargetLock(self._ledger.path.parent, self._journal.path)
+        try:
+            lock.acquire()
+        except InvalidRequestError:
+            raise InvalidRequestError(
+                f"Another run of this batch writes {str(self._journal.path)!r} right now. Nothing "
+                "was submitted."
+            ) from None
+        try:
+            yield
+        finally:
+            self._journal.close()
+            lock.release()
+
+    # --- results ---------------------------------------------------------------------------
+
+    def _write(self, step: Step) -> None:
+        """A row's line, as it ends. A full disk must not end the waiting for what is paid."""
+        try:
+            self._journal.add(self._line(step.result))
+        except OSError as error:
+            self._trouble = f"{self._journal.path} cannot be written: {error.strerror or error}"
+
+    def _write_all(self, results: Sequence[Result]) -> tuple[Path, ...]:
+        names = [*self.table.columns, *self.columns.values()]
+        self._journal.close()
+        written: list[Path] = []
+        try:
+            for path in dict.fromkeys((self._journal.path, self._results)):
+                result_files.write_table(path, names, map(self._line, results))
+                written.append(path)
+            self._trouble = ""
+        except (OSError, KlingError) as error:
+            path = [self._journal.path, self._results][len(written)]
+            self._trouble = f"{path} cannot be written: {error}"
+        return tuple(written)
+
+    def lines(self, results: Sequence[Result]) -> list[dict[str, Any]]:
+        """The whole rows, as they are written: their own cells, then the result's."""
+        return [self._line(result) for result in results]
+
+    def _line(self, result: Result) -> dict[str, Any]:
+        """The row's own cells, then its result."""
+        record = self.table.records[result.row - 1]
+        own = {name: _stored(record.get(name)) for name in self.table.columns}
+        made = result.to_json()
+        return {**own, **{shown: made[name] for name, shown in self.columns.items()}}
+
+    def _in_order(self, prepared: Prepared) -> list[Result]:
+        found = {step.row.number: step.result for step in prepared.steps}
+        for problem in prepared.checked.problems:
+            bad = Result(problem.row, "", RowStatus.REFUSED)
+            reason = f"{problem.column}: {problem.reason}" if problem.column else problem.reason
+            bad.end(RowStatus.REFUSED, "input", reason)
+            found[problem.row] = bad
+        return [found[number] for number in sorted(found)]
+
+
+def _stored(cell: Any) -> Any:
+    """A cell as JSON and the other formats take it: one that says nothing is null."""
+    return None if not isinstance(cell, str) and cells.is_blank(cell) else cells.plain(cell)

@@ -1,0 +1,151 @@
+"""What each row still needs, held against what is paid for already and what an earlier run wrote.
+
+Reads the ledger and looks at files; sends and writes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from .. import cost
+from ..errors import InvalidRequestError
+from ..generation import Usage
+from ..request import VideoRequest
+from ..submission import Action, Decision, Entry, State
+from .results import WORTH_REPEATING, Result, RowStatus, now_iso
+from .rows import Row
+
+
+class Need(Enum):
+    NOTHING = "nothing"  # it has ended, and its video is there
+    SUBMIT = "submit"
+    ATTACH = "attach"  # it is paid for: wait, or only save
+    LOOK_UP = "look up"  # a POST of it has no known outcome
+
+
+@dataclass(slots=True)
+class Step:
+    """One row, what it needs, and its result so far. ``reserved`` in USD."""
+
+    row: Row
+    need: Need
+    result: Result
+    entry: Entry | None = None
+    again: bool = False  # pays for another one, whatever the records say
+    reserved: float | None = None
+    client_request_id: str | None = None  # of the POST that is looked up
+
+    @property
+    def paid(self) -> float | None:
+        """USD that it has cost, or will for all that is known."""
+        result = self.result
+        return result.expected_usd if result.usd is None else result.usd
+
+
+class RowLedger(Protocol):
+    """What a plan needs of a ledger; raises LedgerError."""
+
+    def preview(self, request: VideoRequest, base_url: str, *, take: int = 1) -> Decision: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user said about rows that were tried before, and where the videos shall be.
+
+    ``folder`` None: the videos stay at the gateway. ``retry_failed`` pays again for failures of
+    the provider, ``retry_uncertain`` for POSTs that the gateway's log does not name.
+    """
+
+    folder: Path | None = None
+    retry_failed: bool = False
+    retry_uncertain: bool = False
+
+
+def plan(
+    rows: list[Row],
+    ledger: RowLedger,
+    base_url: str,
+    earlier: Mapping[str, Result],
+    wishes: Wishes,
+    price: Callable[[VideoRequest], float | None],
+) -> list[Step]:
+    """A step for each row, in their order. ``earlier`` are results by the id of their row.
+
+    ``price`` says what a request is expected to cost, in USD.
+    """
+    return [_step(row, ledger, base_url, earlier.get(row.id), wishes, price) for row in rows]
+
+
+def _step(
+    row: Row,
+    ledger: RowLedger,
+    base_url: str,
+    before: Result | None,
+    wishes: Wishes,
+    price: Callable[[VideoRequest], float | None],
+) -> Step:
+    fresh = Result(row.number, row.id, RowStatus.NOT_SUBMITTED)
+    if before is not None and _is_settled(before, wishes):
+        return Step(row, Need.NOTHING, replace(before, row=row.number))
+    try:
+        request = row.request()
+    except InvalidRequestError as error:
+        fresh.end(RowStatus.REFUSED, "input", error.message)
+        return Step(row, Need.NOTHING, fresh)
+    fresh.expected_usd = price(request)
+    decision = ledger.preview(request, base_url, take=row.take)
+    entry = decision.entry
+    if entry is not None:
+        _recall(fresh, entry, before)
+    if decision.action is Action.REFUSE:
+        asked = entry.record.client_request_id if entry else None
+        return Step(row, Need.LOOK_UP, fresh, entry, client_request_id=asked)
+    if decision.picks_up:
+        return Step(row, Need.ATTACH, fresh, entry)
+    if entry is not None and entry.state is State.FAILED:
+        kind = before.error_kind if before and before.error_kind else kind_of(entry.error)
+        fresh.end(RowStatus.FAILED, kind or "unknown", entry.error or "it failed")
+        if not wishes.retry_failed or fresh.error_kind not in WORTH_REPEATING:
+            return Step(row, Need.NOTHING, fresh, entry)
+    expected = fresh.expected_usd
+    fresh = Result(row.number, row.id, RowStatus.NOT_SUBMITTED, expected_usd=expected)
+    return Step(row, Need.SUBMIT, fresh)
+
+
+def _is_settled(before: Result, wishes: Wishes) -> bool:
+    """Whether an earlier run's result still says all; only cheap looks, for thousands of rows."""
+    if before.status == RowStatus.FAILED:
+        return not (wishes.retry_failed and before.error_kind in WORTH_REPEATING)
+    if before.status != RowStatus.COMPLETED or not before.generation_id:
+        return False
+    if wishes.folder is None:
+        return True
+    if before.path is None or before.size is None:
+        return False
+    path = Path(before.path)
+    try:
+        here = path.parent.resolve() == wishes.folder.resolve()
+        return here and path.stat().st_size == before.size
+    except (OSError, ValueError):
+        return False
+
+
+def _recall(result: Result, entry: Entry, before: Result | None) -> None:
+    """What the record of a payment says, for a row that an earlier run submitted."""
+    result.generation_id = entry.generation_id
+    result.submitted_at = now_iso(entry.since)
+    result.seconds = entry.elapsed and round(entry.elapsed, 1)
+    result.usd = cost.spent(Usage(**entry.usage)) if entry.usage else None
+    if before is not None and before.generation_id == entry.generation_id:
+        result.finished_at = before.finished_at
+
+
+def kind_of(message: str | None) -> str | None:
+    """The kind of a failure out of the record of it: ``Generation … failed (moderation): …``."""
+    match = re.search(r" failed \((moderation|input|credits|provider)\)", message or "")
+    return match[1] if match else None

@@ -1,0 +1,132 @@
+"""What became of a row: a result is data, whatever happened. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from .. import cost
+from ..errors import (
+    DownloadError,
+    GenerationFailedError,
+    InvalidRequestError,
+    KlingError,
+    SubmissionUncertainError,
+    WaitTimeoutError,
+)
+from ..generation import Generation, Saved
+
+
+class RowStatus(StrEnum):
+    COMPLETED = "completed"
+    FAILED = "failed"  # the generation ended with an error: not billed
+    REFUSED = "refused"  # the row, or the gateway at the submit: nothing was paid
+    UNCERTAIN = "uncertain"  # a POST without a known outcome: it may have been paid
+    RUNNING = "running"  # it goes on at the gateway, and is billed when it completes
+    NOT_SUBMITTED = "not_submitted"  # budget, interrupt, or a stop
+
+
+FINAL = frozenset({RowStatus.COMPLETED, RowStatus.FAILED})
+"""Nothing more becomes of such a row by itself."""
+
+WORTH_REPEATING = frozenset({"provider", "credits", "unknown"})
+"""Kinds of failure that say nothing against the row: moderation and input would end it again."""
+
+
+@dataclass(slots=True)
+class Result:
+    """One row's end, as it is written. ``size`` in bytes, ``seconds`` from submit to the end seen.
+
+    Times are ISO 8601 in UTC. ``usd`` is what the gateway says that it cost, ``expected_usd`` what
+    its price list said beforehand. ``error_kind`` is a kind of failed generations (moderation,
+    input, credits, provider, unknown), or one of ``budget``, ``stopped``, ``interrupted``,
+    ``uncertain``, ``timeout``, ``download``, ``gateway``, ``error``.
+    """
+
+    row: int
+    row_id: str
+    status: str
+    generation_id: str | None = None
+    path: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+    seconds: float | None = None
+    usd: float | None = None
+    expected_usd: float | None = None
+    error_kind: str | None = None
+    error: str | None = None
+    submitted_at: str | None = None
+    finished_at: str | None = None
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Result | None:
+        """The result that a line of an earlier run holds; None for anything else."""
+        try:
+            known: dict[str, Any] = {name: stored.get(name) for name in COLUMNS}
+            known["row"], known["row_id"] = int(stored["row"]), str(stored["row_id"])
+            known["status"] = RowStatus(stored["status"]).value
+            return cls(**known)
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def moderated(self) -> bool:
+        return self.error_kind == "moderation"
+
+    def complete(self, generation: Generation, saved: Saved | None) -> None:
+        self.status = RowStatus.COMPLETED
+        self.generation_id = generation.id
+        usd = cost.spent(generation.usage)
+        self.usd = self.usd if usd is None else usd
+        if saved is not None:
+            self.path, self.sha256, self.size = str(saved.path), saved.sha256, saved.size
+
+    def end(self, status: RowStatus, kind: str, message: str) -> None:
+        self.status, self.error_kind, self.error = status, kind, message
+
+
+COLUMNS: Sequence[str] = tuple(each.name for each in fields(Result))
+"""The columns that a results table adds to those of its rows, in their order."""
+
+
+def added_columns(own: Sequence[str]) -> dict[str, str]:
+    """How each result column is called beside the table's own: ``kling_status`` where both are."""
+    taken = set(own)
+    names = {}
+    for name in COLUMNS:
+        shown = name
+        while shown in taken:
+            shown = f"kling_{shown}"
+        taken.add(shown)
+        names[name] = shown
+    return names
+
+
+def now_iso(moment: float) -> str:
+    """Unix seconds as ``2026-11-21T17:44:26Z``."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def classify(error: BaseException) -> tuple[RowStatus, str]:
+    """What an error of a row makes of it, and the kind that the results table shows."""
+    if isinstance(error, GenerationFailedError):
+        return RowStatus.FAILED, error.kind
+    if isinstance(error, SubmissionUncertainError):
+        return RowStatus.UNCERTAIN, "uncertain"
+    if isinstance(error, DownloadError):
+        return RowStatus.COMPLETED, "download"
+    if isinstance(error, WaitTimeoutError):
+        return RowStatus.RUNNING, "timeout"
+    if getattr(error, "generation_id", None):
+        return RowStatus.RUNNING, "gateway"
+    if isinstance(error, InvalidRequestError):
+        return RowStatus.REFUSED, "input"
+    if isinstance(error, KlingError):
+        return RowStatus.NOT_SUBMITTED, "gateway"
+    return RowStatus.NOT_SUBMITTED, "error"

@@ -1,0 +1,276 @@
+"""Rows: what each asks for, and what makes it the same row again. Pictures are read, no more I/O.
+
+A row is known by what it asks for and by its key; without a key, by how many rows before it ask
+for the same. So a table can be sorted, cut and added to: what is paid for is found again. A row
+that is changed is a new row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import catalog, identity
+from ..errors import InvalidRequestError
+from ..request import VideoRequest
+from . import cells
+
+_KEYED = 2**40  # takes from here on belong to rows with a key
+_LONGEST_KEY = 200  # characters
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows as they were given: ``records`` maps columns to cells, in the order of ``columns``.
+
+    ``folder`` is where relative paths of pictures start, besides the current folder. ``bad`` are
+    rows (by their number from 1) that could not be read as such, with the reason.
+    """
+
+    columns: Sequence[str]
+    records: Sequence[Mapping[str, Any]]
+    folder: Path | None = None
+    bad: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a row cannot be submitted. ``row`` counts from 1; ``column`` is empty where unknown."""
+
+    row: int
+    column: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"row {self.row}{f', {self.column}' if self.column else ''}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row that can be submitted. ``number`` counts from 1, ``duration`` is in seconds.
+
+    ``take`` tells it from other rows that ask for the same, in the records of payments;
+    ``account`` is the gateway, in the form of ``identity.account``: the sandbox's video of a row
+    is not the row's video.
+    """
+
+    number: int
+    key: str | None
+    take: int
+    fingerprint: str
+    model: str
+    prompt: str | None
+    duration: int | None
+    account: str
+    parameters: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """What the row is known by, also after a restart: 24 hexadecimal digits."""
+        text = f"{self.account} {self.fingerprint} {self.take}"
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def request(self) -> VideoRequest:
+        """The request, made anew: thousands of rows with pictures would not fit into memory.
+
+        Raises InvalidRequestError where it is not what was checked, because a picture changed.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they were said when the table was checked
+            request = VideoRequest(**self.parameters)
+        if request.fingerprint != self.fingerprint:
+            raise InvalidRequestError("A picture of this row changed after the table was checked.")
+        return request
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A table that was read through. ``notes`` are warnings, each said once."""
+
+    rows: list[Row]
+    problems: list[Problem]
+    notes: list[str]
+
+
+def check(
+    table: Table,
+    base_url: str,
+    defaults: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Checked:
+    """Every row as a request, or with what is wrong with it. Nothing is sent.
+
+    ``defaults`` are parameters of VideoRequest for cells that say nothing. ``names`` says which
+    column is meant by a parameter or by ``key`` (``{"prompt": "text"}``). Raises
+    InvalidRequestError for a table that cannot be meant at all.
+    """
+    return _Check(table, identity.account(base_url), defaults or {}, names or {}).run()
+
+
+def meant(
+    table: Table, given: Mapping[str, Any], key: str | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """``defaults`` and ``names`` for ``check``, out of what a user gives for all rows.
+
+    A prompt or picture that is the name of a column means that column; any other value is what
+    rows without one of their own get. Raises InvalidRequestError for a prompt of one word that
+    is no column: a typing error would be paid for with every row.
+    """
+    defaults = {name: value for name, value in given.items() if value is not None}
+    names = {} if key is None else {"key": key}
+    for name in ("prompt", "image", "tail_image"):
+        value = defaults.get(name)
+        if not isinstance(value, str):
+            continue
+        one_word = name == "prompt" and not re.search(r"\s", value.strip())
+        if value in table.columns or one_word:
+            names[name] = defaults.pop(name)
+    return defaults, names
+
+
+class _Check:
+    def __init__(
+        self, table: Table, account: str, defaults: Mapping[str, Any], names: Mapping[str, str]
+    ) -> None:
+        self._table = table
+        self._account = account
+        self._defaults = {name: value for name, value in defaults.items() if value is not None}
+        self._columns = _parameter_columns(table.columns, names)
+        self._takes: Counter[str] = Counter()
+        self._keys: dict[str, int] = {}
+        self._notes: dict[str, None] = {}
+        self._problems: list[Problem] = []
+
+    def run(self) -> Checked:
+        if not self._table.records:
+            raise InvalidRequestError("The table has no rows.")
+        rows = []
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for number, record in enumerate(self._table.records, 1):
+                if reason := self._table.bad.get(number):
+                    self._problems.append(Problem(number, "", reason))
+                elif row := self._row(number, record):
+                    rows.append(row)
+                self._notes.update(dict.fromkeys(str(each.message) for each in caught))
+                caught.clear()
+        return Checked(rows, self._problems, list(self._notes))
+
+    def _row(self, number: int, record: Mapping[str, Any]) -> Row | None:
+        cell = self._columns.get("key")
+        key = _key(record.get(cell)) if cell else None
+        parameters = self._parameters(record)
+        try:
+            if key is not None and (first := self._keys.setdefault(key, number)) != number:
+                raise _KeyTwiceError(f"the key {key[:40]!r} is that of row {first}, too")
+            request = VideoRequest(**parameters)
+        except _KeyTwiceError as error:
+            self._problems.append(Problem(number, cell or "", str(error)))
+            return None
+        except InvalidRequestError as error:
+            column = self._column_of(error.message)
+            self._problems.append(Problem(number, column, error.message.rstrip(".")))
+            return None
+        return Row(
+            number,
+            key,
+            self._take(request.fingerprint, key),
+            request.fingerprint,
+            request.model,
+            request.prompt,
+            request.duration,
+            self._account,
+            parameters,
+        )
+
+    def _parameters(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        model_column = self._columns.get("model")
+        model = plain_text(record.get(model_column)) if model_column else None
+        model = model or str(self._defaults.get("model", catalog.DEFAULT_MODEL))
+        known = cells.wire_names(model)
+        given: dict[str, Any] = {"model": model}
+        for name, column in self._columns.items():
+            if name in ("model", "key") or not (name in cells.NAMED or name in known):
+                continue
+            cell = record.get(column)
+            if not cells.is_blank(cell):
+                value = cells.value_of(model, name, cell)
+                given[name] = self._located(value) if cells.is_image(name) else value
+        return {**self._defaults, **given}
+
+    def _located(self, value: Any) -> Any:
+        """A picture's path: beside the table where it is there, else as it is."""
+        folder = self._table.folder
+        if folder is None or not isinstance(value, str) or len(value) > 1000 or ":" in value:
+            return value
+        beside = os.path.join(folder, value)
+        return beside if os.path.isfile(beside) else value
+
+    def _take(self, fingerprint: str, key: str | None) -> int:
+        if key is not None:
+            return _KEYED + int(hashlib.sha256(key.encode()).hexdigest()[:12], 16)
+        self._takes[fingerprint] += 1
+        return self._takes[fingerprint]
+
+    def _column_of(self, message: str) -> str:
+        """The column that a refusal is about, as far as it says so."""
+        words = re.findall(r"\w+", message.lower())
+        aliases = {"image_url": "image", "tail_image_url": "tail_image", "generate_audio": "audio"}
+        for word in [*words[:1], *words]:
+            name = aliases.get(word, word)
+            for each in (word, name):
+                if each in self._columns:
+                    return self._columns[each]
+        return next((word for word in words if word in cells.NAMED), "")
+
+
+class _KeyTwiceError(Exception):
+    pass
+
+
+def plain_text(cell: Any) -> str | None:
+    """A cell as text; None for one that says nothing."""
+    return None if cells.is_blank(cell) else str(cells.plain(cell)).strip()
+
+
+def _key(cell: Any) -> str | None:
+    text = plain_text(cell)
+    # 7 and 7.0 are one key: a column of whole numbers becomes floats where one is missing.
+    if text is not None and isinstance(cells.plain(cell), float):
+        text = text.removesuffix(".0")
+    return text if text is None or len(text) <= _LONGEST_KEY else text[:_LONGEST_KEY]
+
+
+def _parameter_columns(columns: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
+    """Which column each parameter (and ``key``) is in; the others are the user's own.
+
+    A column has the parameter's name, or is named for it. Raises InvalidRequestError.
+    """
+    columns = list(columns)
+    found: dict[str, str] = {}
+    for name, column in names.items():
+        if column not in columns:
+            shown = ", ".join(map(str, columns[:20]))
+            raise InvalidRequestError(
+                f"The table has no column {column!r}.{catalog.did_you_mean(column, columns)} "
+                f"Its columns: {shown}."
+            )
+        found[name] = column
+    known = {*cells.NAMED, "key"} | {name for m in catalog.models() for name in m.parameters}
+    for column in columns:
+        name = cells.folded(column)
+        if name not in known or name in names or column in names.values():
+            continue
+        if name in found:
+            raise InvalidRequestError(
+                f"The columns {found[name]!r} and {column!r} both mean {name}: rename one of them."
+            )
+        found[name] = column
+    return found

@@ -1,0 +1,457 @@
+"""Drives the rows of a batch on an AsyncKlingClient: so many at once, within a budget.
+
+One event loop, a task for each generation under way. A row's payment is recorded by the client's
+ledger before and after its POST, so whatever ends the process, the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from ..errors import (
+    AuthenticationError,
+    DownloadError,
+    GenerationFailedError,
+    InsufficientCreditsError,
+    KlingError,
+    KlingWarning,
+    LedgerError,
+    RateLimitedError,
+    ServerError,
+    SubmissionUncertainError,
+)
+from ..generation import Generation, Status
+from ..http.async_client import AsyncKlingClient
+from ..progress import Progress
+from ..recovery import Recovered
+from ..submission import Entry
+from ..waiting import DEFAULT_TIMEOUT, Patience
+from . import cells, in_doubt
+from .budget import Budget
+from .plan import Need, Step, Wishes
+from .results import RowStatus, classify, now_iso
+from .saving import save
+from .schedules import Schedules
+from .tally import Tally
+from .window import Window
+
+PATIENCE = Patience(rate_limit=0.0)
+"""For the client of a batch: a 429 comes back at once, because the window learns from it."""
+
+_MOST_UNCERTAIN = 5  # POSTs in a row without a known outcome, after which no more leave
+_LOOK_UP_EVERY = 20.0  # seconds between two looks into the gateway's log
+_SAVING = 64  # videos that wait to be saved, beyond which nothing more is submitted
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a batch is run. ``timeout``: seconds that each row is waited for."""
+
+    at_once: int = 10
+    timeout: float = DEFAULT_TIMEOUT
+    wishes: Wishes = field(default_factory=Wishes)
+
+
+class Run:
+    """One run over the steps of a plan. ``await run()`` once; ``steps`` then hold the results.
+
+    ``on_result`` is called with each step as its row ends, ``on_change`` with the Tally after
+    every change.
+    """
+
+    def __init__(
+        self,
+        client: AsyncKlingClient,
+        steps: list[Step],
+        options: Options,
+        budget: Budget,
+        *,
+        on_result: Callable[[Step], object] | None = None,
+        on_change: Callable[[Tally], object] | None = None,
+    ) -> None:
+        self.steps = steps
+        self.interrupted = False
+        self.stopped: KlingError | None = None
+        self.tally = Tally(len(steps), max_cost=budget.limit)
+        self._client = client
+        self._options = options
+        self._budget = budget
+        self._on_result = on_result
+        self._on_change = on_change
+        self._window = Window(options.at_once)
+        self._schedules = Schedules()
+        self._queue: deque[Step] = deque()
+        self._held: list[Step] = []  # they do not fit into the budget, as it stands
+        self._uncertain: list[Step] = []
+        self._tasks: dict[asyncio.Task[None], Step] = {}
+        self._posting: set[asyncio.Task[None]] = set()
+        self._uncertain_in_a_row = 0
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until every row has ended, or nothing more can be submitted.
+
+        A cancellation stops the waiting: POSTs under way get their reply, what runs at the gateway
+        goes on, and every row has a result that says so. ``interrupted`` is True then.
+        """
+        self._begin()
+        try:
+            await self._look_up()
+            await self._drain()
+            await self._settle_uncertain()
+        except asyncio.CancelledError:
+            self.interrupted = True
+            self.tally.note = "interrupted: submissions under way get their reply"
+            self._changed()
+            await self._let_go()
+        for step in [*self._queue, *self._held, *self._uncertain]:
+            self._close(step)
+        self._changed()
+
+    # --- beginning and ending --------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """What has ended is counted; what is paid for counts as spent, and goes first."""
+        later = []
+        for step in self.steps:
+            if step.need is Need.NOTHING:
+                if step.result.status == RowStatus.COMPLETED:
+                    self._budget.hold(step.paid)
+                    self._budget.settle(step.paid, step.result.usd)
+                self._report(step)
+            elif step.need is Need.SUBMIT:
+                later.append(step)
+            else:
+                step.reserved = step.paid
+                self._budget.hold(step.reserved)
+                attach = step.need is Need.ATTACH
+                (self._queue if attach else self._uncertain).append(step)
+        self._queue.extend(later)
+        self._changed()
+
+    async def _let_go(self) -> None:
+        """After an interrupt: replies of POSTs are waited for, everything else is left."""
+        for task in set(self._tasks) - self._posting:
+            task.cancel()
+        while self._tasks:
+            with suppress(asyncio.CancelledError):  # once more: they are waited for no longer
+                await asyncio.wait(list(self._tasks), timeout=self._client.timeout)
+            for task in list(self._tasks):
+                task.cancel()
+
+    def _close(self, step: Step) -> None:
+        """The result of a row that was not got to."""
+        if step.need is Need.LOOK_UP:
+            text = "a POST of it has no known outcome, and the gateway's log does not name it"
+            self._end(step, RowStatus.UNCERTAIN, "uncertain", text)
+        elif step.need is Need.ATTACH:
+            kind = "interrupted" if self.interrupted else "stopped"
+            self._end(step, RowStatus.RUNNING, kind, "it was not waited for")
+        elif self.interrupted:
+            self._end(step, RowStatus.NOT_SUBMITTED, "interrupted", "the run was interrupted")
+        elif self.stopped is not None:
+            self._end(step, RowStatus.NOT_SUBMITTED, "stopped", self.stopped.message)
+        else:
+            text = "it does not fit into what the batch may cost"
+            self._end(step, RowStatus.NOT_SUBMITTED, "budget", text)
+
+    # --- the loop --------------------------------------------------------------------------
+
+    async def _drain(self) -> None:
+        """Starts what may start, until nothing is left that can."""
+        while True:
+            self._start()
+            if not self._tasks and not self._queue:
+                return
+            self._wake.clear()
+            await self._pause()
+
+    def _start(self) -> None:
+        now = self._client.clock.now()
+        since = self._window.blocked_since
+        if since is not None and now - since > PATIENCE.outage and not self._window.running:
+            self._stop(ServerError("The gateway takes no submission any more."))
+        while self._queue and len(self._tasks) < self._options.at_once + _SAVING:
+            step = self._queue[0]
+            if step.need is Need.ATTACH:
+                if not self._window.has_room():
+                    return
+                self._window.attach()
+            elif self.stopped is not None:
+                self._held.append(self._queue.popleft())
+                continue
+            elif not self._window.is_free(now):
+                return
+            else:
+                if not self._budget.reserve(step.result.expected_usd):
+                    self._held.append(self._queue.popleft())
+                    continue
+                step.reserved = step.result.expected_usd
+                self._window.post()
+            self._queue.popleft()
+            task = asyncio.ensure_future(self._tend(step))
+            self._tasks[task] = step
+            task.add_done_callback(self._ended)
+        self._changed()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        self._wake.set()
+
+    async def _pause(self) -> None:
+        """Until something has ended, or the pause after a refusal is over."""
+        clock = self._client.clock
+        seconds = self._window.pause(clock.now()) if self._queue else 0.0
+        try:
+            async with asyncio.timeout(clock.real(seconds) if seconds else None):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _stop(self, error: KlingError) -> None:
+        """Nothing more is submitted; what runs is waited for."""
+        if self.stopped is None:
+            self.stopped = error
+            self.tally.note = f"nothing more is submitted: {error.message}"
+
+    def _release(self, step: Step) -> None:
+        """Nothing was paid for this step: rows that did not fit may fit now."""
+        self._budget.release(step.reserved)
+        step.reserved = None
+        self._unhold()
+
+    def _unhold(self) -> None:
+        if self._held and self.stopped is None:
+            self._queue.extend(self._held)
+            self._held.clear()
+
+    # --- one row ---------------------------------------------------------------------------
+
+    async def _tend(self, step: Step) -> None:
+        """One row, from its POST or its record to its result; raises nothing."""
+        running = step.need is Need.ATTACH
+        try:
+            if running:
+                assert step.entry is not None
+                generation, entry = step.entry.generation(), step.entry
+            else:
+                submitted = await self._submit(step)
+                if submitted is None:
+                    return
+                generation, entry, running = submitted, None, True
+            step.need = Need.ATTACH
+            step.result.generation_id = generation.id
+            if self.interrupted:
+                raise asyncio.CancelledError
+            done = await self._wait(step, generation, entry)
+            self._window.ended(self._client.clock.now())
+            running = False
+            await self._save(step, done, entry)
+        except asyncio.CancelledError:
+            self._interrupted(step)
+        except KlingError as error:
+            self._failed(step, error)
+        except Exception as error:  # noqa: BLE001 (a row never fails the batch)
+            known = RowStatus.RUNNING if step.result.generation_id else RowStatus.NOT_SUBMITTED
+            self._end(step, known, "error", f"{type(error).__name__}: {error}")
+        finally:
+            if running:
+                self._window.ended(self._client.clock.now())
+
+    async def _submit(self, step: Step) -> Generation | None:
+        """The row's generation; None where there is none now, and the step was put elsewhere."""
+        window, task = self._window, asyncio.current_task()
+        assert task is not None
+        self._posting.add(task)
+        try:
+            row = step.row
+            pictures = any(cells.is_image(name) for name in row.parameters)
+            request = await asyncio.to_thread(row.request) if pictures else row.request()
+            generation = await self._client.submit(request, take=row.take, new=step.again)
+        except RateLimitedError:
+            window.refused(self._client.clock.now())
+            self._put_back(step)
+        except ServerError:  # no connection was had: surely not taken
+            window.unreachable(self._client.clock.now())
+            self._put_back(step)
+        except (AuthenticationError, InsufficientCreditsError) as error:
+            window.dropped()
+            self._stop(error)
+            self._put_back(step)
+        except SubmissionUncertainError as error:
+            window.dropped()
+            self._in_doubt(step, error)
+        except LedgerError as error:
+            window.dropped()
+            if error.generation_id:  # paid, though its id could not be written down
+                window.post()
+                window.accepted()
+                self._stop(error)
+                return Generation(id=error.generation_id, status=Status.UNKNOWN)
+            self._stop(error)
+            self._put_back(step)
+        except BaseException:
+            window.dropped()
+            raise
+        else:
+            window.accepted()
+            self._uncertain_in_a_row = 0
+            self.tally.paid_now += bool(generation.raw)
+            step.result.submitted_at = now_iso(time.time())
+            self._changed()
+            return generation
+        finally:
+            self._posting.discard(task)
+        return None
+
+    def _put_back(self, step: Step) -> None:
+        self._release(step)
+        self._queue.appendleft(step)
+
+    def _in_doubt(self, step: Step, error: SubmissionUncertainError) -> None:
+        """It may have been paid: the reservation stays, and the log is looked into later."""
+        step.need, step.client_request_id = Need.LOOK_UP, error.client_request_id
+        self._uncertain.append(step)
+        self._uncertain_in_a_row += 1
+        if self._uncertain_in_a_row >= _MOST_UNCERTAIN:
+            self._stop(
+                ServerError(
+                    f"{_MOST_UNCERTAIN} submissions in a row had no known outcome "
+                    f"({error.message.rstrip('.')})."
+                )
+            )
+
+    async def _wait(self, step: Step, generation: Generation, entry: Entry | None) -> Generation:
+        """The completed generation, paid for and counted."""
+        if generation.status is Status.COMPLETED:
+            self._settle(step, generation)
+            return generation
+        client, row = self._client, step.row
+        schedule = self._schedules.of(row.model, row.duration)
+        self.tally.expected = client.clock.real(schedule.expected)
+        elapsed = entry.age * client.clock.speed if entry else 0.0 if generation.raw else None
+        last: Progress | None = None
+
+        def note(progress: Progress) -> None:
+            nonlocal last
+            last = progress
+
+        done = await client.wait(
+            generation.id,
+            timeout=self._options.timeout,
+            schedule=schedule,
+            elapsed=elapsed,
+            on_update=note,
+        )
+        if last is not None:
+            step.result.seconds = round(last.elapsed, 1)
+            if last.polls > 1:
+                self._schedules.add(row.model, row.duration, last.elapsed - last.queued)
+        self._settle(step, done)
+        return done
+
+    def _settle(self, step: Step, done: Generation) -> None:
+        step.result.complete(done, None)
+        self._budget.settle(step.reserved, step.result.usd)
+        reserved, step.reserved = step.reserved, None
+        if step.result.usd is not None and step.result.usd < (reserved or 0.0):
+            self._unhold()
+
+    async def _save(self, step: Step, done: Generation, entry: Entry | None) -> None:
+        folder, saved = self._options.wishes.folder, None
+        if folder is not None:
+            saved = await save(self._client, folder, step.row, done, entry)
+        step.result.complete(done, saved)
+        self._report(step)
+
+    def _interrupted(self, step: Step) -> None:
+        result = step.result
+        if result.status == RowStatus.COMPLETED:
+            self._end(step, RowStatus.COMPLETED, "interrupted", "its video was not saved")
+        elif result.generation_id:
+            self._end(step, RowStatus.RUNNING, "interrupted", "it was not waited for")
+        else:  # in the middle of the POST
+            self._end(step, RowStatus.UNCERTAIN, "interrupted", "its POST was not waited for")
+
+    def _failed(self, step: Step, error: KlingError) -> None:
+        status, kind = classify(error)
+        if step.result.status == RowStatus.COMPLETED and not isinstance(error, DownloadError):
+            status, kind = RowStatus.COMPLETED, "download"  # asked for a link, in vain
+        if isinstance(error, GenerationFailedError) or status is RowStatus.REFUSED:
+            self._release(step)
+        self._end(step, status, kind, error.message)
+
+    # --- submissions without a known outcome -----------------------------------------------
+
+    async def _look_up(self) -> list[Recovered]:
+        """Asks the gateway's log, which is free; rows that it names are put in line.
+
+        Returns what it does not name.
+        """
+        if not self._uncertain:
+            return []
+        try:
+            looked_up = await self._client.recover()
+        except KlingError as error:
+            self.tally.note = f"submissions in doubt cannot be looked up: {error.message}"
+            return []
+        listed = {
+            step.client_request_id: step for step in in_doubt.attach(self._uncertain, looked_up)
+        }
+        self._queue.extend(listed.values())
+        self._uncertain = [s for s in self._uncertain if s.client_request_id not in listed]
+        return [each for each in looked_up if not each.generation_id]
+
+    async def _settle_uncertain(self) -> None:
+        """Looks until every such generation would have ended, and so be listed."""
+        clock = self._client.clock
+        while self._uncertain:
+            missing = await self._look_up()
+            if self._queue:
+                await self._drain()
+                continue
+            left = in_doubt.seconds_left(self._uncertain, missing, self._schedules, clock.speed)
+            if left <= 0.0:
+                break
+            await asyncio.sleep(clock.real(min(left, _LOOK_UP_EVERY)))
+        if self._uncertain and self._options.wishes.retry_uncertain:
+            for step in self._uncertain:
+                step.again, step.need = True, Need.SUBMIT
+                self._release(step)
+                self._queue.append(step)
+            self._uncertain = []
+            await self._drain()
+
+    # --- telling ---------------------------------------------------------------------------
+
+    def _end(self, step: Step, status: RowStatus, kind: str, message: str) -> None:
+        step.result.end(status, kind, message)
+        self._report(step)
+
+    def _report(self, step: Step) -> None:
+        """The row has its result."""
+        result = step.result
+        if step.need is not Need.NOTHING:
+            result.finished_at = now_iso(time.time())
+        self.tally.end(result)
+        if self._on_result and step.need is not Need.NOTHING:
+            self._on_result(step)
+        self._changed()
+
+    def _changed(self) -> None:
+        tally, window = self.tally, self._window
+        tally.running, tally.limit = window.under_way, window.limit
+        tally.spent = self._budget.spent
+        tally.reserved = self._budget.reserved
+        if self._on_change:
+            try:
+                self._on_change(tally)
+            except Exception as error:  # noqa: BLE001 (what is paid for is waited for without it)
+                self._on_change = None
+                warnings.warn(f"The progress is shown no more: {error}", KlingWarning, 2)

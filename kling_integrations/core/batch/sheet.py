@@ -1,0 +1,40 @@
+"""The tiles of a batch's contact sheet, out of its table of results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..media.contact_sheet import Tile
+from . import cells
+from .rows import plain_text
+
+
+def tiles(rows: Iterable[Mapping[str, Any]], folder: Path | None = None) -> list[Tile]:
+    """A tile for each row: its number and prompt, or what became of it.
+
+    ``rows`` are lines of a results table, as they were read or as they are; ``folder`` is where
+    relative paths start.
+    """
+    made = []
+    for number, row in enumerate(rows, 1):
+        path, status = plain_text(_of(row, "path")), plain_text(_of(row, "status")) or ""
+        label = plain_text(_of(row, "row")) or str(number)
+        words = _words(row) if path else status.replace("_", " ")
+        where = None if path is None else (folder or Path()) / path
+        made.append(Tile(f"{label.removesuffix('.0')} {words}", where))
+    return made
+
+
+def _of(row: Mapping[str, Any], name: str) -> Any:
+    """A result column, whatever it had to be called beside the table's own."""
+    found = [key for key in row if key == name or (key.startswith("kling_") and key.endswith(name))]
+    return row[max(found, key=len)] if found else None
+
+
+def _words(row: Mapping[str, Any]) -> str:
+    for name, value in row.items():
+        if cells.folded(str(name)) in ("key", "prompt", "text", "name", "title"):
+            return plain_text(value) or ""
+    return ""

@@ -1,0 +1,165 @@
+"""Reading a table of rows: CSV, JSON Lines, JSON or Parquet, from a file or a stream."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..batch.rows import Table
+from ..errors import InvalidRequestError, NextStep, Verb
+
+_LONGEST_CELL = 100 * 2**20  # characters: a picture in a cell
+_DELIMITERS = ",;\t|"
+
+
+def read(path: Path) -> Table:
+    """The table in a file, by its name's ending: .csv, .tsv, .jsonl, .ndjson, .json or .parquet.
+
+    Any other is read as JSON Lines where it begins with a brace, else as CSV. Raises
+    InvalidRequestError for what cannot be read.
+    """
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return _parquet(path)
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(f"{path} cannot be read: {error.strerror or error}.") from None
+    return parse(data, path.name, folder=path.parent)
+
+
+def parse(data: bytes, name: str = "", *, folder: Path | None = None) -> Table:
+    """The table in the bytes of a text file; ``name`` is for its ending and for messages."""
+    text = _decoded(data, name)
+    ending = Path(name).suffix.lower()
+    start = text.lstrip()[:1]
+    if ending == ".json" or (ending not in (".csv", ".tsv", ".jsonl", ".ndjson") and start == "["):
+        return _json(text, name, folder)
+    if ending in (".jsonl", ".ndjson") or (ending not in (".csv", ".tsv") and start == "{"):
+        return _json_lines(text, folder)
+    return _csv(text, name, folder)
+
+
+def from_records(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Rows that are at hand. Raises InvalidRequestError for a row that is no mapping."""
+    columns: dict[str, None] = {}
+    for number, record in enumerate(records, 1):
+        if not isinstance(record, Mapping):
+            raise InvalidRequestError(
+                f"Row {number} is a {type(record).__name__}: a row maps columns to values."
+            )
+        columns.update(dict.fromkeys(map(str, record)))
+    return Table(list(columns), records)
+
+
+def _decoded(data: bytes, name: str) -> str:
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeError as error:
+        line = data[: getattr(error, "start", 0)].count(b"\n") + 1
+        raise InvalidRequestError(
+            f"{name or 'The table'} is no UTF-8 text (line {line}): save it as UTF-8."
+        ) from None
+
+
+def _csv(text: str, name: str, folder: Path | None) -> Table:
+    if "\0" in text:
+        raise InvalidRequestError(f"{name or 'The table'} is no text: it holds zero bytes.")
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, name))
+        lines = [cells for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise InvalidRequestError(f"{name or 'The table'} is no CSV: {error}.") from None
+    finally:
+        csv.field_size_limit(before)
+    if not lines:
+        raise InvalidRequestError(f"{name or 'The table'} is empty.")
+    columns = _unique([cell.strip() for cell in lines[0]])
+    records, bad = [], {}
+    for number, cells in enumerate(lines[1:], 1):
+        if any(cell.strip() for cell in cells[len(columns) :]):
+            bad[number] = (
+                f"it has {len(cells)} cells, the header {len(columns)}: a comma in a text needs "
+                "quotes around it"
+            )
+        records.append(dict(zip(columns, cells, strict=False)))
+    return Table(columns, records, folder, bad)
+
+
+def _delimiter(text: str, name: str) -> str:
+    """By the header: what stands in it most often outside of quotes."""
+    if Path(name).suffix.lower() == ".tsv":
+        return "\t"
+    lines = text.lstrip("\r\n").splitlines()
+    header = "".join(lines[0].split('"')[::2]) if lines else ""
+    return max(_DELIMITERS, key=lambda sign: (header.count(sign), -_DELIMITERS.index(sign)))
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names for all columns: ``column 3`` for one without, ``size (2)`` for the second ``size``."""
+    found: list[str] = []
+    for number, name in enumerate(names, 1):
+        name = name or f"column {number}"
+        count, shown = 1, name
+        while shown in found:
+            count += 1
+            shown = f"{name} ({count})"
+        found.append(shown)
+    return found
+
+
+def _json_lines(text: str, folder: Path | None) -> Table:
+    columns: dict[str, None] = {}
+    records: list[Mapping[str, Any]] = []
+    bad = {}
+    for line in text.split("\n"):  # not splitlines: a text may hold other signs for a line's end
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            record, bad[len(records) + 1] = {}, f"it is no JSON ({error})"
+        if not isinstance(record, dict):
+            bad[len(records) + 1] = f"it is a JSON {type(record).__name__}, not an object"
+            record = {}
+        columns.update(dict.fromkeys(record))
+        records.append(record)
+    return Table(list(columns), records, folder, bad)
+
+
+def _json(text: str, name: str, folder: Path | None) -> Table:
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"{name or 'The table'} is no JSON: {error}.") from None
+    if not isinstance(rows, list):
+        raise InvalidRequestError(f"{name or 'The table'} is no list of rows.")
+    table = from_records(rows)
+    return Table(table.columns, table.records, folder)
+
+
+def _parquet(path: Path) -> Table:
+    parquet = needed("pyarrow.parquet")
+    try:
+        table = parquet.read_table(path)
+    except Exception as error:  # noqa: BLE001 (Arrow has errors of its own)
+        raise InvalidRequestError(f"{path} is no Parquet file: {str(error)[:200]}.") from None
+    return Table(_unique(table.column_names), table.to_pylist(), path.parent)
+
+
+def needed(module: str) -> Any:
+    """A library of the extra ``tables``. Raises InvalidRequestError where it is not installed."""
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError:
+        raise InvalidRequestError(
+            f"Parquet needs {module.partition('.')[0]}.",
+            next_steps=[NextStep(Verb.INSTALL, detail="tables")],
+        ) from None

@@ -1,0 +1,284 @@
+"""Batches from Python and from ``%kling batch``: a DataFrame in, a DataFrame out.
+
+Works in a notebook, with a live board and a gallery, and in any other program, with lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..core import cost, settings
+from ..core.batch.frames import table_of, with_results
+from ..core.batch.job import Batch, Order, Outcome, Prepared
+from ..core.batch.plan import Need
+from ..core.batch.results import RowStatus
+from ..core.batch.rows import meant
+from ..core.batch.tally import Tally
+from ..core.batch.threads import run_to_end
+from ..core.errors import NextStep, StoppedWaiting, Verb
+from ..core.storage.ledger import Ledger
+from ..core.waiting import DEFAULT_TIMEOUT
+from .options import loaded
+
+
+def batch(
+    table: Any,
+    *,
+    out: str | Path | None = None,
+    prompt: str | None = None,
+    key: str | None = None,
+    results: str | Path | None = None,
+    max_cost: float | None = None,
+    at_once: int = 10,
+    timeout: float = DEFAULT_TIMEOUT,
+    skip_bad: bool = False,
+    retry_failed: bool = False,
+    retry_uncertain: bool = False,
+    fail_on_partial_error: bool = False,
+    quiet: bool = False,
+    **parameters: Any,
+) -> Any:
+    """The videos of a table, each row paid for once; the table with the results as columns.
+
+    ``table``: a DataFrame of pandas or polars, a file (CSV, JSON Lines, JSON, Parquet), a list of
+    mappings or of prompts. Columns that are named like parameters of ``VideoRequest`` are the
+    request, ``parameters`` what a row leaves out; ``prompt``, ``image`` and ``tail_image`` may
+    name a column instead, and ``key`` names the one by which rows are known. ``out``: the folder
+    of the videos (None leaves them at the gateway; then ``results`` must say where the table of
+    results is written, else it is ``out/results.jsonl``). ``max_cost``: USD for the whole batch,
+    all runs of it. ``timeout``: seconds for each row.
+
+    The same call again goes on where it was. A row that fails is a row: see the columns ``status``,
+    ``error_kind`` and ``error``. Raises BadRowsError, before anything is paid, for rows that cannot
+    be submitted (unless ``skip_bad``), StoppedWaiting on an interrupt, and with
+    ``fail_on_partial_error`` a KlingError where a row ended without a video.
+    """
+    rows = table_of(table)
+    defaults, names = meant(rows, {"prompt": prompt, **parameters}, key)
+    order = Order(
+        defaults=defaults,
+        names=names,
+        folder=None if out is None else _located(out),
+        results=None if results is None else _located(results),
+        max_cost=max_cost,
+        at_once=at_once,
+        timeout=timeout,
+        skip_bad=skip_bad,
+        retry_failed=retry_failed,
+        retry_uncertain=retry_uncertain,
+    )
+    made = Batch(rows, order, _ledger(), settings.base_url())
+    outcome = _run(made, _display(quiet))
+    if fail_on_partial_error:
+        outcome.raise_partial()
+    return with_results(table, made.columns, made.lines(outcome.results))
+
+
+def _run(
+    batch: Batch,
+    display: Display,
+    confirm: Callable[[Prepared], None] | None = None,
+) -> Outcome:
+    """Checks, prices and runs a batch with its display."""
+    batch.check_rows()
+    prepared = batch.prepare(run_to_end(batch.prices))
+    if confirm:
+        confirm(prepared)
+    display.begin(batch, prepared)
+    outcome = batch.run_to_end(prepared, display.take, display.show)
+    display.end(batch, outcome)
+    if outcome.interrupted:
+        running = [each for each in outcome.results if each.status == RowStatus.RUNNING]
+        raise StoppedWaiting(
+            running[0].generation_id if running else None,
+            message=f"Stopped. Everything that has ended is kept; {len(running)} generations go "
+            "on at the gateway and are billed when they complete.",
+            next_steps=[NextStep(Verb.SUBMIT_AGAIN)],
+        )
+    return outcome
+
+
+class Display:
+    """How a batch is shown while it runs. ``take`` comes from its thread, ``show`` from the main
+    one; this one shows nothing."""
+
+    def __init__(self) -> None:
+        self._last: Tally | None = None
+
+    def begin(self, batch: Batch, prepared: Prepared) -> None:
+        """Nothing is paid yet."""
+
+    def take(self, tally: Tally) -> None:
+        self._last = tally
+
+    def show(self) -> None:
+        """Called now and then while the batch runs."""
+
+    def end(self, batch: Batch, outcome: Outcome) -> None:
+        """The batch has ended."""
+
+
+class Lines(Display):
+    """Lines on stderr, for scripts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = ""
+
+    def begin(self, batch: Batch, prepared: Prepared) -> None:
+        sys.stderr.write(headline(batch, prepared) + "\n")
+
+    def show(self) -> None:
+        if self._last is not None and (line := self._last.line()) != self._said:
+            self._said = line
+            sys.stderr.write(line + "\n")
+
+    def end(self, batch: Batch, outcome: Outcome) -> None:
+        self.show()
+
+
+class InNotebook(Display):
+    """A board that becomes a gallery."""
+
+    def __init__(self) -> None:
+        from .display.batch_board import Board
+        from .frontend import choose_ui
+
+        super().__init__()
+        self._sandbox = settings.is_sandbox(settings.base_url())
+        self._board = Board(choose_ui(), sandbox=self._sandbox)
+
+    def begin(self, batch: Batch, prepared: Prepared) -> None:
+        from .frontend import print_line, print_notes
+
+        print_notes(batch.checked.notes)
+        print_notes(f"skipped: {problem}" for problem in batch.checked.problems)
+        print_line(headline(batch, prepared))
+
+    def show(self) -> None:
+        if self._last is not None:
+            self._board.update(self._last)
+
+    def end(self, batch: Batch, outcome: Outcome) -> None:
+        from .display.pages import gallery
+        from .frontend import print_line
+
+        self._board.update(outcome.tally, last=True)
+        prompts = {row.number: row.prompt for row in batch.checked.rows}
+        spent = outcome.tally.spent
+        self._board.end(gallery(outcome.results, prompts, spent=spent, sandbox=self._sandbox))
+        if outcome.trouble:
+            print_line(outcome.trouble)
+
+
+def headline(batch: Batch, prepared: Prepared) -> str:
+    """``500 rows, 480 to submit · expected cost $240.00``."""
+    total, due = len(batch.table.records), prepared.count(Need.SUBMIT)
+    price = "unknown" if prepared.unpriced else cost.dollars(prepared.expected)
+    return f"{total:,} rows, {due:,} to submit{f' · expected cost {price}' if due else ''}"
+
+
+def _display(quiet: bool) -> Display:
+    if quiet:
+        return Display()
+    return InNotebook() if loaded() is not None else Lines()
+
+
+def _ledger() -> Ledger:
+    here = loaded()
+    return here.session().ledger if here is not None else Ledger()
+
+
+def _located(path: str | Path) -> Path:
+    """Beside the notebook, where there is one."""
+    here = loaded()
+    return (here.folder if here is not None else Path.cwd()) / Path(path).expanduser()
+
+
+def contact_sheet(
+    results: Any, path: str | Path | None = None, *, columns: int | None = None, width: int = 1600
+) -> Any:
+    """One picture of a batch, a tile for each row: a PIL image, also saved at ``path`` if given.
+
+    ``results`` is what ``batch`` returned, or a results file. ``width`` in pixels. A file at
+    ``path`` is replaced. Raises InvalidRequestError where there is nothing to show.
+    """
+    from ..core.batch.sheet import tiles
+    from ..core.media import contact_sheet as sheets
+    from ..core.storage import safe_files
+
+    sheet = sheets.contact_sheet(tiles(table_of(results).records), columns=columns, width=width)
+    if path is not None:
+        safe_files.write(_located(path), sheets.jpeg(sheet))
+    return sheet
+
+
+# --- %kling batch ----------------------------------------------------------------------------
+
+
+def run_line(args: argparse.Namespace, console: Any) -> Any:
+    """``%kling batch df --prompt text -o out/``: a variable, or a file as in a shell.
+
+    Raises UsageError where the price needs ``--yes``.
+    """
+    from ..commands import batch_from, report_dry_run
+    from .options import notebook, options
+    from .templating import look_up
+
+    found, value = look_up(args.file, notebook().variables)
+    table = value if found else args.file
+    args.model = args.model or options().default_model or None
+    args.max_cost = _lowest(args.max_cost, options().max_cost)
+    for name in ("out", "results"):
+        if getattr(args, name):
+            setattr(args, name, str(_located(getattr(args, name))))
+    made = batch_from(args, table_of(table), _ledger())
+    if args.dry_run:
+        made.check_rows()
+        report_dry_run(args, console, made)
+        return None
+    outcome = _run(made, _display(False), lambda prepared: _confirm(args, made, prepared))
+    frame = with_results(table if found else None, made.columns, made.lines(outcome.results))
+    notebook().assign(None, frame)
+    return frame
+
+
+def run_contact_sheet(args: argparse.Namespace, console: Any) -> Any:
+    """``%kling contact-sheet table``: shown in the cell, and saved with ``-o``."""
+    from ..core.media import contact_sheet as sheets
+    from .display.markup import base64_text
+    from .frontend import publish
+    from .options import notebook
+    from .templating import look_up
+
+    found, value = look_up(args.results, notebook().variables)
+    results = value if found else args.results
+    sheet = contact_sheet(results, args.out, columns=args.columns)
+    shown = sheet.copy()
+    shown.thumbnail((1000, 4000))
+    text = f"contact sheet, {sheet.width}×{sheet.height}"
+    publish(({"image/jpeg": base64_text(sheets.jpeg(shown)), "text/plain": text}, {}))
+    return sheet
+
+
+def _confirm(args: argparse.Namespace, batch: Batch, prepared: Prepared) -> None:
+    """A sum above the user's option needs a word: a limit, or ``--yes``."""
+    from ..commands import UsageError
+    from .options import options
+
+    above = prepared.unpriced or prepared.expected > options().confirm_above
+    if above and not args.yes and args.max_cost is None:
+        raise UsageError(
+            f"{headline(batch, prepared)}. Nothing was submitted.",
+            hint="To go ahead add --yes, or --max-cost with a limit. Sums up to "
+            f"${options().confirm_above:.2f} need none (%config KlingMagics.confirm_above).",
+        )
+
+
+def _lowest(*limits: float | None) -> float | None:
+    given = [limit for limit in limits if limit is not None]
+    return min(given) if given else None
