@@ -23,6 +23,7 @@ from ..core.errors import NextStep, StoppedWaiting, Verb
 from ..core.storage.ledger import Ledger
 from ..core.waiting import DEFAULT_TIMEOUT
 from .options import loaded
+from .session import current
 
 
 def batch(
@@ -189,8 +190,7 @@ def _display(quiet: bool) -> Display:
 
 
 def _ledger() -> Ledger:
-    here = loaded()
-    return here.session().ledger if here is not None else Ledger()
+    return current().ledger if loaded() is not None else Ledger()
 
 
 def _located(path: str | Path) -> Path:
