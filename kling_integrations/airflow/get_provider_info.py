@@ -67,5 +67,21 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": EXTRAS,
             }
         ],
+        "config": {
+            "kling": {
+                "description": "Kling video generation.",
+                "options": {
+                    "record_path": {
+                        "description": "Where the tasks keep the records of what they have paid "
+                        "for, unless they name a record_path: a folder or a prefix that all "
+                        "workers reach. Without it: a hidden folder beside the video.",
+                        "version_added": "0.2.0",
+                        "type": "string",
+                        "example": "s3://aws_default@my-bucket/kling-records",
+                        "default": None,
+                    }
+                },
+            }
+        },
         "extra-links": [f"{package}.links.KlingVideoLink"],
     }

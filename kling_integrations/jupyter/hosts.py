@@ -2,7 +2,7 @@
 
 A relative link works where the notebook's server serves the files beside it: JupyterLab, Notebook,
 Voila. Elsewhere an output has to hold what it shows. The signs are from the hosts' documentation;
-``docs/notebooks.md`` says which of them were seen.
+``docs/how-to/other-notebooks.md`` says what was seen.
 """
 
 from __future__ import annotations
