@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-oldest test-plain test-cluster docs docs-serve lint types format clean
+.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-airflow-next test-oldest test-plain test-cluster docs docs-serve lint types format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -36,8 +36,11 @@ test-slow: setup system  ## only those
 test-exhaustive: setup  ## the whole fault matrix, 10,000 waits, long interleavings
 	$(BIN)/python -m pytest -q -m exhaustive -n 2
 
-test-airflow-min:  ## the Airflow unit suite on the oldest supported Airflow
-	sh scripts/test_airflow_min.sh "$(PYTHON)"
+test-airflow-min:  ## Airflow, unit and end to end, on the oldest version supported
+	sh scripts/test_airflow.sh "$(PYTHON)" 3.0.6 constraints-airflow-min.txt
+
+test-airflow-next:  ## the same on the newest pre-release
+	sh scripts/test_airflow.sh "$(PYTHON)" 3.4.0b2 constraints-airflow-next.txt
 
 test-oldest:  ## the core with the oldest libraries that pyproject.toml allows
 	sh scripts/test_oldest.sh "$(PYTHON)"

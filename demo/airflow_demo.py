@@ -74,6 +74,8 @@ class LocalAirflow:
             "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__API__SECRET_KEY": secrets.token_hex(16),
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+            # Airflow 3.0 signs with none by default, which newer versions of PyJWT refuse.
+            "AIRFLOW__API_AUTH__JWT_ISSUER": "kling-demo",
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -224,18 +226,24 @@ class LocalAirflow:
         except ValueError:
             return value
 
-    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+    def clear(self, dag_id: str, run_id: str, *task_ids: str, **options: Any) -> None:
+        """Tasks of a run; ``options`` are further fields of the API's request."""
         self.call(
             "POST",
             f"/api/v2/dags/{dag_id}/clearTaskInstances",
             json={
                 "dry_run": False,
                 "dag_run_id": run_id,
-                "task_ids": [task_id],
+                "task_ids": list(task_ids),
                 "only_failed": False,
                 "reset_dag_runs": True,
+                **options,
             },
         )
+
+    def clear_run(self, dag_id: str, run_id: str) -> None:
+        options = {"dry_run": False, "only_failed": False}
+        self.call("POST", f"{self.run_path(dag_id, run_id)}/clear", json=options)
 
     def mark(self, dag_id: str, run_id: str, task_id: str, state: str) -> None:
         path = f"{self.run_path(dag_id, run_id)}/taskInstances/{task_id}"

@@ -22,7 +22,7 @@ from ..core.errors import InvalidRequestError
 from .exceptions import task_error
 from .masked_fields import masked
 from .operators import KlingVideoOperator
-from .submitting import max_tries
+from .task_identity import max_tries
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

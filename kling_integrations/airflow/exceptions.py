@@ -27,19 +27,20 @@ from ..core.errors import (
     InvalidRequestError,
     KlingError,
     LedgerError,
+    LedgerUnreachableError,
     SubmissionUncertainError,
     WaitTimeoutError,
     describe,
 )
 from .get_provider_info import DEFAULT_CONNECTION
-from .hints import renderer
+from .hints import EVERYWHERE, Kept, renderer
 
 
 class KlingTaskError(AirflowException):
     """A task's error that Airflow's retries may cure.
 
     ``error`` is the core's. Its next steps are worded for a task that uses ``kling_conn_id``;
-    ``durable``: whether the next attempt knows what this one paid for.
+    ``kept``: what the next attempt knows of what this one paid for; None: nothing.
     """
 
     def __init__(
@@ -47,9 +48,9 @@ class KlingTaskError(AirflowException):
         error: KlingError,
         kling_conn_id: str = DEFAULT_CONNECTION,
         *,
-        durable: bool = True,
+        kept: Kept | None = EVERYWHERE,
     ) -> None:
-        super().__init__(describe(error, renderer(kling_conn_id, durable=durable)))
+        super().__init__(describe(error, renderer(kling_conn_id, kept=kept)))
         self.error = error
 
 
@@ -84,7 +85,7 @@ def task_error(
     error: KlingError,
     kling_conn_id: str = DEFAULT_CONNECTION,
     *,
-    durable: bool = True,
+    kept: Kept | None = EVERYWHERE,
     settled_later: bool = False,
 ) -> KlingTaskError:
     """The exception for an error of the core; the arguments are those of KlingTaskError.
@@ -94,7 +95,7 @@ def task_error(
     kind = _kind(error)
     if settled_later and isinstance(error, SubmissionUncertainError):
         kind = KlingTaskError
-    return kind(error, kling_conn_id, durable=durable)
+    return kind(error, kling_conn_id, kept=kept)
 
 
 def _kind(error: KlingError) -> type[KlingTaskError]:
@@ -102,6 +103,8 @@ def _kind(error: KlingError) -> type[KlingTaskError]:
         return KlingWaitTimeout
     if isinstance(error, GenerationFailedError):
         return KlingFailed if error.kind in _FINAL_KINDS else KlingTaskError
+    if isinstance(error, LedgerUnreachableError):
+        return KlingTaskError  # a disk or a bucket that is away comes back
     if error.generation_id and isinstance(error, _MENDED):
         return KlingTaskError
     return KlingFailed if isinstance(error, _FINAL) else KlingTaskError

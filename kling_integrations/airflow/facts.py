@@ -15,7 +15,7 @@ from ..core import cost
 from ..core.errors import GenerationFailedError, KlingError, advice
 from ..core.generation import Generation
 from . import telemetry
-from .hints import renderer
+from .hints import EVERYWHERE, Kept, renderer
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -104,14 +104,14 @@ def pull_facts(context: Context, generation_id: str) -> dict[str, Any]:
 
 
 def push_failure(
-    context: Context, error: KlingError, kling_conn_id: str, *, durable: bool = True
+    context: Context, error: KlingError, kling_conn_id: str, *, kept: Kept | None = EVERYWHERE
 ) -> None:
     """Why this attempt failed and what can be done, for the task's page; never raises."""
     telemetry.failed(getattr(error, "kind", None) or type(error).__name__)
     with suppress(Exception):
         failure = {
             "message": error.message,
-            "advice": advice(error, renderer(kling_conn_id, durable=durable)),
+            "advice": advice(error, renderer(kling_conn_id, kept=kept)),
             "kind": error.kind if isinstance(error, GenerationFailedError) else None,
             "error": type(error).__name__,
             "generation_id": error.generation_id,

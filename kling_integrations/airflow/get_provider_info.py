@@ -45,6 +45,15 @@ GUIDES = ("first_dag", "connection", "video", "review", "video_tab", "manifest",
 """Pages of docs/airflow."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "record_path": {
+        "description": "Where the tasks keep the records of what they have paid for, unless they "
+        "name a record_path: a folder or a prefix that all workers reach. Without it: a hidden "
+        "folder beside the video.",
+        "version_added": "0.2.0",
+        "type": "string",
+        "example": "s3://aws_default@my-bucket/kling-records",
+        "default": None,
+    },
     "video_roots": {
         "description": "Folders, with commas between, that bound what the Video tab opens. Empty: "
         "wherever a task was told to save, for runs whose rendered fields Airflow still has.",

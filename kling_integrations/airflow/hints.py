@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 from ..core.errors import NextStep, Render, Verb
 from .get_provider_info import DEFAULT_CONNECTION
-from .version_compat import CLEAR
 
 
-def renderer(kling_conn_id: str, *, durable: bool = True) -> Render:
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the stores of a task's record mean for a rerun, in words.
+
+    ``clear`` is one after which the record is still there, ``place`` where a rerun finds it (empty:
+    everywhere), ``where`` what a user deletes to have it forgotten.
+    """
+
+    clear: str = "a clear"
+    place: str = ""
+    where: str = "its record"
+
+
+EVERYWHERE = Kept()
+"""A record that no clear erases, which every worker finds."""
+
+
+def renderer(kling_conn_id: str, *, kept: Kept | None = EVERYWHERE) -> Render:
     """``render`` for one task, as ``core.errors.describe`` takes it."""
-    return partial(render, kling_conn_id=kling_conn_id, durable=durable)
+    return partial(render, kling_conn_id=kling_conn_id, kept=kept)
 
 
-def render(step: NextStep, kling_conn_id: str, *, durable: bool = True) -> str:
+def render(step: NextStep, kling_conn_id: str, *, kept: Kept | None = EVERYWHERE) -> str:
     """What a user of Airflow does for ``step``, as one sentence.
 
-    ``durable``: whether the next attempt of the task knows what this one paid for.
+    ``kept`` is None where the next attempt of the task does not know what this one paid for.
     """
+    again = f"A retry or {kept.clear} of this task{kept.place}" if kept else ""
     match step.verb:
         case Verb.WAIT | Verb.SHOW | Verb.DOWNLOAD if step.generation_id:
             call = sensor_call(step.generation_id, kling_conn_id, step.output)
-            if not durable:
+            if kept is None:
                 return f"Pick it up with: {call}"
-            return (
-                f"A retry or {CLEAR} of this task goes on with the same generation, without paying "
-                f"again; so does {call}"
-            )
+            return f"{again} goes on with the same generation, without paying again; so does {call}"
         case Verb.WAIT | Verb.SHOW | Verb.DOWNLOAD | Verb.SUBMIT_AGAIN:
-            if not durable:
+            if kept is None:
                 return "Clear the task to submit the same request again, which pays again."
-            return f"A retry or {CLEAR} of this task picks up what is paid for."
-        case Verb.RECOVER if durable:
+            return f"{again} picks up what is paid for."
+        case Verb.RECOVER if kept:
             return (
-                f"A retry or {CLEAR} of this task looks for this id in the gateway's log, once a "
-                "generation would have ended, and goes on with what it finds."
+                f"{again} looks for this id in the gateway's log, once a generation would have "
+                "ended, and goes on with what it finds."
             )
         case Verb.RECOVER:
             return (
@@ -43,18 +58,18 @@ def render(step: NextStep, kling_conn_id: str, *, durable: bool = True) -> str:
                 f"first: KlingHook({kling_conn_id!r}).client.find_submission("
                 f"{step.client_request_id!r}, submitted_at)"
             )
-        case Verb.SUBMIT_NEW if not durable:
-            return "To pay for another one knowingly, clear the task."
-        case Verb.SUBMIT_NEW if step.generation_id:
+        case Verb.SUBMIT_NEW if step.generation_id and kept:
             return (
-                "To pay for another one, start a new run, or delete kling_submission from the "
-                "task's state store and clear the task."
+                f"To pay for another one, start a new run, or delete {kept.where} and clear the "
+                "task."
             )
-        case Verb.SUBMIT_NEW:
+        case Verb.SUBMIT_NEW if kept:
             return (
                 'To pay for another one knowingly, set on_ambiguous_submit="resubmit", or delete '
-                "kling_submission from the task's state store, and clear the task."
+                f"{kept.where}, and clear the task."
             )
+        case Verb.SUBMIT_NEW:
+            return "To pay for another one knowingly, clear the task."
         case Verb.SET_KEY:
             return f"Set the API key as the password of the connection {kling_conn_id!r}."
         case Verb.TRY_SANDBOX:

@@ -26,6 +26,7 @@ from . import version_compat
 from .exceptions import KlingFailed, KlingTaskError, task_error
 from .get_provider_info import CONNECTION_TYPE, DEFAULT_CONNECTION, EXTRAS, FORM, HOOK_NAME
 from .hints import renderer
+from .record_places import default_record_path
 from .task_ledger import TaskLedger
 
 if TYPE_CHECKING:
@@ -84,12 +85,12 @@ class Access:
 class KlingHook(BaseHook):
     """The gateway through an Airflow connection: ``KlingHook().client`` in a ``@task``.
 
-    From Airflow 3.3 on, the client of a running task keeps its submissions in the task state
-    store: a retry (or a clear that keeps the task's state) that asks for the same request gets the
-    generation that an earlier attempt paid for. In the same run of the same task, ``take=2`` or
-    ``new=True`` ask for another one. Unlike KlingVideoOperator, a retry whose request differs pays
-    again: one task may ask for several videos. ``client.recover()`` looks up what is uncertain.
-    Before 3.3 there is no such store, and each retry pays again: set ``retries=0``.
+    The client of a running task keeps its submissions at ``record_path`` (default:
+    ``[kling] record_path``, else the worker's own ledger under KLING_HOME) and in Airflow's task
+    state store (3.3 and up): a retry or a clear that asks for the same request gets the generation
+    that an earlier attempt paid for. In the same run of the same task, ``take=2`` or ``new=True``
+    ask for another one. Unlike KlingVideoOperator, a retry whose request differs pays again: one
+    task may ask for several videos. ``client.recover()`` looks up what is uncertain.
 
     The connection's password is the API key and its host the base URL (empty: the gateway), for
     example ``{"conn_type": "kling", "password": "…", "host": "https://api.aimlapi.com"}`` or
@@ -101,9 +102,16 @@ class KlingHook(BaseHook):
     conn_type = CONNECTION_TYPE
     hook_name = HOOK_NAME
 
-    def __init__(self, kling_conn_id: str = DEFAULT_CONNECTION, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        kling_conn_id: str = DEFAULT_CONNECTION,
+        *,
+        record_path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.kling_conn_id = kling_conn_id
+        self.record_path = record_path
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -127,8 +135,12 @@ class KlingHook(BaseHook):
     @cached_property
     def client(self) -> KlingClient:
         """A pooled client, made once. Raises KlingFailed for a connection that cannot work."""
-        store = version_compat.current_task_state_store()
-        return self.access().client(TaskLedger(store) if store is not None else None)
+        context = version_compat.current_context()
+        if context is None:
+            return self.access().client()
+        return self.access().client(
+            TaskLedger.of(context, self.record_path or default_record_path())
+        )
 
     def access(self) -> Access:
         try:

@@ -1,7 +1,8 @@
 """KlingVideoOperator: a prompt becomes a video, and is paid for once.
 
-The record of the payment is in Airflow's task state store (``durable``, ``submitting``), so a
-retry, a restart or a clear finds what is paid for. What operator and sensor do alike is in
+The record of the payment is kept where a clear does not reach it, and in Airflow's task state
+store (``record_places``, ``durable``, ``submitting``), so a retry, a restart or a clear finds what
+is paid for. What operator and sensor do alike is in
 ``deferral`` (around the triggerer) and ``delivery`` (file, manifest, assets).
 """
 
@@ -43,14 +44,17 @@ from .events import from_event
 from .exceptions import KlingTaskError, task_error
 from .facts import expected_usd, facts_of, pull_facts, push_facts, push_failure, with_facts
 from .get_provider_info import DEFAULT_CONNECTION
-from .hints import render
+from .hints import EVERYWHERE, Kept, render
 from .hooks import KlingHook
 from .lineage import WithLineage
 from .links import KlingVideoLink
 from .masked_fields import MaskedField
 from .progress_log import ProgressLog
+from .record_places import default_record_path
 from .request_fields import inputs_of, request_from
-from .submitting import Submitter, duration_of, max_tries
+from .siblings import Siblings
+from .submitting import Submitter, duration_of
+from .task_identity import TaskIdentity
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -77,8 +81,12 @@ class KlingVideoOperator(WithLineage, BaseOperator):
     :param wait_for_completion: False returns right after the submit; a KlingVideoSensor waits.
     :param deferrable: wait in the triggerer instead of on a worker slot. Default:
         ``[operators] default_deferrable``.
-    :param durable: keep the record of the payment over retries and clears (Airflow 3.3 and up;
-        Airflow 3.4 discards it at a clear unless that asks to keep the task's state).
+    :param durable: keep the record of the payment over retries and clears.
+    :param record_path: the folder of the records, at a path or an ObjectStoragePath URI
+        (``s3://connection@bucket/prefix``, ``gs://``, ``abfs://``) that all workers reach. Default:
+        ``[kling] record_path``; without it a hidden folder beside the video, and without an
+        output_path the worker's own under KLING_HOME. Airflow's task state store (3.3 and up) is
+        used as well.
     :param timeout: seconds from the submit (default: an hour); a clear starts them anew. The
         generation goes on when they are over: a retry waits for it again.
     :param poll_interval: seconds between two polls; None: when a finish is likely.
@@ -117,6 +125,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         "parameters",
         "extra",
         "output_path",
+        "record_path",
         "max_cost_usd",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json", "extra": "json"}
@@ -148,6 +157,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         wait_for_completion: bool = True,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         durable: bool = True,
+        record_path: str | None = None,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         poll_interval: float | None = None,
         max_cost_usd: float | str | None = None,
@@ -173,6 +183,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.durable = durable
+        self.record_path = record_path or default_record_path()
         self.timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         self.poll_interval = poll_interval
         self.max_cost_usd = max_cost_usd
@@ -264,7 +275,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
                 "Stopped while a submission has no known outcome (client request id %s): it may "
                 "have been taken and paid. %s",
                 pending.client_request_id,
-                render(step, self.kling_conn_id, durable=self._is_durable),
+                render(step, self.kling_conn_id, kept=self._kept),
             )
         elif self._generation_id:
             self.log.warning(
@@ -274,7 +285,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
                 render(
                     NextStep(Verb.WAIT, self._generation_id),
                     self.kling_conn_id,
-                    durable=self._is_durable,
+                    kept=self._kept,
                 ),
             )
         else:
@@ -288,7 +299,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         except KlingTaskError as caught:  # the connection is missing or cannot work
             if self._generation_id and caught.error.generation_id is None:
                 caught.error.generation_id = self._generation_id
-            push_failure(context, caught.error, self.kling_conn_id, durable=self._is_durable)
+            push_failure(context, caught.error, self.kling_conn_id, kept=self._kept)
             raise self._task_error(caught.error) from None
         except KlingError as error:
             if isinstance(error, GenerationFailedError):
@@ -296,7 +307,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             if isinstance(error, GenerationNotFoundError):
                 # The record makes every later attempt wait for the same generation.
                 error.next_steps += (NextStep(Verb.SUBMIT_NEW, error.generation_id),)
-            push_failure(context, error, self.kling_conn_id, durable=self._is_durable)
+            push_failure(context, error, self.kling_conn_id, kept=self._kept)
             raise self._task_error(error) from None
 
     def _note_failure(self, generation_id: str | None) -> None:
@@ -308,7 +319,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         return task_error(
             error,
             self.kling_conn_id,
-            durable=self._is_durable,
+            kept=self._kept,
             settled_later=self._submitter is not None and self._submitter.is_settled_later,
         )
 
@@ -317,14 +328,16 @@ class KlingVideoOperator(WithLineage, BaseOperator):
     def _submitter_for(
         self, context: Context, client: KlingClient, store: SubmissionStore
     ) -> Submitter:
+        task = TaskIdentity.of(context)
         self._submitter = Submitter(
             client,
             cache(self._request),
             inputs_of(self._fields()),
             store,
-            max_tries(context),
+            task,
             self.log,
             self.kling_conn_id,
+            Siblings(store.shared, task, self.log) if store.shared and task.is_mapped else None,
             waits=self.wait_for_completion,
             regenerate=self.on_clear == "regenerate",
             resubmit_uncertain=self.on_ambiguous_submit == "resubmit",
@@ -387,19 +400,18 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         self.log.info("Expected to cost %s (at most %s).", expected, cost.dollars(limit))
 
     def _open_store(self, context: Context) -> SubmissionStore:
-        store = version_compat.task_state_store(context) if self.durable else None
-        if self.durable and store is None:
-            self.log.warning(
-                "This Airflow has no task state store (3.3 has): a retry or a clear of this task "
-                "cannot know what was paid for and pays again. Set retries=0, or submit with "
-                "wait_for_completion=False and retries=0 and wait in a KlingVideoSensor."
+        self._submissions = store = SubmissionStore()
+        if self.durable:
+            self._submissions = store = SubmissionStore.of(
+                context, self.record_path, self.output_path, self.log
             )
-        self._submissions = SubmissionStore(store, self.log)
-        return self._submissions
+        return store
 
     @property
-    def _is_durable(self) -> bool:
-        return self._submissions.is_durable if self._submissions else self.durable
+    def _kept(self) -> Kept | None:
+        if self._submissions is not None:
+            return self._submissions.kept
+        return EVERYWHERE if self.durable else None
 
     # --- waiting and delivering ----------------------------------------------------------------
 

@@ -1,13 +1,14 @@
 """A task pays once: it submits, or goes on with what an earlier attempt of it submitted.
 
 The record is written before the POST and again right after the reply. What it says to do is
-decided in ``core.submission``; a POST whose reply was lost is looked up in the gateway's log.
+decided in ``core.submission``; a POST whose reply was lost is looked up in the gateway's log, and
+so are the earlier tries of a task whose record is gone.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ..core import submission
 from ..core.errors import (
     InvalidRequestError,
     KlingError,
+    LedgerError,
     NextStep,
     RateLimitedError,
     ServerError,
@@ -24,18 +26,21 @@ from ..core.errors import (
 from ..core.generation import Generation, Status
 from ..core.request import VideoRequest
 from ..core.schedule import Schedule
-from ..core.submission import Decision, Record, State
-from .durable import SubmissionStore
+from ..core.submission import Action, Decision, Record, State
+from .durable import StoredSubmission, SubmissionStore
 from .hints import render
+from .siblings import Siblings
+from .task_identity import TaskIdentity
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
-
     from ..core.http.client import KlingClient
 
 # How long after a POST its generation would have ended, so that the gateway's log lists it: so
 # many times the expected seconds, and so many seconds more.
 _ENDED_AFTER, _MARGIN = 1.5, 60.0
+
+# How far back (seconds) the gateway's log is read for the tries of a task whose record is gone.
+_LOOK_BACK = 3 * 86_400.0
 
 # A state store is bounded; the ids of that many replaced generations are kept.
 _MOST_REPLACED = 100
@@ -45,7 +50,8 @@ _MOST_REPLACED = 100
 class Submitter:
     """Finds or makes the generation of a request, for one attempt of a task.
 
-    ``store`` has loaded what earlier attempts recorded. ``make_request`` may fail with
+    ``store`` has loaded what earlier attempts recorded; ``siblings`` are there where the task is
+    mapped. ``make_request`` may fail with
     InvalidRequestError, because an image is gone: what is paid for is found without it.
     ``inputs`` is what the request is made of, fit for screens. ``waits``: the task waits for the
     end and records it; without that, a clear has to ask the gateway whether there was one.
@@ -60,9 +66,10 @@ class Submitter:
     make_request: Callable[[], VideoRequest]
     inputs: Mapping[str, Any]
     store: SubmissionStore
-    max_tries: int | None
+    task: TaskIdentity
     log: Any
     kling_conn_id: str
+    siblings: Siblings | None = None
     waits: bool = True
     regenerate: bool = False
     resubmit_uncertain: bool = False
@@ -82,21 +89,25 @@ class Submitter:
         A generation that is picked up is of unknown status. Raises SubmissionUncertainError for
         a record that may have been paid, and what ``KlingClient.submit`` raises.
         """
-        record = self.store.current.record if self.store.current else None
-        cleared = record is not None and record.max_tries != self.max_tries
+        record, cleared = self._recorded()
         if record is not None and record.state is State.INTENT:
             record = self._settled(record)
         if record and record.state is State.SUBMITTED and cleared and not self.waits:
             record = self._with_outcome(record)
         decision = self._decide(record, cleared)
-        if record is not None and decision.action is submission.Action.REFUSE:
+        if record is not None and decision.action is Action.REFUSE:
             raise submission.refusal(record)
+        if record is not None and decision.picks_up and not self._holds(record):
+            record, decision = None, submission.decide(None, ())
+        if not decision.picks_up and (made := self._made_before(record)):
+            record, cleared = made, True
+            decision = Decision(Action.ATTACH, f"generation {made.generation_id} was made for this")
         self.log.info("%s: %s.", decision.action.capitalize(), decision.reason)
         if record is None or not decision.picks_up:
             return self._submit(record)
         # From here on this clear is in the record, and what follows it is a retry.
         waiting_since = time.time() if cleared else None
-        self.store.note(replace(record, max_tries=self.max_tries), waiting_since)
+        self.store.note(replace(record, max_tries=self.task.max_tries), waiting_since)
         self.picked_up = True
         assert record.generation_id is not None
         if not cleared:
@@ -126,6 +137,51 @@ class Submitter:
 
     # --- deciding ------------------------------------------------------------------------------
 
+    def _recorded(self) -> tuple[Record | None, bool]:
+        """What earlier attempts recorded, and whether the task was cleared since."""
+        stored = self.store.current
+        if stored is None:
+            return None, False
+        if stored.record.state in _PAID and self._asks_siblings(
+            lambda siblings: siblings.is_lost(stored.record), unknown=False
+        ):
+            self.log.info(
+                "Another instance of this task has taken generation %s over.",
+                stored.record.generation_id,
+            )
+            return None, False
+        return stored.record, self._is_cleared(stored)
+
+    def _is_cleared(self, stored: StoredSubmission) -> bool:
+        """Airflow raises max_tries at a clear; a run that was deleted and made anew begins again.
+
+        The attempt's id stays the same over a deferral.
+        """
+        began_again = self.task.try_number <= stored.try_number and stored.attempt not in (
+            "",
+            self.task.attempt,
+        )
+        return began_again or stored.record.max_tries != self.task.max_tries
+
+    def _asks_siblings(self, ask: Callable[[Siblings], bool], *, unknown: bool) -> bool:
+        """About what is paid for: a store that fails is no reason to leave it."""
+        if self.siblings is None:
+            return unknown
+        try:
+            return ask(self.siblings)
+        except LedgerError as error:
+            self.log.warning("%s Going on with this task's own record.", error.message)
+            return unknown
+
+    def _holds(self, record: Record) -> bool:
+        def hold(siblings: Siblings) -> bool:
+            place = siblings.hold(record)
+            if place is not None:
+                self.store.also_in(place)
+            return place is not None
+
+        return self._asks_siblings(hold, unknown=True)
+
     def _decide(self, record: Record | None, cleared: bool) -> Decision:
         # The sandbox's videos are no substitute for real ones: another gateway, another input.
         here = record is not None and self.client.is_sandbox == _of_sandbox(record)
@@ -152,6 +208,81 @@ class Submitter:
         """All under which a record of the request may stand, the newest form first."""
         prefix = _SANDBOX if self.client.is_sandbox else ""
         return tuple(f"{prefix}{fingerprint}" for fingerprint in request.fingerprints)
+
+    # --- what was made before ------------------------------------------------------------------
+
+    def _made_before(self, record: Record | None) -> Record | None:
+        """A generation of this input that is paid for, where the task's own record names none.
+
+        Another instance of the mapped task may have made it; or an earlier try, whose record is
+        gone. Raises LedgerError, ServerError and RateLimitedError where that cannot be told.
+        """
+        if not self.store.is_durable:
+            return None
+        has_looked = record is None and self.task.try_number > 1
+        is_moved = self.siblings is not None and not self.regenerate
+        if not has_looked and not is_moved:
+            return None
+        fingerprints = self._fingerprints(self.make_request())
+        if record is not None and (record.state not in _PAID or record.fingerprint in fingerprints):
+            return None
+        self.store.require_all()
+        if is_moved:
+            if record is not None:
+                # First: of several in a new order, each may wait for what another one has.
+                self.store.give_up()
+            if taken := self._taken(fingerprints):
+                return taken
+        return self._of_earlier_tries(fingerprints) if has_looked else None
+
+    def _taken(self, fingerprints: tuple[str, ...]) -> Record | None:
+        assert self.siblings is not None
+        while taken := self.siblings.take(fingerprints):
+            record, place = taken
+            if record.state is State.INTENT:
+                record = self._settled(record)
+                if record.state is State.INTENT:
+                    raise submission.refusal(record)
+            record = self._with_outcome(record)
+            if record.state is not State.FAILED:
+                self.store.also_in(place)
+                return record
+            place.write(StoredSubmission(record, record.created_at).to_json())
+        return None
+
+    def _of_earlier_tries(self, fingerprints: tuple[str, ...]) -> Record | None:
+        """By the ids that their POSTs had: the gateway's log lists those that have ended."""
+        first = self.task.since_clear if self.regenerate else 1
+        posts = self.task.earlier_client_request_ids(fingerprints, first_try=first)
+        since = max(self.task.run_after, time.time() - _LOOK_BACK)
+        for client_request_id, generation_id in self._in_the_log(posts, since):
+            record = replace(
+                Record.intent(self.make_request(), self.task.max_tries, client_request_id),
+                fingerprint=fingerprints[0],
+                inputs=self.inputs,
+            )
+            if self.siblings and self.siblings.is_lost(record):
+                continue  # another instance uses it
+            record = self._with_outcome(record.submitted(generation_id))
+            if record.state is not State.FAILED:
+                return record
+        return None
+
+    def _in_the_log(self, posts: list[str], since: float) -> Iterable[tuple[str, str]]:
+        if not posts:
+            return []
+        try:
+            found = self.client.find_submissions(posts, since)
+        except (ServerError, RateLimitedError) as error:
+            error.message = (
+                "An earlier try of this task may have submitted, its record is gone, and the "
+                f"gateway's log is out of reach: nothing is submitted. {error.message}"
+            )
+            raise
+        except KlingError as error:
+            self.log.info("The gateway's log cannot be read: %s", error.message)
+            return []
+        return [(post, found[post]) for post in posts if post in found]
 
     def _with_outcome(self, record: Record) -> Record:
         assert record.generation_id is not None
@@ -207,14 +338,19 @@ class Submitter:
     def _submit(self, earlier: Record | None) -> Generation:
         request = self.make_request()
         self.before_paying(request)
+        fingerprint = self._fingerprints(request)[0]
+        post: str | None = self.task.client_request_id(fingerprint)
+        before = self.store.current
+        if before is not None and before.record.client_request_id == post:
+            post = None  # the run was deleted and made anew: each POST has an id of its own
         record = replace(
-            Record.intent(request, self.max_tries),
-            fingerprint=self._fingerprints(request)[0],
+            Record.intent(request, self.task.max_tries, post),
+            fingerprint=fingerprint,
             inputs=self.inputs,
             replaced=self._left_behind(earlier),
         )
-        before = self.store.current
-        self.store.save(record, record.created_at)
+        first_place = [self.siblings.first_place(record)] if self.siblings else []
+        self.store.intend(record, *first_place)
         self.open = record
         try:
             generation = self.client.submit(request, client_request_id=record.client_request_id)
@@ -281,9 +417,7 @@ class Submitter:
                 if earlier.state is State.COMPLETED
                 else "billed when it completes (there is no cancel)",
                 f" ({'; '.join(changes)})" if changes else "",
-                render(
-                    NextStep(Verb.WAIT, earlier.generation_id), self.kling_conn_id, durable=False
-                ),
+                render(NextStep(Verb.WAIT, earlier.generation_id), self.kling_conn_id, kept=None),
             )
         return (*earlier.replaced, earlier.generation_id)[-_MOST_REPLACED:]
 
@@ -302,9 +436,3 @@ def duration_of(record: Record) -> int | None:
     """Seconds of video that the record's request asked for, where it says so."""
     text = str((record.inputs or {}).get("duration", "")).strip()
     return int(text) if text.isdecimal() and len(text) < 6 else None
-
-
-def max_tries(context: Context) -> int | None:
-    """Airflow raises it when a user clears a task, and leaves it alone when it retries."""
-    tries = getattr(context.get("ti"), "max_tries", None)
-    return tries if isinstance(tries, int) else None

@@ -1,24 +1,36 @@
-"""The ledger of a client in a task of one's own: its records are in Airflow's task state store.
+"""The ledger of a client in a task of one's own, kept where an operator keeps its record.
 
 An operator makes one video and keeps one record. A ``@task`` may make several: here each request
-has its own record, and all of them are one value of the store, because nothing lists its keys.
+has its own record, and all of them are one value in each store, as the first release wrote them.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core import settings, submission
 from ..core.errors import GenerationFailedError, LedgerError
 from ..core.generation import Generation, Saved
+from ..core.records import unreachable
 from ..core.request import VideoRequest
 from ..core.submission import Action, Decision, Entry, Record, State
-from . import version_compat
+from . import durable, version_compat
+from .durable import StoredSubmission
+from .record_places import Places, RecordAt, open_shared, places
+from .task_identity import TaskIdentity
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 KEY = "kling_submissions"
+
+log = logging.getLogger(__name__)
 
 
 class NoLock:
@@ -38,11 +50,19 @@ class TaskLedger:
     ask for another one. Every method raises LedgerError where the store fails.
     """
 
-    def __init__(self, store: Any) -> None:
-        self._store = store
-        self._records: dict[str, Record] | None = None
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._records: dict[str, StoredSubmission] | None = None
+        self._unread: dict[RecordAt, LedgerError] = {}
         self._keys: dict[str, str] = {}  # of the records, by client request id
         self._lock = threading.RLock()
+
+    @classmethod
+    def of(cls, context: Context, record_path: str | None) -> TaskLedger:
+        """That of the task instance that runs in this context."""
+        task, states = TaskIdentity.of(context), version_compat.task_state_store(context)
+        shared = open_shared(record_path, None, log)
+        return cls(places(task, states, KEY, shared, ".submissions"))
 
     def lock(self, request: VideoRequest) -> NoLock:
         return NoLock()
@@ -61,7 +81,7 @@ class TaskLedger:
             records = self._load()
             keys = [_key(fingerprint, base_url, take) for fingerprint in request.fingerprints]
             key = next((key for key in keys if key in records), keys[0])
-            record = records.get(key)
+            record = records[key].record if key in records else None
             decision = submission.decide(record, request.fingerprints, new=new)
             if record is not None and decision.action is Action.REFUSE:
                 raise submission.refusal(record)
@@ -70,13 +90,13 @@ class TaskLedger:
             intent = Record.intent(request)
             if record is not None and record.generation_id:
                 intent = replace(intent, replaced=(*record.replaced, record.generation_id))
-            self._put(key, intent)
+            self._intend(key, intent)
             return decision, intent
 
     def advance(self, record: Record) -> None:
         with self._lock:
             self._load()
-            self._put(self._keys[record.client_request_id], record)
+            self._note(self._keys[record.client_request_id], record)
 
     def completed(self, base_url: str, generation: Generation, elapsed: float | None) -> None:
         self._end(generation.id, State.COMPLETED)
@@ -98,49 +118,79 @@ class TaskLedger:
     def uncertain(self, base_url: str) -> list[Entry]:
         with self._lock:
             return [
-                _entry(record, base_url, 1)
-                for record in self._load().values()
-                if record.state is State.INTENT
+                _entry(stored.record, base_url, 1)
+                for stored in self._load().values()
+                if stored.record.state is State.INTENT
             ]
 
-    # --- the store -----------------------------------------------------------------------------
+    # --- the stores ----------------------------------------------------------------------------
 
     def _of(self, generation_id: str) -> Record | None:
         with self._lock:
-            found = (r for r in self._load().values() if r.generation_id == generation_id)
-            return next(found, None)
+            records = (stored.record for stored in self._load().values())
+            return next((r for r in records if r.generation_id == generation_id), None)
 
     def _end(self, generation_id: str, state: State) -> None:
         record = self._of(generation_id)
         if record is not None:
             self.advance(record.ended(state))
 
-    def _load(self) -> dict[str, Record]:
+    def _load(self) -> dict[str, StoredSubmission]:
+        """The latest record of each request. A store that fails is remembered: see ``_intend``."""
         if self._records is None:
-            stored = _reaching(lambda: self._store.get(KEY))
-            if not isinstance(stored, dict | None):
-                raise LedgerError("The records of this task's submissions are unreadable.")
-            self._records = {
-                str(key): Record.from_json(record) for key, record in (stored or {}).items()
-            }
-            self._keys = {r.client_request_id: key for key, r in self._records.items()}
+            found: dict[str, list[StoredSubmission]] = {}
+            unread: dict[RecordAt, LedgerError] = {}
+            for place in self._places.records:
+                try:
+                    for key, value in (place.read() or {}).items():
+                        found.setdefault(key, []).append(StoredSubmission.from_json(value))
+                except LedgerError as error:
+                    unread[place] = error
+            if unread and not found:
+                raise next(iter(unread.values()))
+            latest = {key: durable.latest(each) for key, each in found.items()}
+            self._records = {key: one for key, one in latest.items() if one is not None}
+            self._keys = {s.record.client_request_id: key for key, s in self._records.items()}
+            self._unread = unread
         return self._records
 
-    def _put(self, key: str, record: Record) -> None:
-        records = {**self._load(), key: record}
-        stored = {name: one.to_json() for name, one in records.items()}
-        _reaching(lambda: self._store.set(KEY, stored, **version_compat.FOREVER))
-        self._records = records
+    def _intend(self, key: str, intent: Record) -> None:
+        """Written to every store before its POST may leave; otherwise what was there is put back.
+
+        Raises LedgerError where one of them cannot be read or written.
+        """
+        for error in self._unread.values():
+            raise error
+        before = self._load().get(key)
+        value = self._values(key, intent)
+        try:
+            for place in self._places.records:
+                place.write(value)
+        except Exception:
+            with suppress(LedgerError):
+                self._note(key, before.record if before else intent.ended(State.REFUSED))
+            raise
+
+    def _note(self, key: str, record: Record) -> None:
+        """Raises LedgerError where none of the stores took it."""
+        value = self._values(key, record)
+        places = [place for place in self._places.records if place not in self._unread]
+        failed = durable.write_each(places, value, pause=time.sleep)
+        for place, error in failed.items():
+            log.warning("The record %s cannot be written: %s", place, error)
+        if failed and len(failed) == len(places):
+            raise unreachable("the stores of this task", next(iter(failed.values())))
+
+    def _values(self, key: str, record: Record) -> Mapping[str, Any]:
+        """All records with this one, as they are stored; from now on it is the current one."""
+        records = self._load()
+        task, before = self._places.task, records.get(key)
+        revision = (before.revision or 0) + 1 if before else 1
+        records[key] = StoredSubmission(
+            record, record.created_at, revision, task.attempt, task.try_number
+        )
         self._keys[record.client_request_id] = key
-
-
-def _reaching(work: Callable[[], Any]) -> Any:
-    try:
-        return work()
-    except Exception as error:
-        raise LedgerError(
-            f"The task state store fails ({type(error).__name__}: {str(error)[:200]})."
-        ) from error
+        return {name: stored.to_json() for name, stored in records.items()}
 
 
 def _key(fingerprint: str, base_url: str, take: int) -> str:

@@ -42,22 +42,22 @@ except ImportError:  # before 3.3
 else:
     FOREVER = {"retention": NEVER_EXPIRE}
 
-CLEAR = "a clear"
-"""A clear after which the task's record is still there, in words."""
-if version.parse(version.parse(airflow_version).base_version) >= version.parse("3.4"):
-    # From then on a clear discards the task state store unless told otherwise (#72100).
-    CLEAR = "a clear with keep_task_state"
+CLEAR_DISCARDS_STATE = version.parse(version.parse(airflow_version).base_version) >= version.parse(
+    "3.4"
+)
+"""Whether a clear empties the task state store unless told to keep it (#72100)."""
 
 HAS_TABS = version.parse(version.parse(airflow_version).base_version) >= version.parse("3.1")
 """Whether a plugin may add tabs to the pages of runs and tasks."""
 
 __all__ = [
-    "CLEAR",
+    "CLEAR_DISCARDS_STATE",
     "FOREVER",
     "HAS_TABS",
     "RetryDecision",
     "RetryPolicy",
-    "current_task_state_store",
+    "connection_of",
+    "current_context",
     "serialize",
     "supported",
     "task_state_store",
@@ -83,12 +83,19 @@ def task_state_store(context: Context) -> Any:
     return context.get("task_state_store")
 
 
-def current_task_state_store() -> Any:
-    """The store of the task that runs in this process; None outside of a task, and before 3.3."""
+def current_context() -> Context | None:
+    """The context of the task that runs in this process; None outside of a task."""
     try:
-        return task_state_store(get_current_context())
-    except RuntimeError:  # no task
+        return get_current_context()
+    except RuntimeError:
         return None
+
+
+def connection_of(path: Any) -> str | None:
+    """The connection that an ObjectStoragePath names."""
+    if hasattr(path, "conn_id"):
+        return path.conn_id or None
+    return path.storage_options.get("conn_id") or None  # before 3.1
 
 
 def supported(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -205,6 +205,10 @@ class LedgerError(KlingError):
     """The record of payments cannot be trusted, so nothing is submitted."""
 
 
+class LedgerUnreachableError(LedgerError):
+    """What keeps the records cannot be reached at this moment: a later try may find it again."""
+
+
 class StoppedWaiting(KeyboardInterrupt):
     """The user interrupted. Not a KlingError: ``except Exception`` must not swallow it.
 

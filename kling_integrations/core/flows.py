@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -381,6 +381,15 @@ class Flows:
         """The generation that the gateway's log names for one POST, or None."""
         found, _ = yield from recovery.search(self._endpoint, {client_request_id}, [submitted_at])
         return found.get(client_request_id)
+
+    def find_submissions(
+        self, client_request_ids: Iterable[str], since: float
+    ) -> Flow[dict[str, str]]:
+        """The generations that the gateway's log names for POSTs from ``since`` on, by their id."""
+        wanted = set(client_request_ids)
+        moments = recovery.moments_since(since)
+        found, _ = yield from recovery.search(self._endpoint, wanted, moments)
+        return found
 
 
 def _seconds_taken(last: Progress | None) -> float | None:

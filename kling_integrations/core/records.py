@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from .errors import LedgerError
+from .errors import LedgerError, LedgerUnreachableError
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
@@ -83,9 +83,9 @@ def unreadable(where: str, why: str) -> UnreadableRecordError:
     )
 
 
-def unreachable(where: str, error: BaseException) -> LedgerError:
+def unreachable(where: str, error: BaseException) -> LedgerUnreachableError:
     """For a store that cannot be reached; in few words, for a driver's can hold anything."""
     words = " ".join(str(error).split())[:200]
-    return LedgerError(
+    return LedgerUnreachableError(
         f"The records in {where} cannot be reached ({type(error).__name__}: {words})."
     )

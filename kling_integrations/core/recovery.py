@@ -10,6 +10,7 @@ only "succeeded" or "failed" of a request, so a generation that still runs is pr
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -81,6 +82,14 @@ def search(
         if generation_id:
             found[asked] = generation_id
     return found, walk.complete
+
+
+def moments_since(since: float) -> list[float]:
+    """Moments (Unix seconds) whose windows cover everything from ``since`` until now."""
+    now = time.time()
+    step = _BEFORE + _AFTER
+    count = max(0, math.ceil((now - since) / step))
+    return [*(since + number * step for number in range(count)), now]
 
 
 def _known(endpoint: Endpoint, candidates: list[str]) -> Flow[str | None]:

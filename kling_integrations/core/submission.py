@@ -61,10 +61,16 @@ class Record:
     replaced: tuple[str, ...] = ()
 
     @classmethod
-    def intent(cls, request: VideoRequest, max_tries: int | None = None) -> Record:
+    def intent(
+        cls,
+        request: VideoRequest,
+        max_tries: int | None = None,
+        client_request_id: str | None = None,
+    ) -> Record:
+        """``client_request_id`` is one that no other POST has; without it a new one is made."""
         return cls(
             fingerprint=request.fingerprint,
-            client_request_id=new_client_request_id(),
+            client_request_id=client_request_id or new_client_request_id(),
             model=request.model,
             created_at=time.time(),
             max_tries=max_tries,
@@ -111,6 +117,8 @@ class Record:
         try:
             if not isinstance(stored, Mapping):
                 raise TypeError(f"a {type(stored).__name__}")
+            if int(stored.get("format", FORMAT)) > FORMAT:
+                raise ValueError(f"format {stored['format']}: a newer version wrote it")
             tries, generation_id = stored.get("max_tries"), stored.get("generation_id")
             inputs, replaced = stored.get("inputs"), stored.get("replaced")
             return cls(

@@ -71,7 +71,7 @@ def batch(
         retry_failed=retry_failed,
         retry_uncertain=retry_uncertain,
     )
-    made = Batch(rows, order, _ledger(), settings.base_url())
+    made = Batch(rows, order, Ledger(), settings.base_url())
     outcome = _run(made, _display(quiet))
     if fail_on_partial_error:
         outcome.raise_partial()
@@ -188,11 +188,6 @@ def _display(quiet: bool) -> Display:
     return InNotebook() if loaded() is not None else Lines()
 
 
-def _ledger() -> Ledger:
-    here = loaded()
-    return here.session().ledger if here is not None else Ledger()
-
-
 def _located(path: str | Path) -> Path:
     """Beside the notebook, where there is one."""
     here = loaded()
@@ -236,7 +231,7 @@ def run_line(args: argparse.Namespace, console: Any) -> Any:
     for name in ("out", "results"):
         if getattr(args, name):
             setattr(args, name, str(_located(getattr(args, name))))
-    made = batch_from(args, table_of(table), _ledger())
+    made = batch_from(args, table_of(table), Ledger())
     if args.dry_run:
         made.check_rows()
         report_dry_run(args, console, made)

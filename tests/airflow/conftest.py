@@ -7,10 +7,13 @@ is stood in for; tests/integration/airflow runs the same through a real schedule
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
+import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib import import_module
@@ -68,9 +71,9 @@ class Gateway(Sandbox):
     seconds: float = 60
     fails: str | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, speed: float = 1200) -> None:
         super().__init__(
-            speed=1200,
+            speed=speed,
             seconds=lambda model, payload: self.seconds,
             fail=lambda model, payload: self.fails,
             size=(160, 90),
@@ -80,9 +83,29 @@ class Gateway(Sandbox):
 
 
 @pytest.fixture(autouse=True)
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The worker's own records, of each test alone."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("KLING_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """What matters is that a failed write is repeated, not how long one waits between."""
     monkeypatch.setattr("kling_integrations.airflow.durable._PAUSES", (0.01, 0.02))
+
+
+@pytest.fixture
+def slower_sandbox(connect: Callable[..., None]) -> Iterator[Gateway]:
+    """For what is looked up in the log over several attempts.
+
+    A clock that runs 1200 times too fast is out of the log's window after a second of a busy test.
+    """
+    with Gateway(speed=300) as gateway:
+        gateway.seconds = 15
+        connect(gateway)
+        yield gateway
 
 
 @pytest.fixture
@@ -119,33 +142,50 @@ class Events:
         return self._of.setdefault(outlet.name, fresh)
 
 
+_runs = itertools.count()
+
+
 class Task:
     """The attempts of one task instance: ``make`` gives its operator anew each time."""
 
-    def __init__(self, make: Callable[[], Any], store: Any = "new", retries: int = 0) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        store: Any = "new",
+        retries: int = 0,
+        *,
+        run_id: str | None = None,
+        map_index: int = -1,
+    ) -> None:
         self.make = make
         self.store = Store() if store == "new" else store
-        self.max_tries = retries
+        self.retries = self.max_tries = retries
+        self.run_id = run_id or f"run-{next(_runs)}"
+        self.map_index = map_index
         self.tries = 0
+        self.id = ""
         self.xcom: dict[str, Any] = {}
         self.outlet_events = Events()
         self.trigger: Any = None
+        self.dag_run = SimpleNamespace(run_after=datetime.now(UTC))
         self.first_reschedule: datetime | None = None
 
     def context(self) -> dict[str, Any]:
         ti = SimpleNamespace(
+            id=self.id,
+            dag_id="dag",
+            run_id=self.run_id,
+            task_id="video",
+            map_index=self.map_index,
+            task=SimpleNamespace(retries=self.retries),
             max_tries=self.max_tries,
             try_number=self.tries,
             start_date=self.started,
-            dag_id="films",
-            run_id="manual__1",
-            task_id="video",
-            map_index=-1,
             xcom_pull=lambda *, key, **which: self.xcom.get(key),
             xcom_push=lambda key, value: self.xcom.update({key: json.loads(json.dumps(value))}),
             get_first_reschedule_date=lambda context: self.first_reschedule,
         )
-        context = {"ti": ti, "outlet_events": self.outlet_events}
+        context = {"ti": ti, "dag_run": self.dag_run, "outlet_events": self.outlet_events}
         if self.store is not None:
             context["task_state_store"] = self.store
         return context
@@ -153,6 +193,7 @@ class Task:
     def start(self) -> Any:
         """An attempt up to its end or its deferral, which is returned then."""
         self.tries += 1
+        self.id = uuid.uuid4().hex  # Airflow gives each try another one
         self.xcom.clear()  # as Airflow does at the start of an attempt
         self.started = datetime.now(UTC)
         try:
@@ -181,9 +222,17 @@ class Task:
         result = self.start()
         return self.resume() if isinstance(result, TaskDeferred) else result
 
-    def clear(self) -> None:
-        """As Airflow does when a user clears the task."""
-        self.max_tries = self.tries + self.max_tries
+    def clear(self, *, discards: bool = False) -> None:
+        """As Airflow does when a user clears the task; from 3.4 on it ``discards`` the state."""
+        self.max_tries = self.tries + self.retries
+        if discards and self.store is not None:
+            self.store.rows.clear()
+
+    def lose_record(self) -> None:
+        """All that was kept is gone: another worker's disk, a folder that renders differently."""
+        if self.store is not None:
+            self.store.rows.clear()
+        shutil.rmtree(Path(self.make().output_path).parent / ".kling")
 
 
 async def events_of(trigger: Any) -> list[Any]:

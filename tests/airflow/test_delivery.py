@@ -36,7 +36,7 @@ def test_the_id_and_the_link_are_there_before_the_wait(sandbox, task):
     (generation_id,) = sandbox.jobs
     assert waiting.xcom["generation_id"] == generation_id
     link = waiting.xcom["_link_KlingVideoLink"]
-    assert link.endswith("/dags/films/runs/manual__1/tasks/video/plugin/kling-video") or (
+    assert link.endswith(f"/dags/dag/runs/{waiting.run_id}/tasks/video/plugin/kling-video") or (
         not HAS_TABS and sandbox.base_url in link
     )
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from kling_integrations.airflow.hints import render, sensor_call
+from kling_integrations.airflow.hints import Kept, render, sensor_call
 from kling_integrations.core.errors import NextStep, Verb
 
 CALL = "KlingVideoSensor(task_id=\"pick_up\", generation_id='g-1')"
@@ -25,12 +25,11 @@ WORDS = {
         "would have ended, and goes on with what it finds."
     ),
     NextStep(Verb.SUBMIT_NEW): (
-        'To pay for another one knowingly, set on_ambiguous_submit="resubmit", or delete '
-        "kling_submission from the task's state store, and clear the task."
+        'To pay for another one knowingly, set on_ambiguous_submit="resubmit", or delete its '
+        "record, and clear the task."
     ),
     NextStep(Verb.SUBMIT_NEW, "g-1"): (
-        "To pay for another one, start a new run, or delete kling_submission from the task's "
-        "state store and clear the task."
+        "To pay for another one, start a new run, or delete its record and clear the task."
     ),
     NextStep(Verb.SET_KEY): "Set the API key as the password of the connection 'kling_default'.",
     NextStep(Verb.TRY_SANDBOX): (
@@ -55,9 +54,9 @@ def test_a_step_is_one_sentence(step):
 def test_each_verb_has_words_with_and_without_a_record():
     assert {step.verb for step in WORDS} == set(Verb)
     for verb in Verb:
-        for durable in (True, False):
+        for kept in (Kept(), None):
             for generation_id in ("g-1", None):
-                assert render(NextStep(verb, generation_id), "c", durable=durable)
+                assert render(NextStep(verb, generation_id), "c", kept=kept)
 
 
 @pytest.mark.parametrize("verb", Verb)
@@ -70,18 +69,24 @@ def test_no_words_are_a_command_of_the_shell_but_the_sandboxs(verb):
 
 @pytest.mark.parametrize("verb", [Verb.WAIT, Verb.SHOW, Verb.DOWNLOAD])
 def test_without_a_record_only_the_sensor_goes_on(verb):
-    assert (
-        render(NextStep(verb, "g-1"), "kling_default", durable=False) == f"Pick it up with: {CALL}"
-    )
+    assert render(NextStep(verb, "g-1"), "kling_default", kept=None) == f"Pick it up with: {CALL}"
 
 
 @pytest.mark.parametrize("verb", Verb)
 def test_without_a_record_no_retry_is_promised_to_be_free(verb):
     for generation_id in ("g-1", None):
-        words = render(NextStep(verb, generation_id), "kling_default", durable=False)
+        words = render(NextStep(verb, generation_id), "kling_default", kept=None)
         assert "without paying" not in words
         assert "what is paid for" not in words
-        assert "state store" not in words
+        assert "record" not in words or "keeps no record" in words
+
+
+def test_the_clear_and_the_place_are_those_of_the_tasks_stores():
+    kept = Kept("a clear with keep_task_state", " on this worker", "a and b")
+    words = render(NextStep(Verb.WAIT, "g-1"), "c", kept=kept)
+    assert words.startswith("A retry or a clear with keep_task_state of this task on this worker ")
+    words = render(NextStep(Verb.SUBMIT_NEW, "g-1"), "c", kept=kept)
+    assert "delete a and b and clear" in words
 
 
 def test_the_sensor_call_is_python_and_names_another_connection():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
@@ -301,7 +302,7 @@ def attempts(task: Any) -> Any:
     return result
 
 
-def test_a_post_without_a_known_outcome_is_never_repeated(sandbox, task, operator):
+def test_a_post_without_a_known_outcome_is_never_repeated(sandbox, task, operator, tmp_path):
     sandbox.seconds = NEVER
     sandbox.fault("submit", "drop-after")
     attempt = task(operator(), retries=2)
@@ -310,11 +311,13 @@ def test_a_post_without_a_known_outcome_is_never_repeated(sandbox, task, operato
         with pytest.raises(KlingTaskError, match="client request id kling-") as caught:
             attempts(attempt)
         finals.append(isinstance(caught.value, AirflowFailException))
+        (record,) = (tmp_path / ".kling").rglob("*.json")
         assert str(caught.value).split("\n  ")[1:] == [
             "A retry or a clear of this task looks for this id in the gateway's log, once a "
             "generation would have ended, and goes on with what it finds.",
             'To pay for another one knowingly, set on_ambiguous_submit="resubmit", or delete '
-            "kling_submission from the task's state store, and clear the task.",
+            f"kling_submission in the task state store and {record.parent.name}/- in "
+            f"{tmp_path / '.kling'}, and clear the task.",
         ]
     # The first may be settled by a look that comes later; after that look it is a user's turn.
     assert finals == [False, True, True]
@@ -422,8 +425,9 @@ def test_a_store_that_cannot_be_read_stops_the_attempt_before_it_pays(sandbox, t
         def get(self, key: str) -> Any:
             raise RuntimeError("the API server is away")
 
-    with pytest.raises(RuntimeError, match="away"):
+    with pytest.raises(KlingTaskError, match="away") as caught:
         task(operator(), store=Broken()).run()
+    assert not isinstance(caught.value, AirflowFailException)  # it may be back at the next try
     assert sandbox.posts == []
 
 
@@ -444,8 +448,9 @@ def test_a_store_that_cannot_be_written_stops_the_attempt_before_it_pays(sandbox
         def set(self, key: str, value: Any, **more: Any) -> None:
             raise RuntimeError("read only")
 
-    with pytest.raises(RuntimeError, match="read only"):
+    with pytest.raises(KlingTaskError, match="read only") as caught:
         task(operator(), store=ReadOnly()).run()
+    assert not isinstance(caught.value, AirflowFailException)
     assert sandbox.posts == []
 
 
@@ -455,7 +460,7 @@ class Failing(Store):
     failures: float = 1e9
 
     def set(self, key: str, value: Any, **more: Any) -> None:
-        if value["generation_id"] and self.failures > 0:
+        if key == "kling_submission" and value["generation_id"] and self.failures > 0:
             self.failures -= 1
             raise RuntimeError("the database is full")
         super().set(key, value, **more)
@@ -471,27 +476,43 @@ def test_a_store_that_fails_after_the_post_is_a_warning_and_the_video_is_deliver
     assert made["path"]
     lines = logged()
     assert f"Submitted: generation {generation_id}" in lines
-    assert lines.index("Submitted: generation") < lines.index("cannot be written (RuntimeError")
+    assert lines.index("Submitted: generation") < lines.index("the database is full")
     assert f"Keep the id of the generation: {generation_id}." in lines
 
 
 def test_the_id_is_in_xcom_before_the_store_is_written(sandbox, task, operator):
     attempt = task(operator(), store=Failing())
     seen = []
-    attempt.store.set = lambda key, value, **more: seen.append(dict(attempt.xcom))
+    attempt.store.set = lambda key, value, **more: (
+        key == "kling_submission" and seen.append(dict(attempt.xcom))
+    )
     attempt.run()
     assert "generation_id" not in seen[0]  # the intent
     assert seen[1]["generation_id"] in sandbox.jobs
 
 
-def test_a_store_that_failed_after_the_post_is_made_up_for_by_the_gateways_log(
-    sandbox, task, operator
+def test_a_store_that_failed_after_the_post_is_made_up_for_by_the_other(sandbox, task, operator):
+    attempt = task(operator(), store=Failing(), retries=1)
+    sandbox.fault("download", "expired", 2)
+    with pytest.raises(KlingTaskError):
+        attempt.run()
+    assert attempt.store.get("kling_submission")["generation_id"] is None
+    (first,) = sandbox.jobs
+    attempt.store.failures = 0
+    assert attempt.start() != first
+    assert attempt.store.get("kling_submission")["generation_id"] == first
+    assert len(sandbox.posts) == 1
+
+
+def test_stores_that_failed_after_the_post_are_made_up_for_by_the_gateways_log(
+    sandbox, task, operator, tmp_path
 ):
     attempt = task(operator(), store=Failing(), retries=1)
     sandbox.fault("download", "expired", 2)
     with pytest.raises(KlingTaskError):
         attempt.run()
     assert attempt.store.get("kling_submission")["generation_id"] is None
+    shutil.rmtree(tmp_path / ".kling")
     (first,) = sandbox.jobs
     attempt.store.failures = 0
     assert attempts(attempt)["generation_id"] == first
@@ -538,9 +559,26 @@ def test_an_xcom_that_cannot_be_pushed_does_not_lose_the_record(sandbox, task, o
     assert "cannot be pushed to XCom" in logged()
 
 
-def test_an_older_airflow_without_the_store_logs_so_and_works(sandbox, task, operator, logged):
-    assert task(operator(), store=None).run()["status"] == "completed"
-    assert "no task state store" in logged()
+def test_an_older_airflow_without_the_store_pays_once_all_the_same(sandbox, task, operator):
+    attempt = task(operator(), store=None, retries=1)
+    sandbox.fault("download", "expired", 2)
+    with pytest.raises(KlingTaskError):
+        attempt.run()
+    first = attempt.run()["generation_id"]
+    attempt.clear()
+    assert attempt.run()["generation_id"] == first
+    assert len(sandbox.posts) == 1
+
+
+def test_without_an_output_the_workers_own_records_are_enough_on_one_machine(
+    sandbox, task, operator, logged
+):
+    attempt = task(operator(output_path=None), store=None, retries=1)
+    first = attempt.run()["generation_id"]
+    attempt.clear()
+    assert attempt.run()["generation_id"] == first
+    assert len(sandbox.posts) == 1
+    assert "Where several machines run the tasks, set record_path" in logged()
 
 
 def test_a_worker_that_is_stopped_during_the_post_keeps_the_id(sandbox, task, monkeypatch):
@@ -640,16 +678,18 @@ def test_a_retry_during_an_outage_waits_instead_of_failing(sandbox, task):
 
 @pytest.mark.parametrize("form", [0, 1])
 def test_a_record_under_an_earlier_form_of_the_fingerprint_is_gone_on_with(
-    sandbox, task, operator, form
+    sandbox, task, operator, form, tmp_path
 ):
     """An upgrade between two attempts must not take the same input for another one."""
     attempt = task(operator(), retries=1)
     first = attempt.run()
     record = attempt.store.get("kling_submission")
     fingerprint = VideoRequest(prompt=RACCOON).fingerprints[form]
+    shutil.rmtree(tmp_path / ".kling")  # the version that wrote it had no such folder
     attempt.store.set("kling_submission", {**record, "fingerprint": f"sandbox:{fingerprint}"})
     assert attempt.run()["generation_id"] == first["generation_id"]
     assert len(sandbox.posts) == 1
+    shutil.rmtree(tmp_path / ".kling")
     attempt.store.set("kling_submission", {**record, "fingerprint": fingerprint})  # of the gateway
     assert attempt.run()["generation_id"] != first["generation_id"]
     assert len(sandbox.posts) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -29,9 +30,13 @@ def attempt(sandbox, monkeypatch) -> Callable[[Any], Any]:
     from airflow.sdk.definitions._internal import contextmanager as current
     from airflow.sdk.execution_time import task_runner  # noqa: F401 (the context is set here)
 
+    runs: dict[int, Any] = {}  # a store belongs to one task instance
+
     @contextmanager
     def running(store: Any) -> Iterator[KlingClient]:
-        context: Any = {"ti": SimpleNamespace()}
+        runs.setdefault(id(store), (f"run-{len(runs)}", store))
+        ti = SimpleNamespace(dag_id="dag", run_id=runs[id(store)][0], task_id="task")
+        context: Any = {"ti": ti}
         if store is not None:
             context["task_state_store"] = store
         current._CURRENT_CONTEXT.append(context)
@@ -130,10 +135,58 @@ def test_a_store_that_fails_stops_it_before_it_pays(sandbox, attempt, failing):
     assert sandbox.posts == []
 
 
-def test_without_a_store_or_a_task_there_is_no_ledger(sandbox, attempt):
-    with attempt(None) as client:
-        assert client.ledger is None
+def test_outside_of_a_task_there_is_no_ledger(sandbox):
     assert KlingHook().client.ledger is None
+
+
+def test_before_3_3_and_after_a_clear_on_3_4_the_other_store_knows(sandbox, attempt):
+    with attempt(None) as client:
+        first = client.generate(REQUEST).id
+    with attempt(None) as client:
+        assert client.generate(REQUEST).id == first
+    store = Store()
+    with attempt(store) as client:
+        second = client.generate(REQUEST).id
+    store.rows.clear()
+    with attempt(store) as client:
+        assert client.generate(REQUEST).id == second
+    assert len(sandbox.posts) == 2
+
+
+def test_records_of_the_first_release_are_gone_on_with(sandbox, attempt, home):
+    store = Store()
+    with attempt(store) as client:
+        first = client.generate(REQUEST).id
+    rows = store.get("kling_submissions")
+    for row in rows.values():
+        for name in ("revision", "attempt", "try_number", "since"):
+            row.pop(name, None)
+    store.rows = {"kling_submissions": json.dumps(rows)}
+    (home / "ledger.sqlite3").unlink()
+    with attempt(store) as client:
+        assert client.generate(REQUEST).id == first
+        client.generate(VideoRequest(prompt="A bear"))
+    assert len(sandbox.posts) == 2
+    store.rows.clear()
+    with attempt(store) as client:
+        assert client.generate(REQUEST).id == first
+    assert len(sandbox.posts) == 2
+
+
+def test_what_is_paid_for_is_gone_on_with_while_one_store_is_away(sandbox, attempt):
+    store = Store()
+    with attempt(store) as client:
+        first = client.generate(REQUEST).id
+
+    def away(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the API server is away")
+
+    store.get = store.set = away
+    with attempt(store) as client:
+        assert client.generate(REQUEST).id == first
+        with pytest.raises(LedgerError, match="away"):
+            client.submit(VideoRequest(prompt="A bear"))
+    assert len(sandbox.posts) == 1
 
 
 def test_threads_of_one_task_lose_no_record(sandbox, attempt):

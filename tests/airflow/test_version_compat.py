@@ -37,18 +37,16 @@ def test_the_store_and_its_expiry_come_with_the_same_airflow():
 
 
 @pytest.mark.parametrize(
-    ("airflow", "words"),
+    ("airflow", "discards"),
     [
-        ("3.0.6", "a clear"),
-        ("3.3.2", "a clear"),
-        ("3.4.0b2", "a clear with keep_task_state"),
-        ("3.4.0", "a clear with keep_task_state"),
-        ("4.0.0", "a clear with keep_task_state"),
+        ("3.0.6", False),
+        ("3.3.2", False),
+        ("3.4.0b2", True),
+        ("3.4.0", True),
+        ("4.0.0", True),
     ],
 )
-def test_the_hints_name_the_clear_that_keeps_the_record_on_each_version(
-    monkeypatch, airflow, words
-):
+def test_a_clear_empties_the_task_state_store_from_3_4_on(monkeypatch, airflow, discards):
     import importlib
 
     import airflow as installed
@@ -57,5 +55,5 @@ def test_the_hints_name_the_clear_that_keeps_the_record_on_each_version(
 
     with monkeypatch.context() as patch:
         patch.setattr(installed, "__version__", airflow)
-        assert words == importlib.reload(version_compat).CLEAR
+        assert importlib.reload(version_compat).CLEAR_DISCARDS_STATE is discards
     importlib.reload(version_compat)

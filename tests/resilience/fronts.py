@@ -262,6 +262,9 @@ class _Airflow(Front):
 
     def _context(self) -> dict[str, Any]:
         ti = SimpleNamespace(
+            dag_id="dag",
+            run_id=str(self.wish.target),
+            task_id="video",
             max_tries=0,
             try_number=1,
             start_date=datetime.now(UTC),

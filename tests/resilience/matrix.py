@@ -433,7 +433,8 @@ def _is_of(body: object, prompt: str) -> bool:
 
 
 def _debris(wish: Wish, ending: Ending) -> list[str]:
-    there = sorted(path.name for path in wish.target.parent.iterdir())
+    # A task's record stays, beside the video.
+    there = sorted(path.name for path in wish.target.parent.iterdir() if path.name != ".kling")
     if ending.verdict != DONE:
         return [f"left over: {there}"] if there else []
     if there != [wish.target.name]:

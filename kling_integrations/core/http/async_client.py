@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -168,6 +169,12 @@ class AsyncKlingClient(BaseClient):
     async def find_submission(self, client_request_id: str, submitted_at: float) -> str | None:
         """As KlingClient.find_submission."""
         return await self.drive(self._flows.find_submission(client_request_id, submitted_at))
+
+    async def find_submissions(
+        self, client_request_ids: Iterable[str], since: float
+    ) -> dict[str, str]:
+        """As KlingClient.find_submissions."""
+        return await self.drive(self._flows.find_submissions(client_request_ids, since))
 
     async def balance(self) -> dict[str, Any]:
         """As KlingClient.balance."""

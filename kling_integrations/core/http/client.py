@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -202,6 +202,13 @@ class KlingClient(BaseClient):
         ``submitted_at``: when the POST left, in Unix seconds.
         """
         return self._drive(self._flows.find_submission(client_request_id, submitted_at))
+
+    def find_submissions(self, client_request_ids: Iterable[str], since: float) -> dict[str, str]:
+        """Ids of generations by client request id, as far as the gateway's log has them (free).
+
+        ``since``: when the first of the POSTs can have left, in Unix seconds.
+        """
+        return self._drive(self._flows.find_submissions(client_request_ids, since))
 
     def balance(self) -> dict[str, Any]:
         """``{current_balance, currency}`` of the account (free)."""

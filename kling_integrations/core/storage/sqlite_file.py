@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import LedgerError, NextStep, Verb
+from ..errors import LedgerError, LedgerUnreachableError, NextStep, Verb
 
 
 class SqliteFile:
@@ -45,7 +45,9 @@ class SqliteFile:
             yield db
             db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
-            raise LedgerError(
+            # Locked, full, not writable: that passes. A file that is no database does not.
+            passes = isinstance(error, sqlite3.OperationalError | OSError)
+            raise (LedgerUnreachableError if passes else LedgerError)(
                 f"The ledger {self._path()} cannot be used: {error}.",
                 hint="It is what keeps you from paying twice, so nothing is submitted without it. "
                 "Repair it, or move it away knowing that what it held is forgotten.",

@@ -37,6 +37,7 @@ def airflow(
     settings = {
         "AIRFLOW_CONN_KLING_DEFAULT": json.dumps(connection),
         "KLING_E2E_OUT": str(out),
+        "KLING_HOME": str(tmp_path_factory.mktemp("home")),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
     }
     home = tmp_path_factory.mktemp("airflow")

@@ -6,6 +6,7 @@ file. The prompt of a case's requests is the name of its DAG.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -218,6 +219,68 @@ def test_marked_failed_while_deferred_it_says_what_goes_on_and_a_clear_collects_
     run.until("success")
     assert run.posts == 1
     assert run.is_video()
+
+
+def test_a_clear_of_the_task_and_of_the_run_find_a_record_without_a_file_beside_it(case, airflow):
+    run = case("without_output")
+    run.until("deferred")
+    airflow.clear(run.dag_id, run.run_id, "video")
+    run.settled(tries=2)
+    run.finish()
+    run.ends("success")
+    airflow.clear_run(run.dag_id, run.run_id)
+    run.until("success", tries=3)
+    if keeps_state_on_request():
+        airflow.clear(run.dag_id, run.run_id, "video", keep_task_state=True)
+        run.until("success", tries=4)
+    assert run.posts == 1
+
+
+def keeps_state_on_request() -> bool:
+    from kling_integrations.airflow.version_compat import CLEAR_DISCARDS_STATE
+
+    return CLEAR_DISCARDS_STATE
+
+
+def test_a_list_that_comes_in_another_order_pays_for_what_is_new_in_it(case, airflow, gateway, out):
+    def becomes(letters: str) -> list[str]:
+        """The ids of the generations by index, once all are there."""
+        prompts = [f"reordered {letter}" for letter in letters]
+        (out / "reordered.json").write_text(json.dumps(prompts))
+        if runs:
+            airflow.clear(run.dag_id, run.run_id, "letters", "video")
+        else:
+            runs.append(case("reordered"))
+
+        def done() -> bool:
+            for job in jobs():
+                gateway.finish(job.id)
+            tasks = airflow.tasks("reordered", runs[0].run_id)
+            states = [task["state"] for task in tasks if task["state"] != "removed"]
+            return len(states) == len(letters) + 1 and set(states) == {"success"}
+
+        airflow.until(done, 120, f"the letters {letters}")
+        return prompts
+
+    def jobs() -> list[Any]:
+        return [job for job in gateway.jobs.values() if job.prompt.startswith("reordered ")]
+
+    runs: list[Any] = []
+    becomes("abc")
+    run = runs[0]
+    for letters, posts in (("cad", 4), ("dcab", 4), ("b", 4)):
+        prompts = becomes(letters)
+        made = [
+            airflow.get(
+                f"{airflow.run_path(run.dag_id, run.run_id)}/taskInstances/video/xcomEntries/"
+                "return_value",
+                params={"deserialize": "false", "map_index": index},
+            )["value"]
+            for index in range(len(letters))
+        ]
+        ids = [(json.loads(v) if isinstance(v, str) else v)["generation_id"] for v in made]
+        assert [gateway.jobs[generation_id].prompt for generation_id in ids] == prompts
+        assert len(jobs()) == posts
 
 
 def test_a_download_that_fails_twice_is_repeated_and_paid_once_and_announced(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset, Param
+from airflow.sdk import DAG, Asset, Param, task
 
 from kling_integrations.airflow import KlingRetryPolicy, KlingVideoOperator, KlingVideoSensor
 
@@ -90,3 +91,24 @@ with DAG("fifty", schedule=None, params={"count": Param(50)}):
         retry_delay=timedelta(seconds=1),
         timeout=60_000,
     ).expand(prompt=[f"number {number}" for number in range(50)])
+
+# No file, so no folder beside it: the record is the worker's own.
+with DAG("without_output", schedule=None):
+    KlingVideoOperator(**{**COMMON, "output_path": None}, deferrable=True, retries=2)
+
+# A list whose order changes between the run and its clear, with the records at a place of its own.
+with DAG("reordered", schedule=None):
+
+    @task
+    def letters() -> list[str]:
+        prompts: list[str] = json.loads((OUT / "reordered.json").read_text())
+        return prompts
+
+    KlingVideoOperator.partial(
+        task_id="video",
+        record_path=f"{OUT}/records",
+        deferrable=True,
+        retries=2,
+        retry_delay=timedelta(seconds=1),
+        timeout=30_000,
+    ).expand(prompt=letters())

@@ -1,0 +1,197 @@
+"""The generations of the mapped instances of one task, found by what they were made of.
+
+A list that is made anew further up may come in another order. An instance that has no record, or
+one of another input, then takes over the generation that another instance made of its input and
+has no use for any more, before it pays.
+
+Each generation has a chain of holders, a record per holder: ``…/<input>/<POST>/0000``, ``0001``.
+Exactly one instance can add the next one, so two never share a generation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.errors import LedgerUnreachableError
+from ..core.records import RecordStore
+from ..core.submission import Record, State
+from .durable import StoredSubmission
+from .record_places import RecordAt
+from .task_identity import TaskIdentity
+
+_HOLDER = "holder"
+
+# States in which an instance has not looked at its record since it was last cleared, or never
+# will: what it held is free.
+_NOT_STARTED = (None, "scheduled", "queued", "removed", "skipped", "upstream_failed")
+
+# An instance that runs may be about to give up what it held: seconds that one waits for it.
+_PATIENCE, _INTERVAL = 20.0, 0.5
+
+_TAKEN = (State.INTENT, State.SUBMITTED, State.COMPLETED)
+
+
+def state_of(task: TaskIdentity, map_index: int) -> str | None:
+    """The state of another instance of the task; "removed" where there is none any more.
+
+    Raises LedgerUnreachableError where Airflow does not say.
+    """
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    try:
+        runs = RuntimeTaskInstance.get_task_states(
+            dag_id=task.dag_id,
+            task_ids=[task.task_id],
+            run_ids=[task.run_id],
+            map_index=map_index,
+        )
+        states = dict(runs.get(task.run_id) or {})
+    except Exception as error:
+        raise LedgerUnreachableError(
+            f"Airflow does not say what became of instance {map_index} of this task "
+            f"({type(error).__name__}), which may use a generation of the same input: nothing is "
+            "submitted."
+        ) from error
+    return states.get(f"{task.task_id}_{map_index}", states.get(task.task_id, "removed"))
+
+
+@dataclass(slots=True)
+class Siblings:
+    """``store`` is one that all instances reach."""
+
+    store: RecordStore
+    task: TaskIdentity
+    log: Any
+    state_of: Callable[[TaskIdentity, int], str | None] = state_of
+    sleep: Callable[[float], object] = field(default=time.sleep)
+
+    def first_place(self, record: Record) -> RecordAt:
+        """Where the intent of a new POST is written, too: its first holder."""
+        name = f"{self._chain(record)}0000"
+        return _HeldBy(self.store, name, self.task.map_index, record.client_request_id)
+
+    def is_lost(self, record: Record) -> bool:
+        """Whether another instance holds this one's record by now. Raises LedgerError."""
+        numbers = sorted(self.store.names(self._chain(record)))
+        return bool(numbers) and self._holder(numbers[-1]) != self.task.map_index
+
+    def hold(self, record: Record) -> RecordAt | None:
+        """Where this instance holds its own record from now on; None where another one does.
+
+        Raises LedgerError where the store fails.
+        """
+        chain = self._chain(record)
+        while True:
+            numbers = sorted(self.store.names(chain))
+            if numbers and self._holder(numbers[-1]) != self.task.map_index:
+                return None
+            if place := self._next(chain, numbers, record):
+                return place
+
+    def take(self, fingerprints: Iterable[str]) -> tuple[Record, RecordAt] | None:
+        """A generation of this input that no other instance uses, and where it is held now.
+
+        Raises LedgerError where a store fails: then it is not known whether there is one.
+        """
+        for fingerprint in fingerprints:
+            names = sorted(self.store.names(f"{self._input(fingerprint)}/"))
+            for chain in dict.fromkeys(f"{name.rpartition('/')[0]}/" for name in names):
+                if taken := self._take(chain):
+                    return taken
+        return None
+
+    def _take(self, chain: str) -> tuple[Record, RecordAt] | None:
+        deadline = time.monotonic() + _PATIENCE
+        first: list[str] = []
+        while True:
+            numbers = sorted(self.store.names(chain))
+            first = first or numbers
+            stored = self.store.read(numbers[-1])
+            record = StoredSubmission.from_json(stored).record
+            holder = _index((stored or {}).get(_HOLDER))
+            own = self._own(holder)
+            is_own = own is not None and _is_of(own.record, record)
+            if own is not None and is_own:
+                record = own.record  # how far it came
+            given_up = own is not None and (
+                own.given_up if is_own else record.client_request_id in own.earlier_posts
+            )
+            is_current = is_own and not given_up
+            if record.state not in _TAKEN:
+                return None
+            if holder != self.task.map_index:
+                state = self.state_of(self.task, holder)
+                # One that runs may be about to give it up; or it took it and has to write it yet.
+                is_open = state == "running" and not given_up
+                if is_current and numbers != first:
+                    return None  # it has looked meanwhile, and goes on with it
+                if is_open and time.monotonic() < deadline:
+                    self.sleep(_INTERVAL)
+                    continue
+                if is_current and state not in _NOT_STARTED:
+                    return None
+            if place := self._next(chain, numbers, record):
+                self.log.info(
+                    "Instance %d of this task made this input before: generation %s.",
+                    holder,
+                    record.generation_id or f"of the POST {record.client_request_id}",
+                )
+                return record, place
+
+    def _next(self, chain: str, numbers: list[str], record: Record) -> RecordAt | None:
+        """The next place of a chain, with this instance as its holder; None if one came first."""
+        last = int(numbers[-1].rpartition("/")[2]) if numbers else -1
+        name, post = f"{chain}{last + 1:04d}", record.client_request_id
+        place = _HeldBy(self.store, name, self.task.map_index, post)
+        value = StoredSubmission(record, record.created_at).to_json()
+        return place if self.store.create(place.name, place.held(value)) else None
+
+    def _holder(self, name: str) -> int:
+        return _index((self.store.read(name) or {}).get(_HOLDER))
+
+    def _own(self, map_index: int) -> StoredSubmission | None:
+        stored = self.store.read(self.task.name_of(map_index))
+        return None if stored is None else StoredSubmission.from_json(stored)
+
+    def _input(self, fingerprint: str) -> str:
+        return f"{self.task.group}/inputs/{_short(fingerprint)}"
+
+    def _chain(self, record: Record) -> str:
+        return f"{self._input(record.fingerprint)}/{_short(record.client_request_id)}/"
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldBy(RecordAt):
+    """A link of the chain of one POST."""
+
+    map_index: int
+    client_request_id: str
+
+    def held(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        return {**value, _HOLDER: self.map_index}
+
+    def write(self, value: Mapping[str, Any]) -> None:
+        if value["client_request_id"] != self.client_request_id:
+            # The record of before was put back: this POST was refused, or never left.
+            stored = self.store.read(self.name)
+            if stored is None:
+                return
+            value = {**stored, "state": State.REFUSED.value}
+        self.store.write(self.name, self.held(value))
+
+
+def _is_of(one: Record, other: Record) -> bool:
+    return one.client_request_id == other.client_request_id
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _index(value: object) -> int:
+    """-1, which no mapped instance has, for what is no index."""
+    return value if isinstance(value, int) else -1
