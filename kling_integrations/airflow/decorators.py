@@ -63,8 +63,8 @@ class KlingDecoratedOperator(DecoratedOperator, KlingVideoOperator):
                 error,
             )
             self._take(inputs)
-        made: dict[str, Any] = super().execute(context)
-        return made
+        # Not by way of DecoratedOperator, whose execute needs what Airflow 3.0 no longer has.
+        return KlingVideoOperator.execute(self, context)
 
     def execute_complete(
         self, context: Context, event: Any = None, returned: Mapping[str, Any] | None = None
@@ -146,6 +146,7 @@ def kling_task(
     wait_for_completion: bool | None = None,
     deferrable: bool | None = None,
     durable: bool | None = None,
+    record_path: str | None = None,
     timeout: float | timedelta | None = None,
     poll_interval: float | None = None,
     max_cost_usd: float | str | None = None,

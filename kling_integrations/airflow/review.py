@@ -33,6 +33,7 @@ from .facts import facts_of, push_facts, push_failure
 from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import KlingHook
 from .lineage import WithLineage
+from .record_places import default_record_path
 from .request_fields import inputs_of, manifest_or, request_from
 from .review_record import REVIEW_KEY, Review
 from .task_ledger import TaskLedger
@@ -239,7 +240,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
                 )
         except GenerationFailedError as error:
             # So that "Again" with the same prompt does not meet the failed one again.
-            TaskLedger(version_compat.task_state_store(context)).wait_failed("", error)
+            TaskLedger.of(context, default_record_path()).wait_failed("", error)
             review.refuse(error.message)
             return self._ask(context, review)
         except KlingError as error:
@@ -249,10 +250,13 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         return self._ask(context, review)
 
     def _client(self, context: Context) -> KlingClient:
-        store = version_compat.task_state_store(context)
-        if store is None:
+        if version_compat.task_state_store(context) is None:
             raise KlingTaskError(KlingError("Another take needs the task state store (3.3)."))
-        return KlingHook(self.kling_conn_id).access().client(TaskLedger(store))
+        return (
+            KlingHook(self.kling_conn_id)
+            .access()
+            .client(TaskLedger.of(context, default_record_path()))
+        )
 
     def _request(self, review: Review) -> VideoRequest:
         return request_from(**review.fields)

@@ -9,7 +9,13 @@ from types import ModuleType
 import pytest
 from airflow.sdk import DAG
 
+from kling_integrations.airflow.version_compat import HAS_TABS
+
 EXAMPLES = sorted((Path(__file__).parent.parent.parent / "dags_examples").glob("*.py"))
+
+
+# What a reader of an older Airflow is told when the DAG is read: see test_review.
+RUNS = [path for path in EXAMPLES if HAS_TABS or path.stem != "review_before_publishing"]
 
 
 def load(path: Path) -> ModuleType:
@@ -34,7 +40,7 @@ def test_there_are_those_that_the_readme_names():
     }
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_each_says_what_it_shows_and_what_it_needs(path):
     module = load(path)
     dags = [value for value in vars(module).values() if isinstance(value, DAG)]
@@ -46,7 +52,7 @@ def test_each_says_what_it_shows_and_what_it_needs(path):
         assert "kling" in dag.tags
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_each_survives_serialisation(path):
     from airflow.serialization import serialized_objects
 

@@ -27,7 +27,7 @@ def test_the_facts_are_there_while_the_task_waits(sandbox, task, operator):
     assert facts["expected_usd"] > 0
     submitted = datetime.fromisoformat(facts["submitted_at"])
     assert abs((datetime.now(UTC) - submitted).total_seconds()) < 30
-    assert (facts["dag_id"], facts["task_id"], facts["map_index"]) == ("films", "video", -1)
+    assert (facts["dag_id"], facts["task_id"], facts["map_index"]) == ("dag", "video", -1)
 
 
 def test_the_manifest_holds_what_was_asked_for_and_what_it_cost(sandbox, task, operator):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kling_integrations.airflow.get_provider_info import get_provider_info
+from kling_integrations.airflow.version_compat import HAS_TABS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "airflow"
@@ -52,6 +53,8 @@ def test_every_module_and_class_that_is_named_can_be_loaded():
     for kind in ("hooks", "operators", "sensors", "triggers"):
         for entry in info[kind]:
             for module in entry["python-modules"]:
+                if module.endswith(".review") and not HAS_TABS:
+                    continue  # people can be asked from 3.1 on
                 assert import_module(module)
 
 

@@ -225,7 +225,7 @@ def test_it_delivers_as_the_operator_does(sandbox, task, submitted, mode, tmp_pa
     extra = waiting.outlet_events[asset].extra
     assert extra["generation_id"] == submitted
     assert extra["uri"] == Path(made["path"]).as_uri()
-    link = KlingVideoLink.address(KlingHook().client, submitted)
+    link = KlingVideoLink.address(KlingHook().client, submitted, waiting.context()["ti"])
     assert waiting.xcom["_link_KlingVideoLink"] == link
 
 

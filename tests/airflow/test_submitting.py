@@ -612,6 +612,7 @@ def test_a_worker_that_is_stopped_during_the_post_keeps_the_id(sandbox, task, mo
 def test_a_submit_only_task_returns_at_once_and_a_clear_after_the_end_does_as_it_is_told(
     sandbox, task, operator, on_clear, posts
 ):
+    sandbox.seconds = 1e9  # until it is ended below
     attempt = task(operator(wait_for_completion=False, on_clear=on_clear))
     assert attempt.run()["status"] == "queued"
     attempt.clear()

@@ -27,7 +27,10 @@ def path(request, tmp_path):
         (tmp_path / "a.mp4").write_bytes(VIDEO)
         yield str(tmp_path / "a.mp4")
         return
-    from airflow.sdk.io.store import attach
+    try:
+        from airflow.sdk.io.store import attach
+    except ImportError:
+        from airflow.sdk.io import attach
 
     store = MemoryFileSystem()
     attach("memory", fs=store)
