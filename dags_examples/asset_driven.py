@@ -30,12 +30,16 @@ with DAG(
     doc_md=__doc__,
     params={
         "prompt": Param("A product on a turntable, soft light", type="string"),
+        "model": Param("v2.5-turbo-pro", type="string", description="An id, or an alias."),
+        "max_cost_usd": Param(2.0, type="number", description="Refuse what costs more, in USD."),
         "output": Param(OUTPUT, type="string", description="Folder, or a URI such as s3://…"),
     },
 ) as dag:
     KlingVideoOperator(
         task_id="make_teaser",
+        model="{{ params.model }}",
         prompt="{{ params.prompt }}",
+        max_cost_usd="{{ params.max_cost_usd }}",
         duration=5,
         output_path="{{ params.output }}/teaser/{{ run_id | replace(':', '-') }}.mp4",
         outlets=[TEASER],

@@ -42,6 +42,8 @@ with DAG(
             type="array",
             items={"type": "string"},
         ),
+        "model": Param("v2.5-turbo-pro", type="string", description="An id, or an alias."),
+        "max_cost_usd": Param(2.0, type="number", description="Refuse what costs more, in USD."),
         "output": Param(OUTPUT, type="string", description="Folder, or a URI such as s3://…"),
     },
 ) as dag:
@@ -60,10 +62,10 @@ with DAG(
 
     videos = KlingVideoOperator.partial(
         task_id="video",
-        model="v2.5-turbo-pro",
+        model="{{ params.model }}",
+        max_cost_usd="{{ params.max_cost_usd }}",
         duration=5,
         output_path="{{ params.output }}/{{ run_id | replace(':', '-') }}/{{ ti.map_index }}.mp4",
-        max_cost_usd=2.0,
         deferrable=True,
         retries=2,
         retry_delay=timedelta(seconds=15),

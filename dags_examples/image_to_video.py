@@ -29,6 +29,8 @@ with DAG(
     doc_md=__doc__,
     params={
         "prompt": Param("The sun rises over the hills, the light turns warm", type="string"),
+        "model": Param("v2.5-turbo-pro", type="string", description="An id, or an alias."),
+        "max_cost_usd": Param(2.0, type="number", description="Refuse what costs more, in USD."),
         "output": Param(OUTPUT, type="string", description="Folder, or a URI such as s3://…"),
     },
 ) as dag:
@@ -51,7 +53,8 @@ with DAG(
 
     KlingVideoOperator(
         task_id="animate",
-        model="v2.5-turbo-pro",  # with an image the alias means image-to-video
+        model="{{ params.model }}",  # with an image the alias means image-to-video
+        max_cost_usd="{{ params.max_cost_usd }}",
         prompt="{{ params.prompt }}",
         image=draw(),
         duration=5,

@@ -8,7 +8,7 @@ connection at it:
 
 ```bash
 kling sandbox
-export AIRFLOW_CONN_KLING_DEFAULT=kling://:sandbox@127.0.0.1:8765/sandbox/x60
+export AIRFLOW_CONN_KLING_DEFAULT=kling://:any-key@127.0.0.1:8765/sandbox/x60
 ```
 
 To go live, its password is a key from the AI/ML API dashboard, and its host stays empty:
@@ -47,12 +47,15 @@ with DAG(
             description="What the video should show.",
         ),
         "duration": Param(5, enum=[5, 10], description="Seconds of video."),
+        "model": Param("v2.5-turbo-pro", type="string", description="An id, or an alias."),
+        "max_cost_usd": Param(2.0, type="number", description="Refuse what costs more, in USD."),
         "output": Param(OUTPUT, type="string", description="Folder, or a URI such as s3://…"),
     },
 ) as dag:
     KlingVideoOperator(
         task_id="make_video",
-        model="v2.5-turbo-pro",
+        model="{{ params.model }}",
+        max_cost_usd="{{ params.max_cost_usd }}",
         prompt="{{ params.prompt }}",
         duration="{{ params.duration }}",
         output_path="{{ params.output }}/{{ run_id | replace(':', '-') }}.mp4",

@@ -30,12 +30,15 @@ with DAG(
     doc_md=__doc__,
     params={
         "prompt": Param("Waves against a lighthouse at dusk, slow motion", type="string"),
+        "model": Param("v2.6-pro", type="string", description="An id, or an alias."),
+        "max_cost_usd": Param(2.0, type="number", description="Refuse what costs more, in USD."),
         "output": Param(OUTPUT, type="string", description="Folder, or a URI such as s3://…"),
     },
 ) as dag:
     submit = KlingVideoOperator(
         task_id="submit",
-        model="v2.6-pro",
+        model="{{ params.model }}",
+        max_cost_usd="{{ params.max_cost_usd }}",
         prompt="{{ params.prompt }}",
         duration=5,
         wait_for_completion=False,

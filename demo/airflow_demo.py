@@ -186,6 +186,13 @@ class LocalAirflow:
     def get(self, path: str, login: bool = True, **more: Any) -> Any:
         return self.call("GET", path, login, **more)
 
+    def call_text(self, path: str, params: Mapping[str, Any]) -> str:
+        """A page as its text."""
+        self.get("/api/v2/version")  # logs in
+        reply = self._session.get(self.url + path, params=params, timeout=60)
+        reply.raise_for_status()
+        return reply.text
+
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Starts a run once the DAG is there; returns the run's id."""
         self.until(lambda: self._knows(dag_id), 60, f"the DAG {dag_id}")

@@ -10,29 +10,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .decorators import kling_task
     from .hooks import KlingHook
     from .links import KlingVideoLink
     from .operators import KlingVideoOperator
     from .retry_policy import KlingRetryPolicy
+    from .review import KlingReviewOperator
     from .sensors import KlingVideoSensor
     from .triggers import KlingVideoTrigger
 
 _MODULE_OF = {
     "KlingHook": "hooks",
     "KlingRetryPolicy": "retry_policy",
+    "KlingReviewOperator": "review",
     "KlingVideoLink": "links",
     "KlingVideoOperator": "operators",
     "KlingVideoSensor": "sensors",
     "KlingVideoTrigger": "triggers",
+    "kling_task": "decorators",
 }
 
 __all__ = [
     "KlingHook",
     "KlingRetryPolicy",
+    "KlingReviewOperator",
     "KlingVideoLink",
     "KlingVideoOperator",
     "KlingVideoSensor",
     "KlingVideoTrigger",
+    "kling_task",
 ]
 
 

@@ -34,16 +34,23 @@ def end_time(task: Any, context: Context, since: float, client: KlingClient) -> 
     return min(last, float(begin + limit.total_seconds()))
 
 
+def limit_of(task: Any, context: Context, since: float, client: KlingClient) -> str:
+    """Which of the task's limits ``end_time`` is, by its name."""
+    end = end_time(task, context, since, client)
+    is_own = end >= since + client.clock.real(float(task.timeout))
+    return "timeout" if is_own else "execution_timeout"
+
+
 def backstop(end: float) -> timedelta:
     """What ``defer(timeout=)`` gets: later than the trigger's own deadline ``end``."""
     return timedelta(seconds=max(0.0, end - time.time()) + _BACKSTOP)
 
 
-def timed_out(generation_id: str, waited: float) -> WaitTimeoutError:
+def timed_out(generation_id: str, waited: float, limit: str = "timeout") -> WaitTimeoutError:
     """``waited``: seconds since the submit, over all attempts, where that is known."""
     return WaitTimeoutError(
-        f"Generation {generation_id} is not finished after {clock_time(waited)} minutes. It goes "
-        "on (there is no cancel) and is billed when it completes.",
+        f"Not finished after {clock_time(waited)} minutes: the task's {limit} is over. It goes on "
+        f"(there is no cancel) and is billed when it completes. Generation: {generation_id}",
         generation_id=generation_id,
         next_steps=[NextStep(Verb.WAIT, generation_id)],
     )

@@ -46,10 +46,11 @@ def defer(
     *,
     end_time: float,
     submitted_at: float | None = None,
+    limit: str = "timeout",
 ) -> NoReturn:
     """Hands the wait to the triggerer. ``end_time`` and ``submitted_at`` are Unix seconds."""
     task.defer(
-        trigger=trigger_for(task, generation_id, schedule, end_time, submitted_at),
+        trigger=trigger_for(task, generation_id, schedule, end_time, submitted_at, limit),
         method_name="execute_complete",
         timeout=backstop(end_time),
     )
@@ -68,12 +69,14 @@ def trigger_for(
     schedule: Schedule,
     end_time: float,
     submitted_at: float | None = None,
+    limit: str = "timeout",
 ) -> KlingVideoTrigger:
     return KlingVideoTrigger(
         generation_id=generation_id,
         kling_conn_id=task.kling_conn_id,
         end_time=end_time,
         submitted_at=submitted_at,
+        limit=limit,
         **schedule.numbers(),
     )
 

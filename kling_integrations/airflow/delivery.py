@@ -14,6 +14,8 @@ from airflow.providers.common.compat.sdk import Asset, AssetAlias
 from ..core.generation import Generation, Saved
 from ..core.manifest import manifest
 from ..core.waiting import ended
+from . import telemetry
+from .facts import spent, unix_seconds, with_facts
 from .links import KlingVideoLink
 from .object_storage import file_uri, save_video
 
@@ -27,7 +29,7 @@ def announce(context: Context, client: KlingClient, generation_id: str) -> None:
     """Pushes the id and the link of the task's page to XCom."""
     ti, link = context["ti"], KlingVideoLink()
     ti.xcom_push(key="generation_id", value=generation_id)
-    ti.xcom_push(key=link.xcom_key, value=link.address(client, generation_id))
+    ti.xcom_push(key=link.xcom_key, value=link.address(client, generation_id, ti))
 
 
 def deliver(
@@ -36,31 +38,40 @@ def deliver(
     client: KlingClient,
     generation: Generation,
     *,
-    model: str | None = None,
-    prompt: str | None = None,
+    facts: Mapping[str, Any],
     elapsed: float | None = None,
     polls: int | None = None,
+    late: float | None = None,
 ) -> dict[str, Any]:
     """The manifest of a generation that ended, its video saved to the task's ``output_path``.
 
-    ``elapsed`` (seconds) and ``polls`` are those of the wait. Raises GenerationFailedError for a
-    failed generation, DownloadError.
+    ``elapsed`` (seconds) and ``polls`` are those of the wait, ``late`` the seconds within which
+    the finish was noticed. Raises GenerationFailedError for a failed generation, DownloadError.
     """
     ended(generation)
     path: str | None = None
     saved: Saved | None = None
     if task.output_path:
-        path, saved = save_video(client, generation, str(task.output_path), prompt)
+        path, saved = save_video(client, generation, str(task.output_path), facts.get("prompt"))
         task.log.info("Saved: %s (%d bytes)", path, saved.size)
     made = manifest(
         generation,
         base_url=client.endpoint.base_url,
-        model=model,
+        model=facts.get("model"),
         path=path,
         saved=saved,
         elapsed=elapsed,
         polls=polls,
     )
+    usd = spent(generation)
+    made |= {
+        # The gateway's replies often leave it out; then its price list has the word.
+        "usd": facts.get("expected_usd") if usd is None else usd,
+        "noticed_within_seconds": None if late is None else round(late, 1),
+    }
+    made = with_facts(made, facts)
+    task.manifest = made  # for lineage
+    telemetry.finished(made, unix_seconds(made.get("submitted_at")))
     announce_assets(context, task.outlets, made)
     return made
 

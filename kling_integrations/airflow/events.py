@@ -22,13 +22,14 @@ class WaitResult:
     """The generation ended, well or badly, or ``error`` ended the wait.
 
     ``elapsed`` is in seconds since the submit, as far as it is known; ``polls`` are those of the
-    trigger's last process (a triggerer may restart).
+    trigger's last process (a triggerer may restart); the end was noticed within ``late`` seconds.
     """
 
     generation_id: str
     elapsed: float | None = None
     polls: int | None = None
     error: KlingError | None = None
+    late: float | None = None
 
 
 def to_event(result: WaitResult) -> dict[str, Any]:
@@ -39,6 +40,7 @@ def to_event(result: WaitResult) -> dict[str, Any]:
         "generation_id": result.generation_id,
         "elapsed_seconds": None if result.elapsed is None else round(result.elapsed, 1),
         "polls": result.polls,
+        "late_seconds": None if result.late is None else round(result.late, 1),
         "error": error
         and {
             "type": type(error).__name__,
@@ -54,8 +56,8 @@ def from_event(event: object) -> WaitResult:
     """Raises KlingTaskError for anything else: an odd event must not pass as a success."""
     if not isinstance(event, Mapping) or event.get("format") != FORMAT:
         raise KlingTaskError(KlingError("The trigger sent an event that is not understood."))
-    generation_id, elapsed, polls = (
-        event.get(name) for name in ("generation_id", "elapsed_seconds", "polls")
+    generation_id, elapsed, polls, late = (
+        event.get(name) for name in ("generation_id", "elapsed_seconds", "polls", "late_seconds")
     )
     if not isinstance(generation_id, str) or not generation_id:
         raise KlingTaskError(KlingError("The trigger's event names no generation."))
@@ -64,6 +66,7 @@ def from_event(event: object) -> WaitResult:
         elapsed=float(elapsed) if isinstance(elapsed, int | float) else None,
         polls=polls if isinstance(polls, int) else None,
         error=_error(event.get("error"), generation_id),
+        late=float(late) if isinstance(late, int | float) else None,
     )
 
 

@@ -14,6 +14,17 @@ CONNECTION_TYPE = "kling"
 DEFAULT_CONNECTION = "kling_default"
 HOOK_NAME = "Kling (AI/ML API)"
 
+TASK_ROUTE, RUN_ROUTE = "kling-video", "kling-videos"
+"""The ends of the addresses of the Video tab and of the gallery."""
+
+OPERATOR_NAMES = (
+    "KlingVideoOperator",
+    "KlingVideoSensor",
+    "KlingReviewOperator",
+    "@task.kling",
+)
+"""Tasks that have a Video tab, as Airflow names their operators."""
+
 # The extras that are read, and no others: the right to edit a connection must not give control
 # over more of the client than this.
 EXTRAS: dict[str, dict[str, Any]] = {
@@ -24,11 +35,42 @@ EXTRAS: dict[str, dict[str, Any]] = {
     },
     "legacy_endpoint": {
         "label": "Legacy endpoint",
-        "description": "Use the address that names the vendor: "
-        "/v2/generate/video/kling/generation.",
+        "description": "Leave it off. Only for an account whose requests are refused at "
+        "/v2/video/generations: uses /v2/generate/video/kling/generation.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
 }
+
+GUIDES = ("first_dag", "connection", "video", "review", "video_tab", "manifest", "operating")
+"""Pages of docs/airflow."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "record_path": {
+        "description": "Where the tasks keep the records of what they have paid for, unless they "
+        "name a record_path: a folder or a prefix that all workers reach. Without it: a hidden "
+        "folder beside the video.",
+        "version_added": "0.2.0",
+        "type": "string",
+        "example": "s3://aws_default@my-bucket/kling-records",
+        "default": None,
+    },
+    "video_roots": {
+        "description": "Folders, with commas between, that bound what the Video tab opens. Empty: "
+        "wherever a task was told to save, for runs whose rendered fields Airflow still has.",
+        "version_added": "0.2.0",
+        "type": "string",
+        "example": "s3://films, /videos",
+        "default": "",
+    },
+    "lineage_prompt": {
+        "description": "Whether OpenLineage is told the prompt of a video, too.",
+        "version_added": "0.2.0",
+        "type": "boolean",
+        "example": None,
+        "default": "False",
+    },
+}
+"""Of the section ``[kling]`` of Airflow's configuration."""
 
 FORM = {
     "hidden-fields": ["login", "port", "schema"],
@@ -51,11 +93,15 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "integration-name": "Kling",
                 "external-doc-url": "https://docs.aimlapi.com/api-references/video-models/kling-ai",
+                "how-to-guide": [f"/docs/airflow/{page}.md" for page in GUIDES],
                 "tags": ["service"],
             }
         ],
         "hooks": [{"integration-name": "Kling", "python-modules": [f"{package}.hooks"]}],
-        "operators": [{"integration-name": "Kling", "python-modules": [f"{package}.operators"]}],
+        "operators": [
+            {"integration-name": "Kling", "python-modules": [f"{package}.operators"]},
+            {"integration-name": "Kling", "python-modules": [f"{package}.review"]},
+        ],
         "sensors": [{"integration-name": "Kling", "python-modules": [f"{package}.sensors"]}],
         "triggers": [{"integration-name": "Kling", "python-modules": [f"{package}.triggers"]}],
         "connection-types": [
@@ -67,21 +113,8 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": EXTRAS,
             }
         ],
-        "config": {
-            "kling": {
-                "description": "Kling video generation.",
-                "options": {
-                    "record_path": {
-                        "description": "Where the tasks keep the records of what they have paid "
-                        "for, unless they name a record_path: a folder or a prefix that all "
-                        "workers reach. Without it: a hidden folder beside the video.",
-                        "version_added": "0.2.0",
-                        "type": "string",
-                        "example": "s3://aws_default@my-bucket/kling-records",
-                        "default": None,
-                    }
-                },
-            }
-        },
         "extra-links": [f"{package}.links.KlingVideoLink"],
+        "config": {"kling": {"description": "Kling videos.", "options": OPTIONS}},
+        "plugins": [{"name": "kling", "plugin-class": f"{package}.plugin.KlingPlugin"}],
+        "task-decorators": [{"name": "kling", "class-name": f"{package}.decorators.kling_task"}],
     }

@@ -75,7 +75,7 @@ def render(step: NextStep, kling_conn_id: str, *, kept: Kept | None = EVERYWHERE
         case Verb.TRY_SANDBOX:
             return (
                 "To try it without a key or money: start `kling sandbox` and set "
-                f"AIRFLOW_CONN_{kling_conn_id.upper()}=kling://:sandbox@127.0.0.1:8765/sandbox/x60"
+                f"AIRFLOW_CONN_{kling_conn_id.upper()}=kling://:any-key@127.0.0.1:8765/sandbox/x60"
             )
         case Verb.SET_HOME:
             return "Set KLING_HOME on the workers to a folder that can be written."

@@ -58,9 +58,14 @@ def file_uri(path: str) -> str:
     return path if "://" in path else Path(path).absolute().as_uri()
 
 
+def open_file(address: str) -> Any:
+    """A file in any store, to be read; seeks. Raises what its driver raises."""
+    return ObjectStoragePath(address).open("rb")  # type: ignore[no-untyped-call]
+
+
 def read_file(address: str) -> bytes:
     """The bytes of a file in any store. Raises what its driver raises."""
-    with ObjectStoragePath(address).open("rb") as stream:  # type: ignore[no-untyped-call]
+    with open_file(address) as stream:
         data: bytes = stream.read()
     return data
 

@@ -35,16 +35,18 @@ from ..core.request import VideoRequest
 from ..core.schedule import Schedule
 from ..core.submission import Record, State
 from ..core.waiting import DEFAULT_TIMEOUT
-from . import version_compat
-from .deadlines import end_time, timed_out
+from . import telemetry, version_compat
+from .deadlines import end_time, limit_of, timed_out
 from .deferral import check_serializable, confirm, defer, defer_until, poll_once, trigger_for
 from .delivery import announce, deliver
 from .durable import StoredSubmission, SubmissionStore
 from .events import from_event
 from .exceptions import KlingTaskError, task_error
+from .facts import expected_usd, facts_of, pull_facts, push_facts, push_failure, with_facts
 from .get_provider_info import DEFAULT_CONNECTION
 from .hints import EVERYWHERE, Kept, render
 from .hooks import KlingHook
+from .lineage import WithLineage
 from .links import KlingVideoLink
 from .masked_fields import MaskedField
 from .progress_log import ProgressLog
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
     from ..core.http.client import KlingClient
 
 
-class KlingVideoOperator(BaseOperator):
+class KlingVideoOperator(WithLineage, BaseOperator):
     """Generates one video; returns its manifest (a small JSON object, never a signed URL).
 
     :param model: an id or an alias of the catalogue, ``"v2.5-turbo-pro"``; an image makes it
@@ -69,6 +71,8 @@ class KlingVideoOperator(BaseOperator):
     :param duration: seconds of video.
     :param image, tail_image: first and last frame: a URL, a path on the worker, anything that
         ObjectStoragePath reads (``s3://…``), or the manifest of the task that made it.
+    :param image_frame: ``"last"`` or ``"first"``: ``image`` is a video (the manifest of an earlier
+        task, or its file), and this frame of it is the image. ``"last"`` goes on where it ended.
     :param audio: the gateway's ``generate_audio``.
     :param parameters: further parameters by the gateway's names, checked like the others.
     :param extra: sent as it is, unchecked.
@@ -115,6 +119,7 @@ class KlingVideoOperator(BaseOperator):
         "negative_prompt",
         "cfg_scale",
         "image",
+        "image_frame",
         "tail_image",
         "audio",
         "parameters",
@@ -142,6 +147,7 @@ class KlingVideoOperator(BaseOperator):
         negative_prompt: str | None = None,
         cfg_scale: float | str | None = None,
         image: Any = None,
+        image_frame: str | None = None,
         tail_image: Any = None,
         audio: bool | str | None = None,
         parameters: Mapping[str, Any] | None = None,
@@ -168,6 +174,7 @@ class KlingVideoOperator(BaseOperator):
         self.negative_prompt = negative_prompt
         self.cfg_scale = cfg_scale
         self.image = image
+        self.image_frame = image_frame
         self.tail_image = tail_image
         self.audio = audio
         self.parameters = parameters
@@ -186,17 +193,24 @@ class KlingVideoOperator(BaseOperator):
         if on_clear not in ("reuse", "regenerate"):
             raise ValueError('on_clear is "reuse" or "regenerate".')
         self.on_clear = on_clear
+        if not wait_for_completion and self.outlets:
+            # An asset's event would come before there is a video.
+            raise ValueError(
+                "Outlets belong to the sensor that waits, not to wait_for_completion=False."
+            )
         if not self.timeout > 0:
             raise ValueError("timeout is a positive number of seconds.")
         self._submissions: SubmissionStore | None = None
         self._submitter: Submitter | None = None
         self._generation_id: str | None = None
+        self._expected_usd: float | None = None
+        self._facts: dict[str, Any] = {}
         self._delivered = False
 
     # --- an attempt ----------------------------------------------------------------------------
 
     def execute(self, context: Context) -> dict[str, Any]:
-        with self._task_errors():
+        with self._task_errors(context):
             # Before the client: a key that is gone must not fail a task for good that has paid.
             store = self._open_store(context)
             store.load()
@@ -207,11 +221,14 @@ class KlingVideoOperator(BaseOperator):
                 self._generation_id = generation.id
                 if submitter.picked_up:
                     self._announce(context, client, generation.id)
+                elif self._expected_usd is None:
+                    self._expected_usd = expected_usd(client, submitter.make_request)
                 assert store.current is not None
                 record = store.current.record
+                self._describe(context, client, generation.id)
                 if not self.wait_for_completion:
-                    base_url = client.endpoint.base_url
-                    return manifest(generation, base_url=base_url, model=record.model)
+                    made = manifest(generation, base_url=client.endpoint.base_url)
+                    return with_facts(made, self._facts)
                 if submitter.picked_up:
                     generation = poll_once(self, client, generation)
                 if generation.is_terminal and (generation.video or generation.error):
@@ -222,13 +239,14 @@ class KlingVideoOperator(BaseOperator):
         """On a worker again, with the trigger's event: confirms the finish and delivers."""
         result = from_event(event)
         self._generation_id = result.generation_id
-        with self._task_errors():
+        with self._task_errors(context):
             store = self._open_store(context)
             record = store.record_of(result.generation_id)
             if result.error is not None:
                 raise result.error
             with KlingHook(self.kling_conn_id).access().client() as client:
                 self._announce(context, client, result.generation_id)
+                self._facts = pull_facts(context, result.generation_id)
                 if record is not None:
                     submitter = self._submitter_for(context, client, store)
                     submitter.warn_of_changes(record, looks_into_images=False)
@@ -239,6 +257,7 @@ class KlingVideoOperator(BaseOperator):
                     record,
                     elapsed=result.elapsed,
                     polls=result.polls,
+                    late=result.late,
                 )
 
     def execute_again(self, context: Context, event: Any = None) -> dict[str, Any]:
@@ -273,13 +292,14 @@ class KlingVideoOperator(BaseOperator):
             self.log.warning("Stopped before anything was submitted.")
 
     @contextmanager
-    def _task_errors(self) -> Iterator[None]:
+    def _task_errors(self, context: Context) -> Iterator[None]:
         """Errors of the core as those of a task; a failed generation is noted in the record."""
         try:
             yield
         except KlingTaskError as caught:  # the connection is missing or cannot work
             if self._generation_id and caught.error.generation_id is None:
                 caught.error.generation_id = self._generation_id
+            push_failure(context, caught.error, self.kling_conn_id, kept=self._kept)
             raise self._task_error(caught.error) from None
         except KlingError as error:
             if isinstance(error, GenerationFailedError):
@@ -287,6 +307,7 @@ class KlingVideoOperator(BaseOperator):
             if isinstance(error, GenerationNotFoundError):
                 # The record makes every later attempt wait for the same generation.
                 error.next_steps += (NextStep(Verb.SUBMIT_NEW, error.generation_id),)
+            push_failure(context, error, self.kling_conn_id, kept=self._kept)
             raise self._task_error(error) from None
 
     def _note_failure(self, generation_id: str | None) -> None:
@@ -336,6 +357,7 @@ class KlingVideoOperator(BaseOperator):
 
     def _on_accepted(self, context: Context, client: KlingClient, generation_id: str) -> None:
         self._generation_id = generation_id
+        telemetry.submitted(self.model)
         self._announce(context, client, generation_id)
 
     def _announce(self, context: Context, client: KlingClient, generation_id: str) -> None:
@@ -349,11 +371,32 @@ class KlingVideoOperator(BaseOperator):
                 type(error).__name__,
             )
 
+    def _describe(self, context: Context, client: KlingClient, generation_id: str) -> None:
+        """Notes what is known of the generation: by its record, where that differs from now."""
+        stored = self._submissions.current if self._submissions else None
+        record = stored.record if stored else None
+        if record is None or record.generation_id != generation_id:
+            inputs = inputs_of(self._fields())
+            self._facts = facts_of(context, client, generation_id, inputs=inputs)
+            return
+        self._facts = facts_of(
+            context,
+            client,
+            generation_id,
+            inputs=record.inputs,
+            model=record.model,
+            submitted_at=record.created_at,
+            expected=self._schedule(record.model, duration_of(record)).expected,
+            expected_usd=self._expected_usd,
+        )
+        push_facts(context, self._facts)
+
     def _check_cost(self, client: KlingClient, request: VideoRequest) -> None:
         limit = cost.limit(self.max_cost_usd)
         if limit is None:
-            return
+            return  # the price is asked for later: it must not stand in the way of a video
         expected = cost.check_cost(request, client.prices(request.model), limit)
+        self._expected_usd = expected.usd
         self.log.info("Expected to cost %s (at most %s).", expected, cost.dollars(limit))
 
     def _open_store(self, context: Context) -> SubmissionStore:
@@ -389,11 +432,16 @@ class KlingVideoOperator(BaseOperator):
         end = end_time(self, context, stored.waiting_since, client)
         if self.deferrable:
             submitted_at = record.created_at
-            defer(self, generation.id, schedule, end_time=end, submitted_at=submitted_at)
+            limit = limit_of(self, context, stored.waiting_since, client)
+            defer(
+                self, generation.id, schedule, end_time=end, submitted_at=submitted_at, limit=limit
+            )
         progress = ProgressLog(self.log)
         generation = self._wait(client, stored, end, schedule, progress)
-        elapsed, polls = progress.elapsed, progress.polls
-        return self._deliver(context, client, generation, record, elapsed=elapsed, polls=polls)
+        elapsed, polls, late = progress.elapsed, progress.polls, progress.late
+        return self._deliver(
+            context, client, generation, record, elapsed=elapsed, polls=polls, late=late
+        )
 
     def _wait(
         self,
@@ -428,18 +476,13 @@ class KlingVideoOperator(BaseOperator):
         *,
         elapsed: float | None = None,
         polls: int | None = None,
+        late: float | None = None,
     ) -> dict[str, Any]:
-        """By the record, not by what is asked for now, where they differ."""
-        inputs = (record.inputs if record else None) or {"prompt": self.prompt}
+        if not self._facts:
+            self._describe(context, client, generation.id)
+        facts = self._facts
         made = deliver(
-            self,
-            context,
-            client,
-            generation,
-            model=record.model if record else self.model,
-            prompt=inputs.get("prompt"),
-            elapsed=elapsed,
-            polls=polls,
+            self, context, client, generation, facts=facts, elapsed=elapsed, polls=polls, late=late
         )
         # Only now: until it is delivered, a clear must find this one and not pay for another.
         if record is not None and self._submissions:
@@ -461,6 +504,7 @@ class KlingVideoOperator(BaseOperator):
             "negative_prompt": self.negative_prompt,
             "cfg_scale": self.cfg_scale,
             "image": MaskedField.value(self, "image"),
+            "image_frame": self.image_frame,
             "tail_image": MaskedField.value(self, "tail_image"),
             "audio": self.audio,
             "parameters": MaskedField.value(self, "parameters"),

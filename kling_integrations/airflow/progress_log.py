@@ -18,6 +18,7 @@ class ProgressLog:
     def __init__(self, log: Any) -> None:
         self._log = log
         self.last: Progress | None = None
+        self._pending_at: float | None = None  # when a poll last found it unfinished
         self._logged: tuple[Status, str] | None = None
         self._trouble_at = -1  # the number of the last poll that brought trouble
 
@@ -29,7 +30,17 @@ class ProgressLog:
     def polls(self) -> int | None:
         return self.last.polls if self.last else None
 
+    @property
+    def late(self) -> float | None:
+        """Seconds within which the finish was noticed; None where no poll came before it."""
+        if self.last is None or not self.last.status.is_terminal or self._pending_at is None:
+            return None
+        return self.last.elapsed - self._pending_at
+
     def __call__(self, progress: Progress) -> None:
+        asked = self.last is None or progress.polls != self.last.polls
+        if asked and progress.polls and not progress.note and not progress.status.is_terminal:
+            self._pending_at = progress.elapsed
         self.last = progress
         if progress.note:
             self._trouble_at = progress.polls

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..core.errors import InvalidRequestError
+from ..core.media import frames
 from ..core.request import VideoRequest
+from .facts import origin_of
 from .masked_fields import masked
-from .object_storage import read_file
+from .object_storage import open_file, read_file
 
 # A manifest as text is short; longer text is none.
 _LONGEST_MANIFEST = 100_000
@@ -42,6 +44,9 @@ def request_from(
     for name, value in {"parameters": parameters, "extra": extra}.items():
         if not isinstance(value or {}, Mapping):
             raise InvalidRequestError(f"{name} is a dictionary, not {type(value).__name__}.")
+    which = _given(optional.pop("image_frame", None))
+    if which is not None:
+        optional["image"] = _frame_of(optional.get("image"), which)
     for name in optional.keys() & {"image", "tail_image"}:
         optional[name] = _image(name, optional[name])
     optional = {name: _given(value) for name, value in optional.items()}
@@ -75,10 +80,17 @@ def manifest_or(value: Any) -> Any:
 def inputs_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     """What a request is made of, as plain JSON fit for screens; fields without a value are out."""
     return {
-        name: _short(masked(manifest_or(value)))
+        name: _short(masked(_plain_input(name, value)))
         for name, value in fields.items()
         if _given(value) is not None
     }
+
+
+def _plain_input(name: str, value: Any) -> Any:
+    value = manifest_or(value)
+    if name in ("image", "tail_image") and isinstance(value, Mapping):
+        return origin_of(value)  # not the whole history of a film that grows shot by shot
+    return value
 
 
 def _short(value: Any) -> Any:
@@ -93,6 +105,31 @@ def _plain(value: Any) -> str:
     """A path as its text; of a picture or another object only what it is."""
     is_path = isinstance(value, os.PathLike) or hasattr(value, "protocol")
     return str(masked(str(value))) if is_path else f"a {type(value).__name__}"
+
+
+def _frame_of(value: Any, which: object) -> Any:
+    """The first or last frame of a video in any store, as a picture."""
+    if which not in ("first", "last"):
+        raise InvalidRequestError(f'image_frame is "first" or "last", not {which!r}.')
+    path = manifest_or(value)
+    if isinstance(path, Mapping):
+        path = path.get("path")
+    if hasattr(path, "protocol") and hasattr(path, "path"):  # an ObjectStoragePath
+        path = str(path)
+    if not isinstance(path, str) or _given(path) is None or path.startswith(("http:", "https:")):
+        raise InvalidRequestError(
+            "image_frame needs a video as the image: the manifest of the task that saved it, or "
+            "the path of its file. Nothing was submitted."
+        )
+    try:
+        with open_file(path) as file:
+            return frames.last_frame(file) if which == "last" else frames.frame(file, 0)
+    except InvalidRequestError:
+        raise
+    except Exception as error:
+        raise InvalidRequestError(
+            f"The video {path} cannot be read ({type(error).__name__}). Nothing was submitted."
+        ) from error
 
 
 def _image(name: str, value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -19,22 +19,23 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from ..core.errors import AuthenticationError, InvalidRequestError, KlingError
+from ..core.errors import AuthenticationError, KlingError
 from ..core.generation import Generation, Status
-from ..core.protocol import Outcome, check_id
-from ..core.schedule import Schedule
+from ..core.protocol import Outcome
 from ..core.waiting import DEFAULT_TIMEOUT, Ask, Flow, Report, Sleep, waiting
 from . import version_compat
-from .deadlines import end_time, timed_out
+from .awaited import Awaited
+from .deadlines import end_time, limit_of, timed_out
 from .deferral import confirm, defer, poll_once
 from .delivery import announce, deliver
 from .events import from_event
 from .exceptions import KlingSensorTimeout, KlingTaskError, KlingWaitTimeout, task_error
+from .facts import push_facts, push_failure
 from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import KlingHook
+from .lineage import WithLineage
 from .links import KlingVideoLink
 from .progress_log import ProgressLog
-from .request_fields import manifest_or
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -44,18 +45,20 @@ if TYPE_CHECKING:
 _POKE_INTERVAL = 15.0
 
 
-class KlingVideoSensor(BaseSensorOperator):
+class KlingVideoSensor(WithLineage, BaseSensorOperator):
     """Succeeds when the generation is completed; returns the manifest, as the operator does.
 
     :param generation_id: the id, or the manifest of the task that submitted it, also as the text
-        that a template makes of it.
+        that a template makes of it. The manifest is better: it tells when the generation was
+        submitted and what it is, so that the sensor asks when a finish is likely.
     :param output_path: as of KlingVideoOperator.
     :param deferrable: wait in the triggerer; without it, ``mode`` says how to poke.
     :param poke_interval: seconds between two polls; None: when a finish is likely (deferred),
         or every 15 s (poked).
     :param timeout: seconds from the sensor's start (default: an hour). The generation goes on when
         they are over.
-    :param model, duration: of the generation, for the expectation of how long it takes.
+    :param model, duration: of the generation, where only its id is given, for the expectation of
+        how long it takes.
 
     Raises KlingFailed, KlingTaskError and KlingSensorTimeout, and skips the task instead with
     ``soft_fail`` or ``never_fail``, deferred or not. A gateway that is out of reach for a while
@@ -101,13 +104,13 @@ class KlingVideoSensor(BaseSensorOperator):
         self._steps: Flow[Generation] | None = None
 
     def execute(self, context: Context) -> Any:
-        with self._task_errors(), KlingHook(self.kling_conn_id).access().client() as client:
+        with self._task_errors(context), KlingHook(self.kling_conn_id).access().client() as client:
             return (self._defer if self.deferrable else self._poke)(context, client)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """On a worker again, with the trigger's event: confirms the finish and delivers."""
         result = from_event(event)
-        with self._task_errors():
+        with self._task_errors(context):
             if result.error is not None:
                 raise result.error
             with KlingHook(self.kling_conn_id).access().client() as client:
@@ -117,24 +120,28 @@ class KlingVideoSensor(BaseSensorOperator):
                     context,
                     client,
                     confirm(client, result.generation_id),
-                    model=self._awaited()[1],
+                    facts=self._awaited().facts(context, client),
                     elapsed=result.elapsed,
                     polls=result.polls,
+                    late=result.late,
                 )
 
     # --- deferred ------------------------------------------------------------------------------
 
     def _defer(self, context: Context, client: KlingClient) -> dict[str, Any]:  # noqa: RET503 (defer raises)
-        generation_id, model = self._awaited()
-        announce(context, client, generation_id)
-        generation = poll_once(self, client, Generation(generation_id, Status.UNKNOWN))
+        awaited = self._awaited()
+        self._announce(context, client, awaited)
+        generation = poll_once(self, client, Generation(awaited.generation_id, Status.UNKNOWN))
         if generation.is_terminal:
-            return deliver(self, context, client, generation, model=model)
-        schedule = self._expectation(model)
+            facts = awaited.facts(context, client)
+            return deliver(self, context, client, generation, facts=facts)
+        schedule = awaited.schedule
         if self._has_interval:
             schedule = schedule.every(self.poke_interval)
-        end = end_time(self, context, time.time(), client)
-        defer(self, generation_id, schedule, end_time=end)
+        now, submitted_at = time.time(), awaited.submitted_at
+        end = end_time(self, context, now, client)
+        limit = limit_of(self, context, now, client)
+        defer(self, generation.id, schedule, end_time=end, submitted_at=submitted_at, limit=limit)
 
     # --- poked ---------------------------------------------------------------------------------
 
@@ -145,26 +152,35 @@ class KlingVideoSensor(BaseSensorOperator):
         try:
             return super().execute(context)
         except AirflowSensorTimeout:
-            raise timed_out(self._awaited()[0], float(self.timeout)) from None
+            raise timed_out(self._awaited().generation_id, float(self.timeout)) from None
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
-        with self._task_errors():
-            generation_id, model = self._awaited()
+        with self._task_errors(context):
+            awaited = self._awaited()
             if not self._announced:
-                announce(context, self._client, generation_id)
+                self._announce(context, self._client, awaited)
                 self._announced = True
-            generation = self._advance(context, self._client, generation_id, model)
+            generation = self._advance(context, self._client, awaited)
             if generation is None:
                 return False
-            made = deliver(self, context, self._client, generation, model=model)
+            facts, log = awaited.facts(context, self._client), self._progress
+            made = deliver(
+                self,
+                context,
+                self._client,
+                generation,
+                facts=facts,
+                elapsed=log.elapsed if awaited.submitted_at else None,
+                late=log.late,
+            )
             return PokeReturnValue(True, made)
 
     def _advance(
-        self, context: Context, client: KlingClient, generation_id: str, model: str | None
+        self, context: Context, client: KlingClient, awaited: Awaited
     ) -> Generation | None:
         """Drives the wait up to its next pause, which is the poke's end: then None."""
         if self._steps is None:
-            self._steps = self._waiting(context, client, generation_id, model)
+            self._steps = self._waiting(context, client, awaited)
             self._progress = ProgressLog(self.log)
         outcome: Outcome | None = None
         try:
@@ -185,9 +201,7 @@ class KlingVideoSensor(BaseSensorOperator):
             self._steps = None
             raise
 
-    def _waiting(
-        self, context: Context, client: KlingClient, generation_id: str, model: str | None
-    ) -> Flow[Generation]:
+    def _waiting(self, context: Context, client: KlingClient, awaited: Awaited) -> Flow[Generation]:
         """The wait that all pokes of this process drive; Airflow bounds it by the timeout.
 
         A rescheduled sensor begins it anew with each poke, so what it has waited before counts
@@ -197,10 +211,10 @@ class KlingVideoSensor(BaseSensorOperator):
         patience = client.patience
         return waiting(
             client.endpoint,
-            Generation(generation_id, Status.UNKNOWN),
-            schedule=self._expectation(model),
+            Generation(awaited.generation_id, Status.UNKNOWN),
+            schedule=awaited.schedule,
             now=client.clock.now,
-            elapsed=None,
+            elapsed=awaited.elapsed(client),
             timeout=inf,
             patience=replace(patience, outage=inf, not_found=max(0.0, patience.not_found - waited)),
             rng=random.Random(),
@@ -213,23 +227,15 @@ class KlingVideoSensor(BaseSensorOperator):
 
     # --- arguments and errors ------------------------------------------------------------------
 
-    def _awaited(self) -> tuple[str, str | None]:
-        """The id and the model; the manifest of an earlier task names both."""
-        given, model = manifest_or(self.generation_id), self.model
-        if isinstance(given, Mapping):
-            model = model or given.get("model")
-            given = given.get("generation_id")
-        if not isinstance(given, str) or not given.strip() or given.strip() == "None":
-            raise InvalidRequestError("generation_id is empty: nothing to wait for.")
-        return check_id(given), model or None
+    def _awaited(self) -> Awaited:
+        return Awaited.of(self.generation_id, model=self.model, duration=self.duration)
 
-    def _expectation(self, model: str | None) -> Schedule:
-        duration = str(self.duration).strip() if self.duration is not None else ""
-        seconds = int(duration) if duration.isdecimal() else None
-        return Schedule.expecting(model, duration=seconds)
+    def _announce(self, context: Context, client: KlingClient, awaited: Awaited) -> None:
+        announce(context, client, awaited.generation_id)
+        push_facts(context, awaited.facts(context, client))
 
     @contextmanager
-    def _task_errors(self) -> Iterator[None]:
+    def _task_errors(self, context: Context) -> Iterator[None]:
         """Errors of the core as those of a task, and ``soft_fail`` alike in every mode.
 
         Airflow itself skips for different errors when a sensor pokes and when it resumes
@@ -245,6 +251,7 @@ class KlingVideoSensor(BaseSensorOperator):
                 core.generation_id = core.generation_id or str(self.generation_id)
                 error = core
             if isinstance(error, KlingError):
+                push_failure(context, error, self.kling_conn_id)
                 error = task_error(error, self.kling_conn_id)
             if isinstance(error, KlingWaitTimeout):
                 error = KlingSensorTimeout(error.error, self.kling_conn_id)

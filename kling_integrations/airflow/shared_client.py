@@ -39,7 +39,7 @@ async def shared_client(kling_conn_id: str) -> AsyncIterator[AsyncKlingClient]:
     shared = clients.get(access)
     if shared is None:
         shared = clients[access] = _Shared(access.async_client())
-        log.info("One session for all triggers of the connection %s.", kling_conn_id)
+        log.debug("One session for all triggers of the connection %s.", kling_conn_id)
     shared.users += 1
     try:
         yield shared.client

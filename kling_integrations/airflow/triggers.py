@@ -51,6 +51,7 @@ class KlingVideoTrigger(BaseTrigger):
         floor: float = _ANY.floor,
         ceiling: float = _ANY.ceiling,
         pace: float = _ANY.pace,
+        limit: str = "timeout",
         **unknown: Any,
     ) -> None:
         # `unknown`: what a newer version wrote before a downgrade is ignored.
@@ -59,6 +60,7 @@ class KlingVideoTrigger(BaseTrigger):
         self.kling_conn_id = kling_conn_id
         self.end_time = time.time() + 3600.0 if end_time is None else float(end_time)
         self.submitted_at = None if submitted_at is None else float(submitted_at)
+        self.limit = str(limit)  # what the deadline is called
         self.schedule = Schedule(
             *(float(number) for number in (expected, spread, doubt, floor, ceiling, pace))
         )
@@ -72,6 +74,7 @@ class KlingVideoTrigger(BaseTrigger):
                 "end_time": self.end_time,
                 "submitted_at": self.submitted_at,
                 **self.schedule.numbers(),
+                "limit": self.limit,
             },
         )
 
@@ -95,7 +98,8 @@ class KlingVideoTrigger(BaseTrigger):
                         on_update=progress,
                     )
                 except WaitTimeoutError:
-                    error = timed_out(self.generation_id, (time.time() - begin) * speed)
+                    waited = (time.time() - begin) * speed
+                    error = timed_out(self.generation_id, waited, self.limit)
         except KlingError as caught:
             error = caught
         except KlingTaskError as caught:  # the connection is missing or cannot work
@@ -103,7 +107,9 @@ class KlingVideoTrigger(BaseTrigger):
         if error is not None and error.generation_id is None:
             # What is known to be paid for is worth another try, whatever stands in its way.
             error.generation_id = self.generation_id
-        return WaitResult(self.generation_id, progress.elapsed, progress.polls, error)
+        return WaitResult(
+            self.generation_id, progress.elapsed, progress.polls, error, progress.late
+        )
 
     async def on_kill(self) -> None:
         """Logs what a user's mark or clear means for the money: there is no remote cancel.

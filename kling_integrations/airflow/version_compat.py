@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as airflow_version
+from airflow.exceptions import AirflowOptionalProviderFeatureException
 from airflow.providers.common.compat.sdk import BaseOperator
 from airflow.sdk import get_current_context
 from packaging import version
@@ -46,9 +47,13 @@ CLEAR_DISCARDS_STATE = version.parse(version.parse(airflow_version).base_version
 )
 """Whether a clear empties the task state store unless told to keep it (#72100)."""
 
+HAS_TABS = version.parse(version.parse(airflow_version).base_version) >= version.parse("3.1")
+"""Whether a plugin may add tabs to the pages of runs and tasks."""
+
 __all__ = [
     "CLEAR_DISCARDS_STATE",
     "FOREVER",
+    "HAS_TABS",
     "RetryDecision",
     "RetryPolicy",
     "connection_of",
@@ -57,6 +62,20 @@ __all__ = [
     "supported",
     "task_state_store",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``HITLOperator``, imported by what asks people only."""
+    if name != "HITLOperator":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if not HAS_TABS:
+        raise AirflowOptionalProviderFeatureException(
+            "KlingReviewOperator asks people, which Airflow can from 3.1 on "
+            f"(this is {airflow_version}). Leave the review out, or upgrade."
+        )
+    from airflow.providers.standard.operators.hitl import HITLOperator
+
+    return HITLOperator
 
 
 def task_state_store(context: Context) -> Any:

@@ -404,14 +404,14 @@ def _video_of(generation: Generation) -> Video:
     if generation.video is not None:
         return generation.video
     if generation.status is Status.COMPLETED:
-        problem, verb = "is completed, but the gateway names no video", Verb.SHOW
+        problem, verb = "It is completed, but the gateway names no video", Verb.SHOW
     elif generation.status is Status.FAILED:
         why = generation.error.message if generation.error else "the gateway does not say why"
-        problem, verb = f"failed: {why}", Verb.SHOW
+        problem, verb = f"It failed: {why}", Verb.SHOW
     else:
-        problem, verb = "is not finished yet", Verb.WAIT
+        problem, verb = "It is not finished yet", Verb.WAIT
     raise DownloadError(
-        f"Generation {generation.id} {problem}.",
+        f"{problem}. Generation: {generation.id}",
         generation_id=generation.id,
         next_steps=[NextStep(verb, generation.id)],
     )

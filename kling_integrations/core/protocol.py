@@ -224,12 +224,12 @@ def read_one_poll(outcome: Outcome, generation_id: str) -> Generation:
         return answer
     if answer.status == 404:
         raise GenerationNotFoundError(
-            f"The gateway knows no generation {generation_id} ({answer.reason}).",
+            f"The gateway knows no such generation ({answer.reason}): {generation_id}",
             generation_id=generation_id,
         )
     failed = RateLimitedError if answer.status == 429 else ServerError
     raise failed(
-        f"No usable answer for generation {generation_id}: {answer.reason}.",
+        f"No usable answer: {answer.reason}. Generation: {generation_id}",
         generation_id=generation_id,
         next_steps=[NextStep(Verb.SHOW, generation_id)],
     )

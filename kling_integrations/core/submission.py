@@ -292,7 +292,7 @@ def decide(
     if record.fingerprint not in fingerprints and not (retried and not cleared):
         return Decision(Action.SUBMIT, "the input changed since the earlier submission")
     if record.state is State.SUBMITTED:
-        return Decision(Action.ATTACH, f"generation {record.generation_id} is running")
+        return Decision(Action.ATTACH, f"an earlier attempt submitted {record.generation_id}")
     if cleared and regenerate:
         return Decision(Action.SUBMIT, "another video of the same input is asked for")
     action = Action.REUSE if saved else Action.ATTACH

@@ -313,13 +313,13 @@ class Wait:
             if last:
                 never_found = self.not_found_since is not None and elapsed is None
                 raise WaitTimeoutError(
-                    f"Generation {generation.id} is not finished after {clock_time(timeout)} of "
-                    "waiting."
+                    f"Not finished after {clock_time(timeout)} of waiting. "
                     + (
-                        " The gateway has not found it so far: is the id right?"
+                        "The gateway has not found it so far: is the id right?"
                         if never_found
-                        else " It goes on, and is billed when it completes."
-                    ),
+                        else "It goes on, and is billed when it completes."
+                    )
+                    + f" Generation: {generation.id}",
                     generation_id=generation.id,
                     next_steps=[NextStep(Verb.WAIT, generation.id)],
                 )
@@ -365,16 +365,16 @@ class Wait:
             and moment - self.not_found_since >= self.patience.not_found
         ):
             raise GenerationNotFoundError(
-                f"The gateway keeps answering that it knows no generation {generation_id} "
-                f"({trouble.reason}): is the key of the account that paid for it in use?",
+                f"The gateway keeps answering that it knows no such generation "
+                f"({trouble.reason}): is the key of the account that paid for it in use? "
+                f"Generation: {generation_id}",
                 generation_id=generation_id,
                 next_steps=later,
             )
         if moment - self.trouble_since >= self.patience.outage:
             raise ServerError(
-                f"No usable answer for generation {generation_id} in "
-                f"{clock_time(moment - self.trouble_since)} minutes ({trouble.reason}). "
-                "It may well be finished.",
+                f"No usable answer in {clock_time(moment - self.trouble_since)} minutes "
+                f"({trouble.reason}). The generation may well be finished: {generation_id}",
                 generation_id=generation_id,
                 next_steps=later,
             )
@@ -385,10 +385,10 @@ def ended(generation: Generation) -> Generation:
     if generation.status is Status.FAILED:
         failure = generation.error
         raise GenerationFailedError(
-            f"Generation {generation.id} failed"
-            f"{f' ({failure.kind})' if failure and failure.kind != 'unknown' else ''}: "
+            # The reason first: screens cut the end, and the id is long.
+            f"Failed{f' ({failure.kind})' if failure and failure.kind != 'unknown' else ''}: "
             f"{failure.message if failure else 'the gateway gave no reason'}. "
-            "A failed generation is not billed.",
+            f"A failed generation is not billed. Generation: {generation.id}",
             kind=failure.kind if failure else "unknown",
             generation_id=generation.id,
         )

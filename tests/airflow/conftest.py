@@ -181,6 +181,7 @@ class Task:
             max_tries=self.max_tries,
             try_number=self.tries,
             start_date=self.started,
+            xcom_pull=lambda *, key, **which: self.xcom.get(key),
             xcom_push=lambda key, value: self.xcom.update({key: json.loads(json.dumps(value))}),
             get_first_reschedule_date=lambda context: self.first_reschedule,
         )
@@ -193,6 +194,7 @@ class Task:
         """An attempt up to its end or its deferral, which is returned then."""
         self.tries += 1
         self.id = uuid.uuid4().hex  # Airflow gives each try another one
+        self.xcom.clear()  # as Airflow does at the start of an attempt
         self.started = datetime.now(UTC)
         try:
             return self.make().execute(self.context())

@@ -21,13 +21,15 @@ def load(path: Path) -> ModuleType:
     return module
 
 
-def test_there_are_the_five_that_the_readme_names():
+def test_there_are_those_that_the_readme_names():
     assert {path.stem for path in EXAMPLES} == {
         "quick_start",
         "submit_and_sense",
         "batch_with_pool",
         "image_to_video",
         "asset_driven",
+        "prompt_from_function",
+        "review_before_publishing",
     }
 
 

@@ -34,7 +34,7 @@ WORDS = {
     NextStep(Verb.SET_KEY): "Set the API key as the password of the connection 'kling_default'.",
     NextStep(Verb.TRY_SANDBOX): (
         "To try it without a key or money: start `kling sandbox` and set "
-        "AIRFLOW_CONN_KLING_DEFAULT=kling://:sandbox@127.0.0.1:8765/sandbox/x60"
+        "AIRFLOW_CONN_KLING_DEFAULT=kling://:any-key@127.0.0.1:8765/sandbox/x60"
     ),
     NextStep(Verb.SET_HOME): "Set KLING_HOME on the workers to a folder that can be written.",
     NextStep(Verb.SET_OUTPUT): "Set another output_path.",

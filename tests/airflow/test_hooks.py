@@ -75,7 +75,7 @@ def test_a_connection_without_a_key_says_where_the_key_goes(monkeypatch):
         "The connection 'no_key' holds no API key (its password).\n"
         "  Set the API key as the password of the connection 'no_key'.\n"
         "  To try it without a key or money: start `kling sandbox` and set "
-        "AIRFLOW_CONN_NO_KEY=kling://:sandbox@127.0.0.1:8765/sandbox/x60"
+        "AIRFLOW_CONN_NO_KEY=kling://:any-key@127.0.0.1:8765/sandbox/x60"
     )
 
 
@@ -107,7 +107,7 @@ def test_an_undefined_connection_says_how_to_define_it_and_where_the_sandbox_is(
             "The connection 'nowhere' is not defined. It is of type kling: the password is the "
             "API key, the host the base URL (empty for the gateway).\n"
             "  To try it without a key or money: start `kling sandbox` and set "
-            "AIRFLOW_CONN_NOWHERE=kling://:sandbox@127.0.0.1:8765/sandbox/x60"
+            "AIRFLOW_CONN_NOWHERE=kling://:any-key@127.0.0.1:8765/sandbox/x60"
         )
     except Exception as error:
         pytest.skip(f"this Airflow needs its database for that: {type(error).__name__}")

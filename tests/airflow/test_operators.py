@@ -104,8 +104,8 @@ def test_the_deadline_says_that_it_goes_on_and_the_call_that_picks_it_up(
     assert waited
     assert int(waited[1]) >= 2
     assert str(caught.value) == (
-        f"Generation {generation_id} is not finished{waited[0]}. It goes on (there is no cancel) "
-        "and is billed when it completes.\n"
+        f"Not finished{waited[0]}: the task's timeout is over. It goes on (there is no cancel) "
+        f"and is billed when it completes. Generation: {generation_id}\n"
         "  A retry or a clear of this task goes on with the same generation, without paying again; "
         f"so does KlingVideoSensor(task_id=\"pick_up\", generation_id='{generation_id}')"
     )

@@ -100,7 +100,8 @@ def test_a_timeout_is_a_sensor_timeout_that_says_that_it_goes_on(sandbox, task, 
     with pytest.raises(AirflowSensorTimeout, match="goes on") as caught:
         task(sensor(endless, timeout=timeout, **mode)).run()
     assert str(caught.value).endswith(
-        "minutes. It goes on (there is no cancel) and is billed when it completes.\n"
+        "minutes: the task's timeout is over. It goes on (there is no cancel) and is billed when "
+        f"it completes. Generation: {endless}\n"
         "  A retry or a clear of this task goes on with the same generation, without paying again; "
         f"so does KlingVideoSensor(task_id=\"pick_up\", generation_id='{endless}')"
     )
@@ -151,7 +152,7 @@ def test_what_is_no_id_is_refused_before_it_reaches_a_log_or_the_gateway(
 
 
 def test_an_unknown_generation_ends_it(sandbox, task, mode):
-    with pytest.raises(AirflowException, match="knows no generation"):
+    with pytest.raises(AirflowException, match="knows no such generation"):
         task(sensor("never-was", **mode)).run()
 
 
@@ -203,7 +204,7 @@ def test_a_rescheduled_sensor_gives_up_an_unknown_id_as_a_poking_one_does(sandbo
     with pytest.raises(AirflowRescheduleException):
         waiting.start()  # it may have been submitted just now
     waiting.first_reschedule = datetime.now(UTC) - timedelta(seconds=130 / sandbox.speed)
-    with pytest.raises(AirflowException, match="knows no generation"):
+    with pytest.raises(AirflowException, match="knows no such generation"):
         waiting.start()
 
 

@@ -647,7 +647,7 @@ def test_a_generation_that_the_gateway_lost_is_not_paid_for_again(sandbox, task,
     attempt = task(operator(), retries=1)
     sandbox.fault("poll", "404", None)
     for _ in range(2):
-        with pytest.raises(AirflowException, match="knows no generation"):
+        with pytest.raises(AirflowException, match="knows no such generation"):
             attempt.run()
     assert len(sandbox.posts) == 1
 

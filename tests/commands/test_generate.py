@@ -122,7 +122,7 @@ def test_without_a_price_the_limit_refuses_and_says_how_to_lift_it(shell, sandbo
     sandbox.fault("models", "reply", body={"object": "list", "data": []})
     refused = shell("generate", CAT, "--max-cost", "5")
     assert refused.code == 2
-    assert "Raise the limit with --max-cost, or leave it out." in refused.err
+    assert "Leave --max-cost out to submit at any price." in refused.err
     assert sandbox.posts == []
 
 

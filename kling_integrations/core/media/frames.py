@@ -12,13 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import InvalidRequestError
 from .images import missing_package, pillow, shortened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+Source = str | os.PathLike[str] | BinaryIO
+"""A file's path, or an open file that can seek; an open one stays open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class VideoFacts:
     has_audio: bool
 
 
-def probe(path: str | os.PathLike[str]) -> VideoFacts:
+def probe(path: Source) -> VideoFacts:
     """Look into a video file. Raises InvalidRequestError when it holds no readable video."""
     with opened_video(path) as (container, stream):
         return VideoFacts(
@@ -39,7 +43,7 @@ def probe(path: str | os.PathLike[str]) -> VideoFacts:
         )
 
 
-def frame(path: str | os.PathLike[str], seconds: float) -> Image:
+def frame(path: Source, seconds: float) -> Image:
     """The picture shown at ``seconds``; beyond the end, the last one."""
     if not 0 <= seconds < float("inf"):
         raise InvalidRequestError(f"A frame is at 0 seconds or later, not at {seconds!r}.")
@@ -52,21 +56,21 @@ def frame(path: str | os.PathLike[str], seconds: float) -> Image:
                 break
             shown = picture
         if shown is None:
-            raise InvalidRequestError(f"{path} holds no picture.")
+            raise InvalidRequestError(f"{_name(path)} holds no picture.")
         return _as_image(shown)
 
 
-def last_frame(path: str | os.PathLike[str]) -> Image:
+def last_frame(path: Source) -> Image:
     """The last picture, for a video that goes on where this one ended."""
     with opened_video(path) as (container, stream):
         duration = _duration(container, stream) or 0.0
         for start in (max(0.0, duration - 0.5), 0.0):  # from the start if the end cannot be sought
             if last := deque(_pictures_from(container, stream, start), maxlen=1):
                 return _as_image(last[0])
-        raise InvalidRequestError(f"{path} holds no picture.")
+        raise InvalidRequestError(f"{_name(path)} holds no picture.")
 
 
-def poster(path: str | os.PathLike[str], width: int = 480) -> bytes:
+def poster(path: Source, width: int = 480) -> bytes:
     """The first picture as a JPEG of some ten kilobytes, at most ``width`` pixels wide."""
     picture = io.BytesIO()
     with readable(path):
@@ -78,7 +82,7 @@ def poster(path: str | os.PathLike[str], width: int = 480) -> bytes:
 
 
 @contextmanager
-def readable(path: str | os.PathLike[str]) -> Iterator[None]:
+def readable(path: Source) -> Iterator[None]:
     """Raises InvalidRequestError for whatever PyAV and Pillow raise about a file.
 
     That is more than their own errors: a stream without a known codec has no ``width``
@@ -92,27 +96,41 @@ def readable(path: str | os.PathLike[str]) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 (they share no other base)
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InvalidRequestError(
-            f"{shortened(Path(path))} holds no readable video ({str(why)[:200]})."
+            f"{_name(path)} holds no readable video ({str(why)[:200]})."
         ) from None
 
 
 @contextmanager
-def opened_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
+def opened_video(path: Source) -> Iterator[tuple[Any, Any]]:
     """The opened file and its first video stream."""
     try:
         import av
     except ImportError:
         raise missing_package("PyAV") from None
     pillow()
-    path = Path(path).expanduser()
-    if not path.is_file():  # PyAV would also open URLs, devices and playlists of both
-        raise InvalidRequestError(f"No such file: {shortened(path)}")
-    with readable(path), path.open("rb") as file, av.open(file) as container:
+    with readable(path), _opened(path) as file, av.open(file) as container:
         if not container.streams.video:
-            raise InvalidRequestError(f"{path} holds no video.")
+            raise InvalidRequestError(f"{_name(path)} holds no video.")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         yield container, stream
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[BinaryIO]:
+    if not isinstance(source, str | os.PathLike):
+        source.seek(0)
+        yield source
+        return
+    path = Path(source).expanduser()
+    if not path.is_file():  # PyAV would also open URLs, devices and playlists of both
+        raise InvalidRequestError(f"No such file: {shortened(path)}")
+    with path.open("rb") as file:
+        yield file
+
+
+def _name(source: Source) -> str:
+    return shortened(Path(source)) if isinstance(source, str | os.PathLike) else "The file"
 
 
 def _duration(container: Any, stream: Any) -> float | None:

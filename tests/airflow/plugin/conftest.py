@@ -1,0 +1,173 @@
+"""Airflow's tables in memory, with runs that have made videos, and users who may see some of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from fastapi import HTTPException
+from starlette.testclient import TestClient
+
+pytest.importorskip("airflow.sdk.execution_time.hitl", reason="tabs are there from Airflow 3.1 on")
+
+MP4 = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 40
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+class Database:
+    """``add`` makes a task instance of a run, with its XComs and rendered fields."""
+
+    def __init__(self) -> None:
+        from airflow.models import import_all_models
+        from airflow.models.dagrun import DagRun
+        from airflow.models.renderedtifields import RenderedTaskInstanceFields
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.models.xcom import XComModel
+        from sqlalchemy.orm import Session
+        from sqlalchemy.pool import StaticPool
+
+        import_all_models()
+        self.engine = sa.create_engine(
+            "sqlite://", connect_args={"check_same_thread": False}, poolclass=StaticPool
+        )
+        self.tables = [
+            model.__table__ for model in (TaskInstance, XComModel, RenderedTaskInstanceFields)
+        ]
+        TaskInstance.metadata.create_all(self.engine)
+        for dag_id, run_id in (("films", "r1"), ("films", "r2"), ("dogs", "r1")):
+            self.insert(
+                DagRun.__table__,
+                dag_id=dag_id,
+                run_id=run_id,
+                run_type="manual",
+                run_after=NOW,
+                state="running",
+                span_status="not_started",
+                log_template_id=None,
+            )
+        self.session_of = lambda: Session(self.engine)
+
+    @contextmanager
+    def session(self, scoped: bool = True) -> Iterator[Any]:
+        with self.session_of() as session:
+            yield session
+
+    def insert(self, table: Any, **values: Any) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(table.insert().values(**values))
+
+    def add(
+        self,
+        task_id: str = "video",
+        *,
+        dag_id: str = "films",
+        run_id: str = "r1",
+        map_index: int = -1,
+        state: str | None = "success",
+        operator: str = "KlingVideoOperator",
+        told: str | None = None,
+        **xcoms: Any,
+    ) -> None:
+        instances, values, rendered = self.tables
+        key = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
+        more: dict[str, Any] = {"region_id": uuid4()} if "region_id" in instances.c else {}
+        self.insert(
+            instances,
+            id=uuid4(),
+            **key,
+            state=state,
+            try_number=1,
+            operator=operator,
+            pool="default_pool",
+            pool_slots=1,
+            span_status="not_started",
+            start_date=NOW,
+            **more,
+        )
+        for name, value in xcoms.items():
+            self.insert(
+                values,
+                dag_run_id=hash((dag_id, run_id)) % 10**6,
+                **key,
+                key=name,
+                value=json.dumps(value),
+                timestamp=NOW,
+            )
+        if told is not None:
+            self.insert(rendered, **key, rendered_fields={"output_path": told})
+
+
+@pytest.fixture
+def database(monkeypatch: pytest.MonkeyPatch) -> Database:
+    database = Database()
+    monkeypatch.setattr("kling_integrations.airflow.plugin.app.create_session", database.session)
+    return database
+
+
+class Users:
+    """Ada sees all DAGs, Bob sees ``dogs`` and of ``films`` no XComs, a third may see nothing."""
+
+    async def get_user_from_token(self, token: str) -> Any:
+        if token not in ("ada", "bob", "eve"):
+            raise HTTPException(403, "Invalid token")
+        return SimpleNamespace(name=token)
+
+    def is_authorized_dag(
+        self, *, method: str, user: Any, access_entity: Any, details: Any
+    ) -> bool:
+        assert method == "GET"
+        if user.name == "bob":
+            return details.id == "dogs" or access_entity.name != "XCOM"
+        return bool(user.name == "ada")
+
+
+@pytest.fixture
+def browser(database: Database, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TestClient]:
+    """``browser(user)``: a browser with that user's session, or without one."""
+    from airflow.api_fastapi.core_api import security
+    from airflow.models.dag import DagModel
+
+    monkeypatch.setattr(security, "get_auth_manager", Users)
+    monkeypatch.setattr(DagModel, "get_team_name", lambda dag_id: None, raising=False)
+    from kling_integrations.airflow.plugin.app import make_app
+
+    def open_as(user: str | None = "ada") -> TestClient:
+        headers = {"Authorization": f"Bearer {user}"} if user else {}
+        return TestClient(make_app(), headers=headers)
+
+    return open_as
+
+
+@pytest.fixture
+def saved(database: Database, tmp_path: Path) -> Callable[..., Path]:
+    """``saved(**instance)``: a task instance whose video is on disk; returns the file."""
+
+    def save(name: str = "a.mp4", **instance: Any) -> Path:
+        path = tmp_path / name
+        path.write_bytes(MP4)
+        made = {
+            "generation_id": f"id-of-{name}",
+            "status": "completed",
+            "path": str(path),
+            "size": len(MP4),
+            "sha256": "ab" * 32,
+            "prompt": "A fox <b>in</b> the snow",
+            "model": "klingai/v2.5-turbo/pro/text-to-video",
+            "parameters": {"duration": 5, "image": {"task_id": "draw", "path": "/pictures/a.png"}},
+            "usd": 0.5,
+            "elapsed_seconds": 105.0,
+            "noticed_within_seconds": 4.0,
+            "polls": 3,
+        }
+        database.add(**{"told": str(path), "return_value": made, **instance})
+        return path
+
+    return save
