@@ -163,6 +163,8 @@ def test_a_triggerer_restarted_during_an_outage_of_the_gateway_changes_nothing(
 
 
 def test_a_retry_whose_input_renders_differently_goes_on_with_the_same_generation(case, airflow):
+    if not version_compat.FOREVER:
+        pytest.skip("Airflow 3.0 retries no killed task, and a clear with a changed input is new")
     run = case("drifting")
     airflow.until(lambda: run.polls, 60, "the worker to poll")
     run.kill_the_task()
