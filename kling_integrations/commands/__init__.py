@@ -12,6 +12,7 @@ from ._arguments import (
     Parser,
     UsageError,
     add_command,
+    day,
     dollars,
     flag,
     generation_arguments,
@@ -27,7 +28,7 @@ from ._target import is_foreign, refused
 from ._text import clean, columns, cut, money, one_line, size
 from .batch import batch_from, report_dry_run
 from .generate import extended_before
-from .history import history_table
+from .history import history_table, matching
 from .info import print_status
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "columns",
     "connect",
     "cut",
+    "day",
     "dollars",
     "exit_code",
     "extended_before",
@@ -51,6 +53,7 @@ __all__ = [
     "history_table",
     "is_foreign",
     "key_variable",
+    "matching",
     "money",
     "one_line",
     "parser",

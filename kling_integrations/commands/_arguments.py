@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core import catalog, cost
@@ -110,6 +111,7 @@ def generation_arguments(parser: argparse.ArgumentParser) -> None:
         help="with or without sound, where the model makes any (default there: with)",
     )
     add("-i", "--image", metavar="X", help="first frame: makes it image-to-video (path or URL)")
+    add("--tag", metavar="WORD", help="a word of your own, for the history; it is not sent")
     add("--tail-image", metavar="X", help="last frame (path or URL)")
     add(
         "-p",
@@ -155,6 +157,7 @@ def parameters_from(
         "audio": args.audio,
         "image": args.image if image is None else image,
         "tail_image": args.tail_image if tail_image is None else tail_image,
+        "tag": args.tag,
     }
     given = {name: value for name, value in flags.items() if value is not None}
     for key, value in args.param:
@@ -238,6 +241,18 @@ def seconds(text: str) -> float:
     if span > _LONGEST_WAIT:
         raise argparse.ArgumentTypeError("it is longer than a year")
     return span
+
+
+def day(text: str) -> date:
+    """``2026-11-21``, ``today`` or ``yesterday``."""
+    today = datetime.now().date()
+    named = {"today": today, "yesterday": today - timedelta(days=1)}
+    try:
+        return named.get(text.strip().lower()) or date.fromisoformat(text.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is not a day such as 2026-11-21 or today"
+        ) from None
 
 
 def dollars(text: str) -> float:

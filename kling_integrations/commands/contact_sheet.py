@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands, "contact-sheet", _run, "one picture of the videos of a batch, a tile for each row"
     )
-    parser.add_argument("results", metavar="RESULTS", help="the results of kling batch")
+    parser.add_argument("results", metavar="RESULTS", help="the results of a batch")
     parser.add_argument("-o", "--out", metavar="FILE", help="a .jpg or .png (default: RESULTS.jpg)")
     parser.add_argument("--columns", metavar="N", type=count, help="pictures in a line")
     overwrite_argument(parser)

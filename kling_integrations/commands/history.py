@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..core import catalog, cost, settings
@@ -15,7 +16,7 @@ from ..core.storage.ledger import Ledger
 from ..core.storage.owner import colleague
 from ..core.storage.saved_files import saved_file
 from ..core.submission import Entry, State
-from ._arguments import add_command, count
+from ._arguments import add_command, count, day
 from ._context import connect, find, poll, readable_ledger, uncertain, user_ledger
 from ._exit_codes import DONE
 from ._text import iso_time, money, one_line, size
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _POLLS_AT_ONCE = 8
 _LONGEST_MODEL = 24  # columns
+_MOST_SEARCHED = 10_000
 _YEAR_IS_CLEAR = 300 * 86_400.0  # seconds: a date without its year cannot be mistaken
 
 _STATES = {
@@ -46,6 +48,10 @@ def add(commands: Any) -> None:
     )
     history.add_argument("--search", metavar="TEXT", default="", help="in prompts and ids")
     history.add_argument("--model", metavar="MODEL", default="", help="part of a model's id")
+    history.add_argument("--tag", metavar="WORD", default="", help="generated with this --tag")
+    history.add_argument(
+        "--day", metavar="DATE", type=day, help="submitted on this day: 2026-11-21, or today"
+    )
     history.add_argument("--limit", metavar="N", type=count, default=20, help="default: 20")
 
 
@@ -209,15 +215,42 @@ HEADERS = ("SUBMITTED", "STATE", "MODEL", "LENGTH", "COST", "ID", "PROMPT", "FIL
 
 def _run_history(args: argparse.Namespace, console: Console) -> int:
     ledger = user_ledger()
-    entries = ledger.history(args.limit, args.search, args.model)
+    entries = matching(
+        ledger, args.limit, search=args.search, model=args.model, tag=args.tag, day=args.day
+    )
     if entries:
         console.table(*history_table(entries, console, shared=ledger.is_shared))
-    elif args.search or args.model:
+    elif args.search or args.model or args.tag or args.day:
         console.say("Nothing fits.")
     else:
         console.say("Nothing was submitted from here yet.")
     console.result({"generations": [_as_json(entry) for entry in entries]})
     return DONE
+
+
+def matching(
+    ledger: Ledger,
+    limit: int,
+    *,
+    search: str = "",
+    model: str = "",
+    tag: str = "",
+    day: date | None = None,
+) -> list[Entry]:
+    """The newest generations, at most ``limit``, to which all that is given applies.
+
+    ``search`` looks in prompts and ids, ``model`` in model ids; ``tag`` is the whole word, ``day``
+    a day in local time. Tags and days are looked for in the newest 10,000.
+    """
+    narrowed = bool(tag or day)
+    entries = ledger.history(_MOST_SEARCHED if narrowed else limit, search, model)
+    fits = (
+        entry
+        for entry in entries
+        if (not tag or entry.tag == tag)
+        and (day is None or datetime.fromtimestamp(entry.record.created_at).date() == day)
+    )
+    return list(islice(fits, limit))
 
 
 def history_table(
@@ -268,6 +301,7 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "model": entry.record.model,
         "prompt": entry.prompt,
         "request": entry.request,
+        "tag": entry.tag,
         "submitted_at": iso_time(entry.since),
         "elapsed_seconds": entry.elapsed,
         "usage": entry.usage,

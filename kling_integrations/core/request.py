@@ -31,6 +31,8 @@ _IMAGE_NAMES = frozenset(
 )
 
 
+_LONGEST_TAG = 60  # characters
+
 RESERVED = frozenset(
     {
         "elapsed",
@@ -65,9 +67,12 @@ class VideoRequest:
 
     Raises InvalidRequestError, before anything is sent, for a value that the documentation
     excludes. An unknown model or parameter goes through with one KlingWarning.
+
+    ``tag`` is a word of your own for the history. It is not sent, and does not make it another
+    request.
     """
 
-    __slots__ = ("_fingerprint", "_known", "_payload")
+    __slots__ = ("_fingerprint", "_known", "_payload", "tag")
 
     def __init__(
         self,
@@ -83,8 +88,10 @@ class VideoRequest:
         tail_image: Any = None,
         audio: bool | None = None,
         extra: Mapping[str, Any] | None = None,
+        tag: str | None = None,
         **parameters: Any,
     ) -> None:
+        self.tag = _checked_tag(tag)
         named = {
             "prompt": prompt,
             "duration": duration,
@@ -196,6 +203,18 @@ class VideoRequest:
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={value!r}" for name, value in self.summary().items())
         return f"VideoRequest({inside})"
+
+
+def _checked_tag(tag: object) -> str | None:
+    if tag is None:
+        return None
+    text = tag.strip() if isinstance(tag, str) else ""
+    if not text or not text.isprintable() or len(text) > _LONGEST_TAG:
+        raise InvalidRequestError(
+            f"A tag is a word or a few, at most {_LONGEST_TAG} characters in one line; not "
+            f"{str(tag)[:_LONGEST_TAG]!r}."
+        )
+    return text
 
 
 def _pictures_in(value: Any, is_picture: bool) -> list[str]:

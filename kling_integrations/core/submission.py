@@ -176,6 +176,7 @@ class Entry:
     sha256: str | None
     key_hash: str | None = None  # of the key that paid, see ``identity.key_hash``
     owner: Owner | None = None
+    tag: str | None = None  # the user's word for it, see ``VideoRequest``
 
     @classmethod
     def intent(
@@ -203,6 +204,7 @@ class Entry:
             size=None,
             sha256=None,
             key_hash=key_hash,
+            tag=request.tag,
             owner=owner,
         )
 

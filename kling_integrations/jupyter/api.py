@@ -6,11 +6,15 @@ whatever a cell is too narrow for.
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import Any, overload
 
-from ..commands import connect, find, history_table
+from ..commands import connect, find, history_table, matching
+from ..commands import day as day_of
 from ..core import settings
+from ..core.errors import InvalidRequestError
 from ..core.recovery import Recovered
 from ..core.request import VideoRequest
 from ..core.submission import Entry
@@ -204,12 +208,26 @@ class History(Sequence[Entry]):
 
 
 @presented
-def history(*, search: str = "", model: str = "", limit: int = 20) -> History:
+def history(
+    *,
+    search: str = "",
+    model: str = "",
+    tag: str = "",
+    day: str | date | None = None,
+    limit: int = 20,
+) -> History:
     """What was submitted from here, the newest first, as a table. Asks and pays nothing.
 
-    ``search`` looks in prompts and ids, ``model`` in model ids; ``limit`` counts generations.
+    ``search`` looks in prompts and ids, ``model`` in model ids; ``tag`` is what was given to
+    ``generate(tag=…)``, ``day`` a date, ``2026-11-21`` or ``today``; ``limit`` counts generations.
+    Raises InvalidRequestError for a day that is none.
     """
-    return History(current().ledger.history(limit, search, model))
+    if isinstance(day, str):
+        try:
+            day = day_of(day)
+        except ArgumentTypeError as error:
+            raise InvalidRequestError(f"{error}.") from None
+    return History(matching(current().ledger, limit, search=search, model=model, tag=tag, day=day))
 
 
 def show(

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ..commands import Console, columns, one_line
 from ..core.errors import NextStep
-from .display.player import short_path
+from .display.source import short_path
 from .frontend import Bundle, publish
 from .hints import hint
 from .options import notebook
 
-_CELL_STYLE = "text-align:left"
+_CELL_STYLE = "text-align:left;padding:2px 8px"
 _LONGEST_WORD = 24  # characters that a narrow column does not break
 _ID_STYLE = (
     "font-family:monospace;white-space:nowrap;cursor:copy;color:inherit;background:none;"
@@ -57,8 +57,11 @@ class NotebookConsole(Console):
 
 
 def table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> Bundle:
-    """A table for a page, and as text."""
-    head = "".join(f'<th style="text-align:left">{escape(name)}</th>' for name in headers)
+    """A table for a page, and as text, without the columns that are empty."""
+    used = [number for number in range(len(headers)) if any(row[number] for row in rows)]
+    rows = [[row[number] for number in used] for row in rows]
+    headers = [headers[number] for number in used]
+    head = "".join(f'<th style="{_CELL_STYLE}">{escape(name)}</th>' for name in headers)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     html = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return {"text/html": html, "text/plain": "\n".join(columns(rows, headers))}, {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import marimo_output
+from .hosts import host
 from .options import notebook
 
 WIDGET, HTML, TEXT = "widget", "html", "text"
@@ -55,13 +56,10 @@ def choose_ui() -> Ui:
 def _has_frontend(shell: Any) -> bool:
     if os.environ.get("CI"):
         return False
-    names = ("JPY_SESSION_NAME", "VOILA_REQUEST_URL", "VSCODE_PID", "COLAB_RELEASE_TAG")
-    return any(os.environ.get(name) for name in names) or "__vsc_ipynb_file__" in shell.user_ns
-
-
-def in_colab() -> bool:
-    """Whether this is Google Colab, which serves no files beside a notebook."""
-    return "google.colab" in str(type(notebook().shell))
+    if any(os.environ.get(name) for name in ("JPY_SESSION_NAME", "VOILA_REQUEST_URL")):
+        return True
+    known = host(shell)
+    return known is not None and not known.in_batch
 
 
 def widgets() -> Any:

@@ -16,6 +16,7 @@ from ..commands import (
     extended_before,
     find,
     flag,
+    matching,
     parser,
     print_status,
     request_from,
@@ -257,7 +258,14 @@ def _history(args: argparse.Namespace, console: NotebookConsole) -> Any:
     if not args.grid:
         run_command(args, console)
         return None
-    entries = current().ledger.history(args.limit, args.search, args.model)
+    entries = matching(
+        current().ledger,
+        args.limit,
+        search=args.search,
+        model=args.model,
+        tag=args.tag,
+        day=args.day,
+    )
     videos = [video for video in map(saved_video, entries) if video is not None]
     if not videos:
         console.say("None of these has its file here.")

@@ -20,6 +20,7 @@ from ..core.storage.ledger import Ledger
 from ..core.submission import Entry
 from ..version import __version__
 from .display.player import card
+from .display.source import source_of
 from .errors import presented
 from .excerpt import Excerpt
 from .frontend import Bundle, is_shown, publish
@@ -81,6 +82,7 @@ class KlingVideo:
         model = params.pop("model", None) or generation.model or "a generation"
         usage = generation.usage.to_json() if generation.usage else entry.usage if entry else {}
         facts = _probe(saved.path)
+        source_of(saved.path)  # makes the small copy, where a card needs one: not while it is drawn
         return cls(
             id=generation.id,
             saved_as=saved.path,

@@ -160,3 +160,15 @@ def test_sandbox_starts_one_in_this_kernel(shell, monkeypatch):
         assert shell["clip"].sandbox
     finally:
         shell["_kling_sandbox"].stop()
+
+
+def test_the_grid_of_the_history_is_narrowed_by_prompt_model_day_and_tag(shell):
+    shell.run("%%kling -d 5 --tag spring\nA cat")
+    shell.run("%%kling -d 5 v2.1-master\nA dog")
+    for flags, count in (
+        ("", 2), ("--tag spring", 1), ("--day today", 2), ("--day today --tag spring", 1),
+        ("--search dog", 1), ("--model v2.1", 1),
+    ):  # fmt: skip
+        assert len(shell.run(f"found = %kling history --grid {flags}") or shell["found"]) == count
+    shell.run("%kling history --grid --day yesterday")
+    assert "None of these" in shell.text

@@ -131,3 +131,26 @@ def test_a_sandbox_is_started_once(plain, sandbox, monkeypatch):
     address = kling.use_sandbox(speed=1000, size=(160, 90), fps=8)
     assert kling.use_sandbox() == address
     assert kling.generate("A cat", duration=5).sandbox
+
+
+def test_a_tag_is_kept_for_the_history_and_is_neither_sent_nor_another_request(plain, sandbox):
+    clip = kling.generate("A cat", duration=5, tag="spring campaign")
+    kling.generate("A dog", duration=5)
+    assert kling.generate("A cat", duration=5, tag="another word").id == clip.id
+    assert "tag" not in sandbox.posts[0].body
+    (found,) = kling.history(tag="spring campaign")
+    assert (found.generation_id, found.tag) == (clip.id, "spring campaign")
+    assert list(kling.history(tag="spring")) == []
+    with pytest.raises(kling.InvalidRequestError, match="tag"):
+        kling.submit("A cat", tag="two\nlines")
+    assert sandbox.paid == 2
+
+
+def test_history_is_narrowed_to_a_day_before_it_is_cut(plain):
+    kling.generate("A cat", duration=5)
+    kling.generate("A dog", duration=5)
+    assert len(kling.history(day="today")) == 2
+    assert len(kling.history(day="today", limit=1)) == 1
+    assert len(kling.history(day="2001-01-01")) == 0
+    with pytest.raises(kling.InvalidRequestError, match="is not a day"):
+        kling.history(day="someday")

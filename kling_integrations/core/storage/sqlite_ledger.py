@@ -48,13 +48,14 @@ CREATE TABLE IF NOT EXISTS submissions (
     key_hash          TEXT,
     user              TEXT,
     host              TEXT,
-    pid               TEXT
+    pid               TEXT,
+    tag               TEXT
 );
 CREATE INDEX IF NOT EXISTS by_request ON submissions (base_url, fingerprint, take);
 CREATE INDEX IF NOT EXISTS by_generation ON submissions (generation_id);
 """
 _VERSION = 1
-_ADDED = {"key_hash", "user", "host", "pid"}  # columns since version 0.1.0
+_ADDED = {"key_hash", "user", "host", "pid", "tag"}  # columns since version 0.1.0
 
 T = TypeVar("T")
 
@@ -366,6 +367,7 @@ def _columns(entry: Entry) -> dict[str, Any]:
         "user": entry.owner.user if entry.owner else None,
         "host": entry.owner.host if entry.owner else None,
         "pid": entry.owner.pid if entry.owner else None,
+        "tag": entry.tag,
     }
 
 
@@ -416,6 +418,7 @@ def _read(row: sqlite3.Row) -> Entry:
         sha256=_text(row["sha256"]),
         key_hash=_text(row["key_hash"]),
         owner=_owner(row),
+        tag=_text(row["tag"]),
     )
 
 

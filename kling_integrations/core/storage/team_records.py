@@ -113,6 +113,7 @@ def to_json(entry: Entry) -> dict[str, Any]:
         "size": entry.size,
         "sha256": entry.sha256,
         "key_hash": entry.key_hash,
+        "tag": entry.tag,
     }
     if entry.owner:
         owner = entry.owner
@@ -156,6 +157,7 @@ def _entry(value: Mapping[str, Any]) -> Entry:
         size=_number(value.get("size"), int),
         sha256=_text(value.get("sha256")),
         key_hash=_text(value.get("key_hash")),
+        tag=_text(value.get("tag")),
         owner=Owner(str(owner["user"]), str(owner["host"]), int(owner["pid"])) if owner else None,
     )
 

@@ -73,7 +73,8 @@ def grid(
     columns = columns or _columns(len(cells))
     narrow = max(160, (width or 2 * options().width) // columns)
     sandbox = any(cell.sandbox for cell in cells)
-    figures = "".join(_figure(cell, narrow, embed, prompt) for cell in cells)
+    players = sum(1 for cell in cells if cell.shown)
+    figures = "".join(_figure(cell, narrow, embed, prompt, players) for cell in cells)
     html = (
         f'<div class="kling-grid">{prompt_html(prompt, badge(sandbox))}'
         f'<div style="{SMALL}">{escape(total)}</div>'
@@ -91,7 +92,7 @@ def grid(
     return data, {"kling": {"generations": [_provenance(cell) for cell in cells]}}
 
 
-def _figure(cell: Cell, width: int, embed: str | None, shared: str | None) -> str:
+def _figure(cell: Cell, width: int, embed: str | None, shared: str | None, players: int) -> str:
     differs = "".join(
         f'<span style="margin-right:8px"><span style="opacity:.7">{escape(name)}</span> '
         f"<b>{escape(value)}</b></span>"
@@ -100,7 +101,7 @@ def _figure(cell: Cell, width: int, embed: str | None, shared: str | None) -> st
     shown: KlingVideo | Job | None = cell.shown or cell.job
     own = prompt_html(shown.prompt) if shown and shared is None else ""
     if cell.shown:
-        body = screen(cell.shown, embed=embed, width=width, attributes=_IN_STEP)
+        body = screen(cell.shown, embed=embed, width=width, attributes=_IN_STEP, players=players)
         facts = caption(cell.shown) + (" · ♻ reused" if cell.job and cell.job.reused else "")
         foot = f"{escape(facts)}<br>{code_id(cell.shown.id)}"
     else:

@@ -15,12 +15,13 @@ from .grid import Cell, grid, total_line
 from .live import LiveHtml
 from .log_lines import LogLines
 
-_REDRAW = 0.8  # seconds between two redraws of the board: each job calls for one every second
+_REDRAW = 0.8  # seconds between two redraws: each job calls for one every second
+_MOST_BYTES = 1_000_000  # a second: a grid of 100 videos has megabytes
 
 
 class GridView:
-    """The grid is drawn anew when a state changes (each time, its players start afresh), the board
-    every second."""
+    """The board is drawn every second, the grid when a state has changed: each time, its players
+    start afresh. A large grid is drawn the less often, and at the end in any case."""
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class GridView:
         self._drawn: tuple[object, ...] = ()
         self._board: Board | None = None
         self._live: LiveHtml | None = None
-        self._drawn_at = 0.0
+        self._board_at = self._grid_at = 0.0  # when they are due again, monotonic
         self._text = LogLines(self._ui)
         self._lock = threading.Lock()
 
@@ -69,11 +70,14 @@ class GridView:
 
     def _draw(self) -> None:
         self._draw_board()
-        key = self._key()
-        if self._handle is None or key == self._drawn:
+        key, now = self._key(), time.monotonic()
+        over = all(job.status.is_over for job in self._jobs)
+        if self._handle is None or key == self._drawn or (now < self._grid_at and not over):
             return
         self._drawn = key
         data, metadata = self._bundle()
+        size = sum(len(each) for each in data.values())
+        self._grid_at = now + max(_REDRAW, size / _MOST_BYTES)
         self._handle.update(data, raw=True, metadata=metadata)
 
     def _draw_board(self) -> None:
@@ -82,8 +86,8 @@ class GridView:
         if self._board.is_over:
             self._live.end()
             self._live = None
-        elif time.monotonic() - self._drawn_at >= _REDRAW:
-            self._drawn_at = time.monotonic()
+        elif time.monotonic() >= self._board_at:
+            self._board_at = time.monotonic() + _REDRAW
             self._live.draw(self._board.html())
 
     def _key(self) -> tuple[object, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 from ..frontend import NOTHING, Ui, print_line, publish
 from ..job import Job
 from .cards import job_line
-from .player import caption, short_path
+from .player import caption
+from .source import short_path
 
 _MOST_LINES = 1000  # of text that a main thread which never asks leaves behind
 

@@ -18,7 +18,7 @@ from ...core.batch.results import Result, RowStatus
 from ..frontend import Bundle
 from .batch_board import thumbnail
 from .markup import SMALL, badge, base64_text, plain_badge
-from .player import short_path, source_of
+from .source import short_path, source_of
 
 PER_PAGE = 24
 _MOST = 1200  # rows that are shown: more belong into the table
@@ -84,9 +84,10 @@ def _player(path: Path, *, picture: bool) -> str:
     if source is None:
         image = f'<img width="{_PICTURE}" src="{poster}">' if poster else ""
         return f'{image}<div style="{SMALL}">{escape(short_path(path))}</div>'
+    shown = f' poster="{poster}"' if poster else ""
     return (
-        f'<video controls preload="none" playsinline width="{_PICTURE}"'
-        f'{f" poster={chr(34)}{poster}{chr(34)}" if poster else ""} src="{escape(source)}"></video>'
+        f'<video controls preload="none" playsinline width="{_PICTURE}"{shown} '
+        f'src="{escape(source.url)}"></video>'
     )
 
 

@@ -11,20 +11,18 @@ the ``<video>`` itself (a ``<source>`` would be dropped), ``<img>`` inside for w
 from __future__ import annotations
 
 import json
-import os
 from html import escape
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
 
 from ...commands import money, one_line
 from ...core.errors import InvalidRequestError
 from ...core.progress import clock_time
-from .. import marimo_output
-from ..frontend import Bundle, in_colab
+from ..frontend import Bundle
 from ..hints import new_word
-from ..options import notebook, options
+from ..options import options
 from .markup import SMALL, badge, base64_text, code_id, prompt_html, short_model
+from .source import short_path, source_of
 
 
 class FinishedVideo(Protocol):
@@ -86,11 +84,15 @@ def screen(
     embed: str | None = None,
     width: int | None = None,
     attributes: str = "",
+    players: int = 1,
 ) -> str:
-    """The player alone. It fills its column, at most ``width`` pixels."""
+    """The player alone, one of so many ``players``. It fills its column, at most ``width`` pixels.
+
+    Where a small copy plays, or nothing, it says where the whole is.
+    """
     try:
         path = video.path
-        source, where = source_of(path, embed), short_path(path)
+        source, where = source_of(path, embed, players=players), short_path(path)
     except InvalidRequestError as error:  # another video must not be shown for this one
         source, where = None, error.message
     poster = f"data:image/jpeg;base64,{base64_text(video.poster)}" if video.poster else ""
@@ -102,10 +104,12 @@ def screen(
     image = f'<img alt="{name}" style="width:100%" src="{poster}">' if poster else ""
     if source is None:  # nothing that a browser could open: the picture, and where the file is
         return f'<div style="{size}">{image}</div><div style="{SMALL}">{escape(where)}</div>'
+    copy = f"A small copy without sound; the whole is {where}" if source.is_copy else ""
     return (
         f'<video controls preload="metadata" playsinline aria-label="{name}" style="{size}"'
         f"{f' poster={chr(34)}{poster}{chr(34)}' if poster else ''}{attributes} "
-        f'src="{escape(source)}">{image}</video>'
+        f'src="{escape(source.url)}">{image}</video>'
+        f"{f'<div style={chr(34)}{SMALL}{chr(34)}>{escape(copy)}</div>' if copy else ''}"
     )
 
 
@@ -139,55 +143,3 @@ def _parameters(video: FinishedVideo) -> str:
         f'<details style="{SMALL}"><summary>parameters</summary>'
         f'<pre style="white-space:pre-wrap;overflow-wrap:anywhere">{escape(text)}</pre></details>'
     )
-
-
-# --- what a browser needs ----------------------------------------------------------------------
-
-
-def source_of(path: Path, embed: str | None = None) -> str | None:
-    """The ``src`` of a video: a relative URL where the notebook can reach it, else its bytes.
-
-    None where neither works: outside the notebook's folder (a server serves nothing above its
-    root, and nothing hidden) and too large to embed.
-    """
-    embed = embed or options().embed
-    if marimo := marimo_output.running():
-        return _served(marimo, path, embed)
-    relative = None if embed == "always" else _relative(path)
-    if embed == "never" and relative is None:
-        return None
-    if relative is not None and not (embed == "auto" and in_colab()):
-        return quote(relative)
-    try:
-        if embed != "always" and path.stat().st_size > options().embed_limit_mb * 1e6:
-            return None
-        return f"data:video/mp4;base64,{base64_text(path.read_bytes())}"
-    except OSError:
-        return None
-
-
-def _served(marimo: Any, path: Path, embed: str) -> str | None:
-    """What marimo serves it as; in an export that is its bytes, where they are not too many."""
-    try:
-        large = path.stat().st_size > options().embed_limit_mb * 1e6
-    except OSError:
-        return None
-    source = marimo_output.served(marimo, path)
-    if source is None or not source.startswith("data:"):
-        return source
-    return None if embed == "never" or (large and embed != "always") else source
-
-
-def short_path(path: Path) -> str:
-    """As seen from the notebook, where it is beside or below it."""
-    relative = _relative(path)
-    return str(path) if relative is None or relative.startswith("..") else relative
-
-
-def _relative(path: Path) -> str | None:
-    try:
-        relative = os.path.relpath(path.absolute(), notebook().folder)
-    except ValueError:  # another drive
-        return None
-    parts = Path(relative).parts
-    return None if any(part.startswith(".") for part in parts) else "/".join(parts)

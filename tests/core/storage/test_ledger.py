@@ -460,3 +460,16 @@ def test_a_failed_repetition_does_not_hide_the_video_that_is_paid_for(ledger, ra
                 client.wait(another.id)
             assert client.submit(raccoon).id == first.id
         assert len(sandbox.posts) == 2
+
+
+def test_a_ledger_of_the_time_before_tags_gets_the_column_and_keeps_its_rows(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    ledger = Ledger(path)
+    request = VideoRequest(prompt="A cat")
+    ledger.claim(request, "https://api.aimlapi.com")
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE submissions DROP COLUMN tag")
+    (entry,) = Ledger(path).history()
+    assert entry.tag is None
+    Ledger(path).claim(VideoRequest(prompt="A dog", tag="new"), "https://api.aimlapi.com")
+    assert [entry.tag for entry in Ledger(path).history()] == ["new", None]

@@ -14,6 +14,7 @@ from support.html import ALLOWED, NASTY, Tags
 from kling_integrations.jupyter.display import player
 from kling_integrations.jupyter.display.cards import failed_card, running_card
 from kling_integrations.jupyter.display.grid import Cell, grid
+from kling_integrations.jupyter.display.source import source_of
 from kling_integrations.jupyter.job import Job, JobStatus
 from kling_integrations.jupyter.targets import Target
 from kling_integrations.jupyter.video import KlingVideo
@@ -118,9 +119,10 @@ def test_links_are_relative_and_quoted_and_else_the_bytes_are_in(tmp_path, monke
     target = (here / path).resolve()
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(b"mp4")
-    assert player.source_of(target) == (src or "data:video/mp4;base64,bXA0")
-    assert player.source_of(target, "always") == "data:video/mp4;base64,bXA0"
-    assert player.source_of(target, "never") == src
+    whole = "data:video/mp4;base64,bXA0"
+    assert source_of(target) == (src or whole, False)
+    assert source_of(target, "always") == (whole, False)
+    assert source_of(target, "never") == (src and (src, False))
 
 
 def test_what_is_too_large_to_embed_shows_its_picture_and_its_path(tmp_path, monkeypatch):
