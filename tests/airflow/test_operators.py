@@ -203,8 +203,12 @@ def test_a_generation_that_was_lost_may_be_replaced_knowingly(sandbox, task, ope
     ]
 
 
-def test_an_event_of_an_older_trigger_is_worded_by_this_version(sandbox, task):
-    attempt = task(lambda: KlingVideoOperator(task_id="v", prompt=RACCOON, deferrable=True))
+def test_an_event_of_an_older_trigger_is_worded_by_this_version(sandbox, task, tmp_path):
+    # Beside its file the record is where a plain clear leaves it, on every version.
+    output = str(tmp_path / "video.mp4")
+    attempt = task(
+        lambda: KlingVideoOperator(task_id="v", prompt=RACCOON, deferrable=True, output_path=output)
+    )
     attempt.start()
     error = {
         "type": "ServerError",
@@ -252,10 +256,15 @@ def test_the_manifest_of_an_earlier_task_is_an_image(sandbox, task, operator, tm
 
 
 def test_being_killed_during_the_post_names_the_request_and_that_it_may_be_paid(
-    sandbox, task, logged
+    sandbox, task, logged, tmp_path
 ):
     """As SIGTERM does: Airflow calls on_kill, and the task goes on as far as it gets."""
-    operator = KlingVideoOperator(task_id="v", prompt=RACCOON, wait_for_completion=False)
+    operator = KlingVideoOperator(
+        task_id="v",
+        prompt=RACCOON,
+        wait_for_completion=False,
+        output_path=str(tmp_path / "video.mp4"),
+    )
     sandbox.fault("submit", "slow", seconds=1.0)
     killer = threading.Timer(0.5, operator.on_kill)
     killer.start()

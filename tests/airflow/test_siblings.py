@@ -274,6 +274,19 @@ def test_what_failed_and_could_not_be_noted_is_looked_at_before_it_is_taken(sand
         assert mapped.tasks[index].run()["generation_id"] not in failed
 
 
+def test_how_far_a_generation_came_is_what_its_maker_knows(tmp_path):
+    """The links of the chain may be older than the record of the one that holds it."""
+    store = FolderRecords(tmp_path)
+    record = Record.intent(VideoRequest(prompt="a fox"))
+    maker, other = (TaskIdentity("dag", "run", "video", index) for index in (0, 1))
+    place = Siblings(store, maker, logging.getLogger()).first_place(record)
+    place.write(record.to_json())
+    store.write(maker.record_name, record.submitted("g-1").to_json())
+    others = Siblings(store, other, logging.getLogger(), lambda task, index: None)
+    taken, _ = others.take([record.fingerprint])
+    assert taken.generation_id == "g-1"
+
+
 def test_a_post_in_doubt_is_settled_by_the_one_that_wants_it_now(sandbox, mapped):
     mapped.becomes("ab")
     mapped.run(0)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from demo.airflow_demo import LocalAirflow
+from kling_integrations.airflow import version_compat
 from kling_integrations.sandbox import Sandbox
 
 pytestmark = pytest.mark.slow
@@ -86,6 +87,10 @@ class Case:
 
     def kill_the_task(self) -> None:
         os.kill(int((self.out / f"{self.dag_id}.pid").read_text()), signal.SIGKILL)
+        if not version_compat.FOREVER:
+            # 3.0 fails a task whose process was killed, and leaves out its retries.
+            self.until("failed")
+            self.airflow.clear(self.dag_id, self.run_id, "video")
 
 
 @pytest.fixture
@@ -158,6 +163,8 @@ def test_a_triggerer_restarted_during_an_outage_of_the_gateway_changes_nothing(
 
 
 def test_a_retry_whose_input_renders_differently_goes_on_with_the_same_generation(case, airflow):
+    if not version_compat.FOREVER:
+        pytest.skip("Airflow 3.0 retries no killed task, and a clear with a changed input is new")
     run = case("drifting")
     airflow.until(lambda: run.polls, 60, "the worker to poll")
     run.kill_the_task()
@@ -210,11 +217,13 @@ def test_marked_failed_while_deferred_it_says_what_goes_on_and_a_clear_collects_
     run.polled_since(0)
     airflow.mark(run.dag_id, run.run_id, "video", "failed")
     run.ends("failed")
-    airflow.until(lambda: "was marked failed" in run.log(), 60, "the trigger to say so")
-    assert run.jobs[0].id in run.log()
-    polls = run.polls
+    if version_compat.FOREVER:  # before 3.3 a trigger is not told
+        airflow.until(lambda: "was marked failed" in run.log(), 60, "the trigger to say so")
+        assert run.jobs[0].id in run.log()
+        polls = run.polls
+        run.finish()
+        assert run.polls == polls
     run.finish()
-    assert run.polls == polls
     airflow.clear(run.dag_id, run.run_id, "video")
     run.until("success")
     assert run.posts == 1
@@ -230,16 +239,10 @@ def test_a_clear_of_the_task_and_of_the_run_find_a_record_without_a_file_beside_
     run.ends("success")
     airflow.clear_run(run.dag_id, run.run_id)
     run.until("success", tries=3)
-    if keeps_state_on_request():
+    if version_compat.CLEAR_DISCARDS_STATE:
         airflow.clear(run.dag_id, run.run_id, "video", keep_task_state=True)
         run.until("success", tries=4)
     assert run.posts == 1
-
-
-def keeps_state_on_request() -> bool:
-    from kling_integrations.airflow.version_compat import CLEAR_DISCARDS_STATE
-
-    return CLEAR_DISCARDS_STATE
 
 
 def test_a_list_that_comes_in_another_order_pays_for_what_is_new_in_it(case, airflow, gateway, out):

@@ -15,9 +15,12 @@ from kling_integrations.airflow import KlingRetryPolicy, KlingVideoOperator, Kli
 OUT = Path(os.environ["KLING_E2E_OUT"])
 
 
-def note_pid(context: Any) -> None:
-    """So that the test can kill exactly this task's process."""
-    (OUT / f"{context['dag'].dag_id}.pid").write_text(str(os.getpid()))
+class NotedVideoOperator(KlingVideoOperator):
+    """Notes its process, so that the test can kill exactly that (3.0 has no callback for it)."""
+
+    def execute(self, context: Any) -> Any:
+        (OUT / f"{context['dag'].dag_id}.pid").write_text(str(os.getpid()))
+        return super().execute(context)
 
 
 COMMON: dict[str, Any] = {
@@ -26,21 +29,20 @@ COMMON: dict[str, Any] = {
     "output_path": f"{OUT}/{{{{ dag.dag_id }}}}.mp4",
     "timeout": 30_000,
     "retry_delay": timedelta(seconds=1),
-    "on_execute_callback": note_pid,
 }
 
 with DAG("worker", schedule=None):
-    KlingVideoOperator(**COMMON, deferrable=False, retries=1)
+    NotedVideoOperator(**COMMON, deferrable=False, retries=1)
 
 with DAG("worker_killed_in_post", schedule=None):
-    KlingVideoOperator(**COMMON, deferrable=False, retries=1)
+    NotedVideoOperator(**COMMON, deferrable=False, retries=1)
 
 with DAG("settled", schedule=None):
-    KlingVideoOperator(**COMMON, deferrable=True, retries=1)
+    NotedVideoOperator(**COMMON, deferrable=True, retries=1)
 
 # Renders to something else with each try, as a presigned address does.
 with DAG("drifting", schedule=None):
-    KlingVideoOperator(
+    NotedVideoOperator(
         **COMMON, deferrable=False, retries=1, negative_prompt="try {{ ti.try_number }}"
     )
 
