@@ -15,7 +15,8 @@ PROCESSES = {"shell", "shell_on", "terminal"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks as ``thorough`` what takes long by its nature; ``make test`` runs all of it."""
     for item in items:
-        room = item.path.relative_to(HERE).parts[0]
+        room, *rest = item.path.relative_to(HERE).parts
         fixtures = set(getattr(item, "fixturenames", ()))
-        if room in ("resilience", "typing") or fixtures & PROCESSES:
+        pictures = room == "sandbox" and rest[0] == "video"
+        if room in ("resilience", "typing") or pictures or fixtures & PROCESSES:
             item.add_marker("thorough")

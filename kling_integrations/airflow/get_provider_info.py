@@ -41,7 +41,16 @@ EXTRAS: dict[str, dict[str, Any]] = {
     },
 }
 
-GUIDES = ("first_dag", "connection", "video", "review", "video_tab", "manifest", "operating")
+GUIDES = (
+    "first_dag",
+    "connection",
+    "video",
+    "batch",
+    "review",
+    "video_tab",
+    "manifest",
+    "operating",
+)
 """Pages of docs/airflow."""
 
 OPTIONS: dict[str, dict[str, Any]] = {

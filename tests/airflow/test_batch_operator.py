@@ -14,6 +14,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 from kling_integrations.airflow import KlingBatchOperator
 from kling_integrations.airflow.exceptions import KlingTaskError
 
+pytestmark = pytest.mark.thorough  # whole lives of tasks, side by side and one after the other
+
 
 async def events_of(trigger):
     return [event.payload async for event in trigger.run()]

@@ -9,6 +9,8 @@ from kling_integrations.airflow.exceptions import KlingTaskError
 
 from .test_submitting import RACCOON, attempts
 
+pytestmark = pytest.mark.thorough  # whole lives of tasks, side by side and one after the other
+
 
 @pytest.fixture
 def sandbox(slower_sandbox):

@@ -109,6 +109,7 @@ def test_a_task_that_delivered_nothing_tells_nothing(operator):
     assert operator()().get_openlineage_facets_on_complete(None) is None
 
 
+@pytest.mark.thorough
 def test_lineage_costs_nothing_where_nobody_asks():
     import subprocess
 

@@ -19,6 +19,8 @@ from kling_integrations.core.storage.folder_records import FolderRecords
 from .conftest import RACCOON, Store, Task
 from .record_table import EVENTS, KILLS, ONLY_ON, STATES, VERSIONS, Cell, Outcome, table
 
+pytestmark = pytest.mark.thorough  # whole lives of tasks, side by side and one after the other
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "explanation" / "airflow-records.md"
 
 

@@ -24,6 +24,8 @@ from kling_integrations.airflow import KlingReviewOperator, KlingVideoOperator  
 from kling_integrations.airflow.review import _body, _take_path  # noqa: E402
 from kling_integrations.airflow.review_record import REVIEW_KEY  # noqa: E402
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def questions(monkeypatch):

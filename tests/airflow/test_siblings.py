@@ -24,6 +24,8 @@ from kling_integrations.core.submission import Record
 
 from .conftest import Store, Task
 
+pytestmark = pytest.mark.thorough  # whole lives of tasks, side by side and one after the other
+
 PROMPTS = {letter: f"A film about the letter {letter}" for letter in "abcdex"}
 DONE, QUEUED, RUNNING, DEFERRED = "success", "queued", "running", "deferred"
 

@@ -11,6 +11,8 @@ import kling_integrations as kling
 from kling_integrations.jupyter import session as session_module
 from kling_integrations.jupyter.options import loaded, set_loaded
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def plain(home: Path) -> Iterator[Path]:

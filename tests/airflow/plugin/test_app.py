@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+pytestmark = pytest.mark.thorough
+
 MP4 = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 40
 
 VIDEO = {"run_id": "r1", "task_id": "video"}

@@ -6,6 +6,8 @@ import pytest
 
 from kling_integrations.airflow.plugin.ownership import is_allowed, leads_to
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize(
     ("told", "path"),

@@ -18,6 +18,8 @@ from kling_integrations.airflow.plugin.streaming import (
     response,
 )
 
+pytestmark = pytest.mark.thorough
+
 VIDEO = b"\0\0\0\x18ftypisom" + os.urandom(3 * CHUNK)
 
 

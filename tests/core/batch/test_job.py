@@ -10,6 +10,8 @@ from kling_integrations import InvalidRequestError, KlingWarning
 from kling_integrations.core.batch.job import BadRowsError
 from kling_integrations.sandbox import Sandbox
 
+pytestmark = pytest.mark.thorough  # whole lives of tasks, side by side and one after the other
+
 
 def statuses(outcome):
     return [result.status for result in outcome.results]

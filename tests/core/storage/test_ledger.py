@@ -26,7 +26,7 @@ from kling_integrations.core.submission import State
 from kling_integrations.sandbox import Sandbox
 
 
-@pytest.fixture(params=["own", "shared"])
+@pytest.fixture(params=["own", pytest.param("shared", marks=pytest.mark.thorough)])
 def ledger(request, tmp_path, monkeypatch):
     """The file of one user, and the folder that a team shares: what both must do."""
     monkeypatch.setenv("KLING_HOME", str(tmp_path / "home"))
@@ -113,6 +113,7 @@ def test_a_refused_request_leaves_nothing_open(front, sandbox, ledger, raccoon):
     assert generate(front, sandbox, ledger, raccoon).status is Status.COMPLETED
 
 
+@pytest.mark.thorough
 def test_what_was_seen_to_finish_teaches_the_schedule(front, ledger, raccoon):
     # Slow enough that a busy machine adds seconds of the gateway, not minutes.
     with Sandbox(speed=50, seconds=100, size=(160, 90), fps=8) as sandbox:

@@ -240,6 +240,7 @@ def test_a_submit_that_costs_more_than_is_left_is_403(make):
         assert caller.post().ok
 
 
+@pytest.mark.thorough
 def test_a_thousand_waiting_jobs_cost_little(make):
     """Generous: a poll that grew with the number of jobs would take far longer."""
     with make() as caller:
