@@ -265,6 +265,7 @@ class _Airflow(Front):
             dag_id="dag",
             run_id=str(self.wish.target),
             task_id="video",
+            map_index=-1,
             max_tries=0,
             try_number=1,
             start_date=datetime.now(UTC),

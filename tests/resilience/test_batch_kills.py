@@ -55,7 +55,7 @@ def test_killed_twenty_times_each_row_is_one_payment_and_one_result(tmp_path, se
             ended = start(tmp_path, sandbox, "--retry-failed", "--retry-uncertain")
             _, said = ended.communicate(timeout=300)
             rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
-            if {row["status"] for row in rows} == {"completed"}:
+            if all(row["status"] == "completed" and row["path"] for row in rows):
                 break
         assert [row["prompt"] for row in rows] == [f"number {n}" for n in range(ROWS)], said
         assert Counter(row["status"] for row in rows) == {"completed": ROWS}, said

@@ -324,7 +324,7 @@ def test_a_disk_that_fills_during_a_download_costs_neither_the_video_nor_room(
 def test_a_disk_that_is_full_before_the_post_stops_it(nursery, gateway, tmp_path):
     scene = Scene(gateway, tmp_path)
     answer = nursery.run(**scene.job(file_limit=100))
-    assert answer["error"] == "LedgerError"
+    assert answer["error"] == "LedgerUnreachableError"
     assert scene.posts == []
 
 

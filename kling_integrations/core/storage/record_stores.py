@@ -54,7 +54,9 @@ def _filesystem(address: str, extra: str) -> tuple[Any, str]:
         import fsspec
 
         # Others write there, too: what was listed a moment ago says nothing.
-        filesystem, root = fsspec.url_to_fs(address, use_listings_cache=False)
+        filesystem, root = fsspec.url_to_fs(
+            address, use_listings_cache=False, skip_instance_cache=True
+        )
     except ImportError as error:
         raise InvalidRequestError(
             f"{address} needs a driver that is not installed ({error}). "
