@@ -183,16 +183,19 @@ class KlingVideoSensor(WithLineage, BaseSensorOperator):
             self._steps = self._waiting(context, client, awaited)
             self._progress = ProgressLog(self.log)
         outcome: Outcome | None = None
+        # A rescheduled sensor begins anew each time: the poke interval is its only pause.
+        is_due = self.reschedule
         try:
             while True:
                 action = self._steps.send(outcome)
                 outcome = None
                 match action:
                     case Ask(call):
+                        is_due = False
                         outcome = client.exchange(call)
                     case Report(progress):
                         self._progress(progress)
-                    case Sleep():
+                    case Sleep() if not is_due:
                         return None
         except StopIteration as done:
             self._steps = None
