@@ -134,11 +134,17 @@ def _run_extend(args: argparse.Namespace, console: Console) -> int:
 
 
 def _continuation(args: argparse.Namespace, video: Path, entry: Entry | None) -> VideoRequest:
-    """The request that goes on where a video ends, with the model that made it."""
+    """The request that goes on where a video ends, as it was made where the line does not say.
+
+    That is what ``KlingVideo.extend`` asks for, too: the same extension is one payment.
+    """
     from ..core import media
 
     known = catalog.candidates(entry.record.model)[:1] if entry and args.model is None else ()
     chosen = argparse.Namespace(**{**vars(args), "model": known[0].alias if known else args.model})
+    for name in ("duration", "cfg_scale"):
+        if entry is not None and getattr(args, name) is None:
+            setattr(chosen, name, entry.request.get(name))
     return request_from(chosen, args.prompt, image=media.last_frame(video))
 
 

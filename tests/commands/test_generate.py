@@ -3,6 +3,9 @@
 import pytest
 from commands.conftest import CAT, end_of
 
+from kling_integrations import KlingVideo, VideoRequest
+from kling_integrations.core.storage.saved_files import saved_file
+
 
 def test_the_path_is_all_that_goes_to_stdout(shell, sandbox):
     done = shell("generate", CAT)
@@ -180,6 +183,21 @@ def test_extending_the_last_one_again_is_free_until_something_else_is_asked_for(
     assert frames[1] == frames[2]  # another take of the same extension
     assert shell("extend", "last", "It jumps").code == 0  # what was asked for before in between
     assert sandbox.paid == 5
+
+
+def test_shell_and_notebook_extend_a_video_to_the_same_payment(shell, sandbox):
+    first = shell("generate", CAT, "-d", "10", "--cfg-scale", "0.7", "--json").json
+    longer = shell("extend", "last", "It jumps", "--json").json
+    assert sandbox.posts[1].body["duration"] == 10
+    assert sandbox.posts[1].body["cfg_scale"] == 0.7
+    entry = shell.ledger.entry(sandbox.base_url, first["generation_id"])
+    video = KlingVideo.from_file(
+        saved_file(entry), entry.generation(), sandbox.base_url, entry=entry
+    )
+    request = VideoRequest(**video.continuation("It jumps"))
+    decision = shell.ledger.preview(request, sandbox.base_url)
+    assert decision.picks_up
+    assert decision.entry.generation_id == longer["generation_id"]
 
 
 def test_extending_the_last_one_without_the_video_before_it_is_not_guessed(shell, sandbox):
