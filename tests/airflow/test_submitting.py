@@ -15,6 +15,8 @@ from kling_integrations.core.errors import LedgerError
 
 from .conftest import Store
 
+pytestmark = pytest.mark.thorough  # attempt after attempt, each with its waits
+
 RACCOON = "A cheerful white raccoon"
 
 

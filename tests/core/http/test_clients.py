@@ -37,6 +37,7 @@ SEEDS = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("legacy", [False, True], ids=["universal", "legacy"])
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: seed["model"])
 def test_each_documented_page_becomes_a_video_on_both_url_forms(
@@ -140,6 +141,7 @@ def test_what_the_gateway_refuses_comes_with_its_hint(front, sandbox):
         front.run(sandbox.base_url, "submit", request)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "fault",
     ["500", "502", "503", "524", "429", "404", "drop-before", "cut-json", "cut", "html", "empty"]
