@@ -71,10 +71,11 @@ class TeamLedger:
     ) -> Decision:
         """See ``Ledger.preview``; one round trip where nothing is there, else two."""
         own = self._own_decision(request, base_url, new=new, take=take)
-        if own is not None:
-            return own
         entries = team_records.of_request(self._store, prefix(base_url, request.fingerprint, take))
-        return _decided(entries, request, new)
+        decision = _decided(entries, request, new)
+        if own is not None and not decision.picks_up and not _has(entries, own):
+            return own
+        return decision
 
     def lock(self, request: VideoRequest | Record) -> RequestLock:
         """Orders the processes of this machine; those of others are told apart by ``claim``."""
@@ -96,7 +97,9 @@ class TeamLedger:
         where = prefix(base_url, request.fingerprint, take)
         own = self._own_decision(request, base_url, new=new, take=take)
         if own is not None and own.entry is not None:
-            return self._adopted(where, own, request, base_url), own.entry.record
+            adopted = self._adopted(where, own, request, base_url)
+            if adopted is not None:
+                return adopted, own.entry.record
         record = Record.intent(request)
         intent = Entry.intent(request, record, base_url, take, key_hash, this_owner())
         if not new and self._created(numbered(where, 1), intent):
@@ -133,8 +136,13 @@ class TeamLedger:
             raise submission.refusal(decision.entry.record)
         return decision if decision.picks_up else None
 
-    def _adopted(self, where: str, own: Decision, request: VideoRequest, base_url: str) -> Decision:
-        """The team's decision where it pays nothing either; else the team gets the record."""
+    def _adopted(
+        self, where: str, own: Decision, request: VideoRequest, base_url: str
+    ) -> Decision | None:
+        """The team's decision where it pays nothing either; else the team gets the record.
+
+        None where the team has had it before: what became of it since is in the team's records.
+        """
         assert own.entry is not None
         while True:
             entries = team_records.of_request(self._store, where)
@@ -142,6 +150,8 @@ class TeamLedger:
             if decision.picks_up:
                 self._learn(entries)
                 return decision
+            if _has(entries, own):
+                return None
             number = max(map(number_of, entries), default=0) + 1
             # Under the name of today: it may have been written in an earlier form.
             record = replace(own.entry.record, fingerprint=request.fingerprint)
@@ -337,6 +347,12 @@ def _decided(entries: dict[str, Entry], request: VideoRequest, new: bool) -> Dec
         saved=saved_files.saved_file(entry) is not None,
     )
     return replace(decision, entry=entry)
+
+
+def _has(entries: dict[str, Entry], own: Decision) -> bool:
+    """Whether the submission that decides is among these."""
+    asked = own.entry.record.client_request_id if own.entry else None
+    return any(entry.record.client_request_id == asked for entry in entries.values())
 
 
 def _is_running(pid: int) -> bool:

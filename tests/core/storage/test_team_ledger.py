@@ -12,6 +12,7 @@ import pytest
 
 from kling_integrations import KlingClient, VideoRequest
 from kling_integrations.core.errors import (
+    GenerationFailedError,
     InvalidRequestError,
     KlingError,
     KlingWarning,
@@ -103,6 +104,17 @@ def test_what_one_paid_for_before_sharing_is_not_paid_again(sandbox, machine, ra
     assert submit(sandbox, machine("ben-pc"), raccoon).id == first.id
     assert len(sandbox.posts) == 1
     assert len(files(tmp_path)) == 1
+
+
+def test_what_failed_after_it_was_shared_may_be_submitted_anew(sandbox, machine, raccoon):
+    first = submit(sandbox, machine("anna-pc", shares=False), raccoon)
+    anna = machine("anna-pc")
+    assert submit(sandbox, anna, raccoon).id == first.id
+    failed = GenerationFailedError("The provider failed.", generation_id=first.id)
+    anna.wait_failed(sandbox.base_url, failed)
+    assert anna.preview(raccoon, sandbox.base_url).pays
+    assert submit(sandbox, anna, raccoon).id != first.id
+    assert len(sandbox.posts) == 2
 
 
 def test_a_post_in_doubt_from_before_sharing_stays_a_question(sandbox, machine, raccoon):
