@@ -14,7 +14,6 @@ from typing import Any
 from ..errors import WaitTimeoutError
 from ..generation import Generation
 from ..submission import Entry
-from . import in_doubt
 from .options import GoesOnError
 from .plan import Need, Step
 from .results import RowStatus
@@ -78,17 +77,15 @@ class Round(Run):
     def _timeout(self, entry: Entry | None) -> float:
         return 0.0  # one look
 
-    async def _settle_uncertain(self) -> None:
-        if self._left or not self._uncertain:
+    async def _settle_doubts(self) -> None:
+        if self._left or not self._doubts.steps:
             return
-        missing = await self._look_up()
+        await self._look_up()
         if self._queue:
             await self._drain()
-        self.uncertain_for = in_doubt.seconds_left(
-            self._uncertain, missing, self._schedules, self._client.clock.speed
-        )
+        self.uncertain_for = self._doubts.seconds_left()
         if not self._left and self.uncertain_for <= 0.0:
-            await self._repeat_uncertain()
+            await self._repeat_doubts()
 
     def _close(self, step: Step) -> None:
         """What is not got to in this round has its turn in another, as long as there is one."""
