@@ -110,8 +110,7 @@ def _step(
     if decision.picks_up:
         return Step(row, Need.ATTACH, fresh, entry)
     if entry is not None and entry.state is State.FAILED:
-        kind = before.error_kind if before and before.error_kind else kind_of(entry.error)
-        fresh.end(RowStatus.FAILED, kind or "unknown", entry.error or "it failed")
+        fresh.end(RowStatus.FAILED, _kind(entry, before), entry.error or "it failed")
         if not wishes.retry_failed or fresh.error_kind not in WORTH_REPEATING:
             return Step(row, Need.NOTHING, fresh, entry)
     expected = fresh.expected_usd
@@ -147,9 +146,13 @@ def _recall(result: Result, entry: Entry, before: Result | None) -> None:
         result.finished_at = before.finished_at
 
 
-def kind_of(message: str | None) -> str | None:
-    """The kind of a failure out of the record of it; None where it does not say."""
-    # The words of ``waiting.ended``, as they are today and as they were (``Generation … failed``).
+def _kind(entry: Entry, before: Result | None) -> str:
+    """Why a generation failed. Records that do not say it yet have it in their words."""
+    if entry.error_kind:
+        return entry.error_kind
+    if before is not None and before.status == RowStatus.FAILED and before.error_kind:
+        return before.error_kind
+    # Those of ``waiting.ended``, as they were at first (``Generation … failed``) and later on.
     words = r"(?:Failed|Generation \S+ failed) \((moderation|input|credits|provider)\)"
-    match = re.match(words, message or "")
-    return match[1] if match else None
+    match = re.match(words, entry.error or "")
+    return match[1] if match else "unknown"

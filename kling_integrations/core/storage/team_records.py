@@ -114,6 +114,7 @@ def to_json(entry: Entry) -> dict[str, Any]:
         "sha256": entry.sha256,
         "key_hash": entry.key_hash,
         "tag": entry.tag,
+        "error_kind": entry.error_kind,
     }
     if entry.owner:
         owner = entry.owner
@@ -158,6 +159,7 @@ def _entry(value: Mapping[str, Any]) -> Entry:
         sha256=_text(value.get("sha256")),
         key_hash=_text(value.get("key_hash")),
         tag=_text(value.get("tag")),
+        error_kind=_text(value.get("error_kind")),
         owner=Owner(str(owner["user"]), str(owner["host"]), int(owner["pid"])) if owner else None,
     )
 
