@@ -221,3 +221,26 @@ def test_an_event_that_is_not_understood_lets_the_worker_look_at_all(
     attempt.start()
     sandbox.finish()
     assert attempt.resume({"odd": 1})["completed"] == 2
+
+
+def test_what_a_round_learned_of_the_gateway_the_next_one_begins_with(
+    sandbox, task, batch, deferrable
+):
+    if not deferrable:
+        return
+    sandbox.seconds = 300  # later than expected, so that it is asked for more than once
+    attempt = task(batch(prompts(30), at_once=16))
+    sandbox.fault("submit", "slow", 3, seconds=0.01)
+    sandbox.fault("submit", "429", 1)
+    first = attempt.start()
+    assert isinstance(first, TaskDeferred)
+    limit = attempt.trigger.learned["limit"]
+    assert limit is not None
+    assert limit <= len(attempt.trigger.window) + 1 < 16
+    with pytest.raises(TaskDeferred) as again:
+        attempt.resume()
+    assert attempt.event["learned"]["times"][0][2]  # when they ended, as the triggerer saw it
+    attempt.deferred_again(again.value)
+    assert attempt.trigger.learned["limit"] <= limit + 1
+    assert len(attempt.trigger.window) <= limit + 1
+    assert attempt.trigger.learned["times"]

@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import WaitTimeoutError
 from ..generation import Generation
 from ..submission import Entry
+from .learned import Learned
 from .options import GoesOnError
 from .plan import Need, Step
 from .results import RowStatus
@@ -40,6 +41,12 @@ class Round(Run):
     @property
     def again(self) -> bool:
         return bool(self._left) or self.uncertain_for > 0.0
+
+    @property
+    def learned(self) -> Learned:
+        """For the options of the next round."""
+        limit, patience = self._window.learned
+        return Learned(limit, patience, self._schedules.times)
 
     @property
     def submits_more(self) -> bool:

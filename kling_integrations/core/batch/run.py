@@ -70,9 +70,10 @@ class Run:
         self._budget = budget
         folder = options.wishes.folder
         self._save_video = options.save or (save_in(folder) if folder is not None else None)
-        self._window = Window(options.at_once)
+        learned = options.learned
+        self._window = Window(options.at_once, learned.limit, learned.patience)
         self._report = Reporter(self.tally, self._window, budget, on_result, on_change)
-        self._schedules = Schedules()
+        self._schedules = Schedules(learned.times)
         self._queue: deque[Step] = deque()
         self._held: list[Step] = []  # they do not fit into the budget, as it stands
         self._doubts = Doubts(client, self._schedules)
@@ -322,8 +323,7 @@ class Run:
         )
         if last is not None:
             step.result.seconds = round(last.elapsed, 1)
-            if last.polls > 1:
-                self._schedules.add(row.model, row.duration, last.elapsed - last.queued)
+            self._schedules.saw(row.model, row.duration, last)
         self._settle(step, done)
         return done
 
