@@ -284,7 +284,7 @@ class Run:
             self._doubts.accepted()
             self.tally.paid_now += bool(generation.raw)
             step.result.submitted_at = now_iso(time.time())
-            self._report.changed()
+            self._wake.set()  # one that is taken may allow one more
             return generation
         finally:
             self._posting.discard(task)
