@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import Asset, BaseOperator, conf
+from airflow.providers.common.compat.sdk import Asset, BaseOperator, ObjectStoragePath, conf
 
 from ..core import cost
+from ..core.batch import pictures
 from ..core.batch.budget import Budget
 from ..core.batch.job import BadRowsError
 from ..core.batch.learned import Learned
@@ -178,8 +179,8 @@ class KlingBatchOperator(BaseOperator):
         try:
             access = KlingHook(self.kling_conn_id).access()
             table, results = self._table(), ResultsFile(str(self.results_path))
-            checked = self._checked(table, access)
             ledger = open_ledger(self._record_address(results))
+            checked = self._checked(table, access, ledger, is_resumed=since is not None)
             earlier = results.earlier()
             self._check_state(checked, earlier)
             run = run_to_end(lambda: self._round(access, ledger, checked, earlier, since))
@@ -307,12 +308,20 @@ class KlingBatchOperator(BaseOperator):
         rows = json.loads(self.rows) if isinstance(self.rows, str) else self.rows
         return from_records(list(rows or ()))
 
-    def _checked(self, table: Table, access: Access) -> Checked:
-        checked = check(table, access.base_url, self.defaults or {}, self.columns or {})
+    def _checked(
+        self, table: Table, access: Access, ledger: RunLedger, *, is_resumed: bool
+    ) -> Checked:
+        asked = (access.base_url, self.defaults or {}, self.columns or {})
+        digest = pictures.digest(table, *asked)
+        known = pictures.from_json(ledger.pictures(), digest) if is_resumed else {}
+        checked = check(table, *asked, opened=ObjectStoragePath, known=known)
         for note in checked.notes:
             self.log.warning("%s", note)
         if checked.problems and (not self.skip_bad or not checked.rows):
             raise BadRowsError(checked.problems, len(table.records))
+        kept = None if is_resumed else pictures.to_json(checked.rows, digest)
+        if kept is not None:
+            ledger.keep_pictures(kept)
         return checked
 
     def _record_address(self, results: ResultsFile) -> str:

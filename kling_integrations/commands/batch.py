@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from ._console import Console
 
 _EPILOG = """\
-FILE is a .csv, .tsv, .jsonl, .json or .parquet file, or - for stdin. Its columns prompt, model,
-duration, aspect_ratio, negative_prompt, cfg_scale, image, tail_image, audio, key, and whatever the
-row's model takes by the gateway's name, are the request; the flags say what a row leaves out. All
-other columns are carried through to the results.
+FILE is a .csv, .tsv, .jsonl, .json or .parquet file, also at s3://, gs:// or abfs://, or - for
+stdin. Its columns prompt, model, duration, aspect_ratio, negative_prompt, cfg_scale, image,
+tail_image, audio, key, and whatever the row's model takes by the gateway's name, are the request;
+the flags say what a row leaves out. All other columns are carried through to the results. Pictures
+are paths (beside FILE, or from here), URLs, or in object storage.
 
 The same batch again goes on where it was: what is paid for is picked up, a changed row is a new
 one. Rows that ask for the same are as many videos; a column key names rows for good."""
@@ -155,7 +156,7 @@ def _table(file: str) -> Table:
     from ..core.storage import tables
 
     if file != "-":
-        return tables.read(Path(file).expanduser())
+        return tables.at(file)
     if sys.stdin is None:
         raise UsageError("The table - is read from stdin, which is closed.")
     try:

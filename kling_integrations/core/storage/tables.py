@@ -11,9 +11,17 @@ from typing import Any
 
 from ..batch.rows import Table
 from ..errors import InvalidRequestError, NextStep, Verb
+from . import object_files
 
 _LONGEST_CELL = 100 * 2**20  # characters: a picture in a cell
 _DELIMITERS = ",;\t|"
+
+
+def at(where: str) -> Table:
+    """The table at a path as a user writes it, or at an address in object storage."""
+    if object_files.is_address(where):
+        return parse(object_files.read(where), where.rpartition("/")[2])
+    return read(Path(where).expanduser())
 
 
 def read(path: Path) -> Table:
@@ -23,8 +31,6 @@ def read(path: Path) -> Table:
     InvalidRequestError for what cannot be read.
     """
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return _parquet(path)
         data = path.read_bytes()
     except OSError as error:
         raise InvalidRequestError(f"{path} cannot be read: {error.strerror or error}.") from None
@@ -32,9 +38,11 @@ def read(path: Path) -> Table:
 
 
 def parse(data: bytes, name: str = "", *, folder: Path | None = None) -> Table:
-    """The table in the bytes of a text file; ``name`` is for its ending and for messages."""
-    text = _decoded(data, name)
+    """The table in the bytes of a file; ``name`` is for its ending and for messages."""
     ending = Path(name).suffix.lower()
+    if ending in (".parquet", ".pq") or data[:4] == b"PAR1":
+        return _parquet(data, name, folder)
+    text = _decoded(data, name)
     start = text.lstrip()[:1]
     if ending == ".json" or (ending not in (".csv", ".tsv", ".jsonl", ".ndjson") and start == "["):
         return _json(text, name, folder)
@@ -143,13 +151,14 @@ def _json(text: str, name: str, folder: Path | None) -> Table:
     return Table(table.columns, table.records, folder)
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(data: bytes, name: str, folder: Path | None) -> Table:
     parquet = needed("pyarrow.parquet")
     try:
-        table = parquet.read_table(path)
+        table = parquet.read_table(io.BytesIO(data))
     except Exception as error:  # noqa: BLE001 (Arrow has errors of its own)
-        raise InvalidRequestError(f"{path} is no Parquet file: {str(error)[:200]}.") from None
-    return Table(_unique(table.column_names), table.to_pylist(), path.parent)
+        what = name or "The table"
+        raise InvalidRequestError(f"{what} is no Parquet file: {str(error)[:200]}.") from None
+    return Table(_unique(table.column_names), table.to_pylist(), folder)
 
 
 def needed(module: str) -> Any:
