@@ -82,7 +82,7 @@ class Mirror(SqliteLedger):
             )
 
     def found_here(self, entries: Mapping[str, Entry]) -> dict[str, Entry]:
-        """The same entries, each with the path that its video has on this machine, if it has one."""
+        """The same entries, each with the path of its video on this machine, where there is one."""
         if not entries:
             return {}
         with self._file.transaction() as db:
