@@ -6,7 +6,7 @@ Reads the ledger and looks at files; sends and writes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -47,10 +47,16 @@ class Step:
         return result.expected_usd if result.usd is None else result.usd
 
 
+class Previews(Protocol):
+    """Says what a submit would do; raises LedgerError."""
+
+    def preview(self, request: VideoRequest, base_url: str, *, take: int = 1) -> Decision: ...
+
+
 class RowLedger(Protocol):
     """What a plan needs of a ledger; raises LedgerError."""
 
-    def preview(self, request: VideoRequest, base_url: str, *, take: int = 1) -> Decision: ...
+    def prefetch(self, base_url: str, requests: Iterable[tuple[str, int]]) -> Previews: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,27 +86,34 @@ def plan(
 
     ``price`` says what a request is expected to cost, in USD.
     """
-    return [_step(row, ledger, base_url, earlier.get(row.id), wishes, price) for row in rows]
+    known = {row.number: earlier[row.id] for row in rows if row.id in earlier}
+    settled = {number for number, before in known.items() if _is_settled(before, wishes)}
+    asked = [row for row in rows if row.number not in settled]
+    previews = ledger.prefetch(base_url, ((row.fingerprint, row.take) for row in asked))
+    return [
+        Step(row, Need.NOTHING, replace(known[row.number], row=row.number))
+        if row.number in settled
+        else _step(row, previews, base_url, known.get(row.number), wishes, price)
+        for row in rows
+    ]
 
 
 def _step(
     row: Row,
-    ledger: RowLedger,
+    previews: Previews,
     base_url: str,
     before: Result | None,
     wishes: Wishes,
     price: Callable[[VideoRequest], float | None],
 ) -> Step:
     fresh = Result(row.number, row.id, RowStatus.NOT_SUBMITTED)
-    if before is not None and _is_settled(before, wishes):
-        return Step(row, Need.NOTHING, replace(before, row=row.number))
     try:
         request = row.request()
     except InvalidRequestError as error:
         fresh.end(RowStatus.REFUSED, "input", error.message)
         return Step(row, Need.NOTHING, fresh)
     fresh.expected_usd = price(request)
-    decision = ledger.preview(request, base_url, take=row.take)
+    decision = previews.preview(request, base_url, take=row.take)
     entry = decision.entry
     if entry is not None:
         _recall(fresh, entry, before)

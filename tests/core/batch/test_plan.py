@@ -20,6 +20,9 @@ class Records:
     def __init__(self, error, error_kind):
         self.error, self.error_kind = error, error_kind
 
+    def prefetch(self, base_url, requests):
+        return self
+
     def preview(self, request, base_url, *, take=1):
         record = replace(Record.intent(request).submitted("a:b"), state=State.FAILED)
         entry = Entry.intent(request, record, base_url, take, None)
