@@ -102,14 +102,14 @@ def run_batch(args: argparse.Namespace, console: Console, table: Table) -> int:
     for note in batch.checked.notes:
         console.note(f"Note: {note}")
     batch.check_rows()
-    for problem in batch.checked.problems:
-        console.note(f"Skipped: {problem}")
+    for line in batch.checked.skipped():
+        console.note(f"Skipped: {line}")
     if args.dry_run:
         return report_dry_run(args, console, batch)
     prepared = batch.prepare(asyncio.run(batch.prices()))
     console.note(_headline(batch, prepared))
     with console.counting() as show:
-        outcome = batch.run_to_end(prepared, show)
+        outcome = batch.run_to_end(prepared, show, console.count)
     return report(console, outcome)
 
 

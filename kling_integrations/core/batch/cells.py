@@ -73,7 +73,7 @@ def wire_names(model: str) -> frozenset[str]:
 @cache
 def _parameter(model: str, name: str) -> Parameter | None:
     wire = _WIRE_NAMES.get(name, name)
-    for each in catalog.candidates(model) or catalog.models():
+    for each in (*catalog.candidates(model), *catalog.models()):
         if wire in each.parameters:
             return each.parameters[wire]
     return None

@@ -24,8 +24,9 @@ from .run import Run
 class Round(Run):
     """One round. After ``run``, ``left`` run at the gateway and ``again`` says whether more is due.
 
-    ``ended``: ids of generations that are said to have ended, None where nothing is known: only
-    those are looked at. The other arguments are those of Run.
+    ``ended``: ids of generations that are said to have ended, None where nothing is known. Those
+    are looked at, and those that are as old as one is when it ends: a worker takes its time to
+    start, and meanwhile more have ended. The other arguments are those of Run.
     """
 
     def __init__(self, *args: Any, ended: Collection[str] | None = None, **options: Any) -> None:
@@ -63,12 +64,17 @@ class Round(Run):
         if self._said_to_have_ended is None:
             return
         for step in list(self._queue):
-            if step.need is Need.ATTACH and step.result.generation_id not in (
-                self._said_to_have_ended
-            ):
+            if step.need is Need.ATTACH and not self._may_have_ended(step):
                 self._queue.remove(step)
                 self._window.attach()
                 self._left.append(step)
+
+    def _may_have_ended(self, step: Step) -> bool:
+        said, entry = self._said_to_have_ended or (), step.entry
+        if step.result.generation_id in said or entry is None:
+            return True
+        expected = self._schedules.of(step.row.model, step.row.duration).expected
+        return entry.age * self._client.clock.speed >= expected
 
     async def _wait(self, step: Step, generation: Generation, entry: Entry | None) -> Generation:
         if entry is None and generation.raw:

@@ -42,6 +42,10 @@ def parse(data: bytes, name: str = "", *, folder: Path | None = None) -> Table:
     ending = Path(name).suffix.lower()
     if ending in (".parquet", ".pq") or data[:4] == b"PAR1":
         return _parquet(data, name, folder)
+    if data[:4] == b"PK\x03\x04" or data[:4] == b"\xd0\xcf\x11\xe0":
+        raise InvalidRequestError(
+            f"{name or 'The table'} is a workbook or an archive: save the sheet as CSV (UTF-8)."
+        )
     text = _decoded(data, name)
     start = text.lstrip()[:1]
     if ending == ".json" or (ending not in (".csv", ".tsv", ".jsonl", ".ndjson") and start == "["):
@@ -78,11 +82,22 @@ def _csv(text: str, name: str, folder: Path | None) -> Table:
     if "\0" in text:
         raise InvalidRequestError(f"{name or 'The table'} is no text: it holds zero bytes.")
     before = csv.field_size_limit(_LONGEST_CELL)
+    start = 1
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, name))
-        lines = [cells for cells in reader if any(cell.strip() for cell in cells)]
+        # Strict: a quote that is not closed would swallow the rows after it, in one paid prompt.
+        delimiter = _delimiter(text, name)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        lines, starts = [], []
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                lines.append(cells)
+                starts.append(start)
+            start = reader.line_num + 1
     except csv.Error as error:
-        raise InvalidRequestError(f"{name or 'The table'} is no CSV: {error}.") from None
+        raise InvalidRequestError(
+            f"{name or 'The table'} is no CSV: in the row from line {start} on, {error}. A quote "
+            "within a text is written twice, and the text is between quotes."
+        ) from None
     finally:
         csv.field_size_limit(before)
     if not lines:
@@ -96,7 +111,7 @@ def _csv(text: str, name: str, folder: Path | None) -> Table:
                 "quotes around it"
             )
         records.append(dict(zip(columns, cells, strict=False)))
-    return Table(columns, records, folder, bad)
+    return Table(columns, records, folder, bad, starts[1:])
 
 
 def _delimiter(text: str, name: str) -> str:
@@ -124,8 +139,9 @@ def _unique(names: Sequence[str]) -> list[str]:
 def _json_lines(text: str, folder: Path | None) -> Table:
     columns: dict[str, None] = {}
     records: list[Mapping[str, Any]] = []
-    bad = {}
-    for line in text.split("\n"):  # not splitlines: a text may hold other signs for a line's end
+    bad, starts = {}, []
+    # Not splitlines: a text may hold other signs for a line's end.
+    for start, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -137,7 +153,8 @@ def _json_lines(text: str, folder: Path | None) -> Table:
             record = {}
         columns.update(dict.fromkeys(record))
         records.append(record)
-    return Table(list(columns), records, folder, bad)
+        starts.append(start)
+    return Table(list(columns), records, folder, bad, starts)
 
 
 def _json(text: str, name: str, folder: Path | None) -> Table:
