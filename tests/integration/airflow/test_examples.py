@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from demo.airflow_demo import ROOT, LocalAirflow
+from kling_integrations.airflow import version_compat
 from kling_integrations.sandbox import Sandbox
 
 pytestmark = pytest.mark.slow
@@ -49,7 +50,9 @@ def test_an_example_makes_its_videos_and_pays_for_each_once(
 ):
     posts = len(sandbox.posts)
     run_id = examples.trigger(dag_id)
-    assert examples.finished(dag_id, run_id) == "success"
+    state = examples.finished(dag_id, run_id)
+    tries = [(t["task_id"], t["state"], t["try_number"]) for t in examples.tasks(dag_id, run_id)]
+    assert state == "success", tries
     made: Any = examples.xcom(dag_id, run_id, task_id)
     files = made["videos"] if dag_id == "kling_batch_with_pool" else [made["path"]]
     assert len(files) == videos
@@ -57,6 +60,7 @@ def test_an_example_makes_its_videos_and_pays_for_each_once(
     assert len(sandbox.posts) - posts == videos
 
 
+@pytest.mark.skipif(not version_compat.HAS_TABS, reason="people are asked from 3.1 on")
 def test_a_review_pays_for_another_take_and_publishes_what_was_approved(examples, sandbox):
     dag_id, posts = "kling_review_before_publishing", len(sandbox.posts)
     run_id = examples.trigger(dag_id, {"prompt": "A paper boat"})
