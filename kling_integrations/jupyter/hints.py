@@ -89,6 +89,8 @@ def magic_words(step: NextStep) -> str:
             "%config KlingMagics.max_cost)."
         ),
         Verb.INSTALL: f"Install it with: %pip install 'kling-integrations[{step.detail}]'",
-        Verb.SKIP_BAD_ROWS: "To go ahead with the others: --skip-bad",
+        Verb.SKIP_BAD_ROWS: (
+            "To go ahead with the others, add --skip-bad to the line (skip_bad=True to the call)."
+        ),
         Verb.NAME_PROMPTS: "Name the column with --prompt.",
     }[step.verb]
