@@ -285,6 +285,7 @@ class Run:
             self.tally.paid_now += bool(generation.raw)
             step.result.submitted_at = now_iso(time.time())
             self._wake.set()  # one that is taken may allow one more
+            self._report.changed()
             return generation
         finally:
             self._posting.discard(task)
