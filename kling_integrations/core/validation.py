@@ -5,17 +5,32 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from . import catalog
 from .catalog import Model, Parameter
 from .errors import InvalidRequestError, KlingWarning
 
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
 
 def warn(message: str) -> None:
     """One KlingWarning, at the line that made the request."""
-    warnings.warn(message, KlingWarning, stacklevel=5)
+    if not _quiet.get():
+        warnings.warn(message, KlingWarning, stacklevel=5)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Makes a request anew whose warnings were said; in any thread, unlike filters of warnings."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
 
 
 def check_prompt(value: Any) -> None:

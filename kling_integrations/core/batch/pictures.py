@@ -27,7 +27,7 @@ def digest(
 
 def to_json(rows: Iterable[Row], digest: str) -> dict[str, Any] | None:
     """The fingerprints of the rows whose pictures were read, to be kept; None without any."""
-    found = {row.number: row.fingerprint for row in rows if reads_pictures(row.parameters)}
+    found = {row.number: row.fingerprint for row in rows if any(map(cells.is_read, row.pictures()))}
     return {"table": digest, "fingerprints": found} if found else None
 
 
@@ -39,8 +39,3 @@ def from_json(stored: object, digest: str) -> dict[int, str]:
     except (KeyError, ValueError, AttributeError):
         pass
     return {}
-
-
-def reads_pictures(parameters: Mapping[str, Any]) -> bool:
-    """Whether making a request of these reads a file, or something in object storage."""
-    return any(cells.is_image(name) and cells.is_read(value) for name, value in parameters.items())

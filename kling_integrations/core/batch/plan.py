@@ -6,7 +6,8 @@ Reads the ledger and looks at files; sends and writes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -17,8 +18,11 @@ from ..errors import InvalidRequestError
 from ..generation import Usage
 from ..request import VideoRequest
 from ..submission import Action, Decision, Entry, State
+from . import cells
 from .results import WORTH_REPEATING, Result, RowStatus, now_iso
 from .rows import Row
+
+_READERS = 16  # pictures that are read from object storage side by side
 
 
 class Need(Enum):
@@ -90,16 +94,37 @@ def plan(
     settled = {number for number, before in known.items() if _is_settled(before, wishes)}
     asked = [row for row in rows if row.number not in settled]
     previews = ledger.prefetch(base_url, ((row.fingerprint, row.take) for row in asked))
-    return [
-        Step(row, Need.NOTHING, replace(known[row.number], row=row.number))
-        if row.number in settled
-        else _step(row, previews, base_url, known.get(row.number), wishes, price)
+    steps = {
+        number: Step(row, Need.NOTHING, replace(known[number], row=number))
         for row in rows
-    ]
+        if (number := row.number) in settled
+    }
+    for row, request in zip(asked, _requests(asked), strict=True):
+        before = known.get(row.number)
+        steps[row.number] = _step(row, request, previews, base_url, before, wishes, price)
+    return [steps[row.number] for row in rows]
+
+
+def _requests(rows: list[Row]) -> Iterator[VideoRequest | InvalidRequestError]:
+    """The request of each row, or why there is none; a few at a time, for pictures are large."""
+
+    def made(row: Row) -> VideoRequest | InvalidRequestError:
+        try:
+            return row.request()
+        except InvalidRequestError as error:
+            return error
+
+    if not any(cells.is_remote(value) for row in rows for value in row.pictures()):
+        yield from map(made, rows)
+        return
+    with ThreadPoolExecutor(_READERS, "kling-pictures") as pool:
+        for start in range(0, len(rows), _READERS):
+            yield from pool.map(made, rows[start : start + _READERS])
 
 
 def _step(
     row: Row,
+    request: VideoRequest | InvalidRequestError,
     previews: Previews,
     base_url: str,
     before: Result | None,
@@ -107,10 +132,8 @@ def _step(
     price: Callable[[VideoRequest], float | None],
 ) -> Step:
     fresh = Result(row.number, row.id, RowStatus.NOT_SUBMITTED)
-    try:
-        request = row.request()
-    except InvalidRequestError as error:
-        fresh.end(RowStatus.REFUSED, "input", error.message)
+    if isinstance(request, InvalidRequestError):
+        fresh.end(RowStatus.REFUSED, "input", request.message)
         return Step(row, Need.NOTHING, fresh)
     fresh.expected_usd = price(request)
     decision = previews.preview(request, base_url, take=row.take)

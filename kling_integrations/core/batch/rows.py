@@ -22,6 +22,7 @@ from typing import Any
 from .. import catalog, identity
 from ..errors import InvalidRequestError, NextStep, Verb
 from ..request import VideoRequest
+from ..validation import without_warnings
 from . import cells
 from .problems import Problem, listed
 
@@ -75,13 +76,16 @@ class Row:
         text = f"{self.account} {self.fingerprint} {self.take}"
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
+    def pictures(self) -> list[Any]:
+        """The pictures that the row names, as it names them."""
+        return [value for name, value in self.parameters.items() if cells.is_image(name)]
+
     def request(self) -> VideoRequest:
         """The request, made anew: thousands of rows with pictures would not fit into memory.
 
         Raises InvalidRequestError where it is not what was checked, because a picture changed.
         """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they were said when the table was checked
+        with without_warnings():  # they were said when the table was checked
             request = VideoRequest(**self.parameters)
         if request.fingerprint != self.fingerprint:
             raise InvalidRequestError("A picture of this row changed after the table was checked.")

@@ -27,7 +27,6 @@ from ..generation import Generation, Status
 from ..http.async_client import AsyncKlingClient
 from ..progress import Progress
 from ..submission import Entry
-from . import cells
 from .budget import Budget
 from .endings import cut_off, not_reached
 from .in_doubt import Doubts
@@ -251,8 +250,7 @@ class Run:
         self._posting.add(task)
         try:
             row = step.row
-            pictures = any(cells.is_image(name) for name in row.parameters)
-            request = await asyncio.to_thread(row.request) if pictures else row.request()
+            request = await asyncio.to_thread(row.request) if row.pictures() else row.request()
             generation = await self._client.submit(request, take=row.take, new=step.again)
         except RateLimitedError:
             window.refused(self._client.clock.now())

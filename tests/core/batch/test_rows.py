@@ -1,11 +1,13 @@
 """What a row asks for, and what makes it the same row again."""
 
 import math
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from kling_integrations import InvalidRequestError
-from kling_integrations.core.batch.rows import Table, check
+from kling_integrations.core.batch.rows import Row, Table, check
 from kling_integrations.core.storage.tables import from_records
 
 URL = "https://api.example"
@@ -165,3 +167,16 @@ def test_a_picture_that_changes_after_the_check_is_not_paid_for(tmp_path):
     image.new("RGB", (400, 400), "red").save(tmp_path / "a.png")
     with pytest.raises(InvalidRequestError, match="changed after"):
         row.request()
+
+
+def test_a_row_makes_its_request_anew_in_any_thread_without_a_word(tmp_path):
+    rows = [{"prompt": "a", "model": f"klingai/of-tomorrow-{n}"} for n in range(20)]
+    checked = check(from_records(rows), URL)
+    assert len(checked.notes) == 20
+    with warnings.catch_warnings(record=True) as said, ThreadPoolExecutor(8) as pool:
+        warnings.simplefilter("always")
+        before = list(warnings.filters)
+        made = list(pool.map(Row.request, checked.rows))
+        assert warnings.filters == before
+        assert not said
+    assert [request.model for request in made] == [row["model"] for row in rows]
