@@ -27,6 +27,18 @@ if TYPE_CHECKING:
 _CONFIRM_TIMEOUT = 120.0
 
 
+def schedule_of(task: Any, model: str, duration: int | None) -> Schedule:
+    """When the task asks: by what is expected, or at its ``poll_interval``.
+
+    Raises InvalidRequestError for an interval that is none.
+    """
+    try:
+        schedule = Schedule.expecting(model, duration=duration)
+        return schedule.every(task.poll_interval) if task.poll_interval else schedule
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError(f"poll_interval {task.poll_interval!r}: {error}") from None
+
+
 def poll_once(task: Any, client: KlingClient, generation: Generation) -> Generation:
     """The generation as one poll finds it, and unchanged where there is no usable answer.
 

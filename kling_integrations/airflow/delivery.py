@@ -32,6 +32,18 @@ def announce(context: Context, client: KlingClient, generation_id: str) -> None:
     ti.xcom_push(key=link.xcom_key, value=link.address(client, generation_id, ti))
 
 
+def announce_paid(log: Any, context: Context, client: KlingClient, generation_id: str) -> None:
+    """Beside a generation that is paid for, an XCom that cannot be pushed is a warning."""
+    try:
+        announce(context, client, generation_id)
+    except Exception as error:  # noqa: BLE001 (an XCom backend may raise anything)
+        log.warning(
+            "The id %s cannot be pushed to XCom (%s). The task goes on.",
+            generation_id,
+            type(error).__name__,
+        )
+
+
 def deliver(
     task: Any,
     context: Context,

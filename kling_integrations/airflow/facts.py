@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..core.http.client import KlingClient
     from ..core.request import VideoRequest
+    from ..core.submission import Record
 
 FACTS_KEY = "kling_generation"
 FAILURE_KEY = "kling_failure"
@@ -65,6 +66,33 @@ def facts_of(
         "speed": client.clock.speed,
         "gateway_url": client.endpoint.poll(generation_id).url,
     }
+
+
+def described(
+    context: Context,
+    client: KlingClient,
+    generation_id: str,
+    record: Record | None,
+    *,
+    inputs: Mapping[str, Any],
+    expect: Callable[[Record], float],
+    expected_usd: float | None,
+) -> dict[str, Any]:
+    """The facts by the generation's record, which are pushed; else by the task's ``inputs``."""
+    if record is None or record.generation_id != generation_id:
+        return facts_of(context, client, generation_id, inputs=inputs)
+    facts = facts_of(
+        context,
+        client,
+        generation_id,
+        inputs=record.inputs,
+        model=record.model,
+        submitted_at=record.created_at,
+        expected=expect(record),
+        expected_usd=expected_usd,
+    )
+    push_facts(context, facts)
+    return facts
 
 
 def with_facts(made: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:

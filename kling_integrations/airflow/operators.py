@@ -18,41 +18,47 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from ..core import cost
 from ..core.catalog import DEFAULT_MODEL
 from ..core.errors import (
     GenerationFailedError,
     GenerationNotFoundError,
-    InvalidRequestError,
     KlingError,
     NextStep,
     Verb,
-    WaitTimeoutError,
 )
 from ..core.generation import Generation
 from ..core.manifest import manifest
 from ..core.request import VideoRequest
-from ..core.schedule import Schedule
 from ..core.submission import Record, State
 from ..core.waiting import DEFAULT_TIMEOUT
 from . import telemetry, version_compat
-from .deadlines import end_time, limit_of, timed_out
-from .deferral import check_serializable, confirm, defer, defer_until, poll_once, trigger_for
-from .delivery import announce, deliver
-from .durable import StoredSubmission, SubmissionStore
+from .deadlines import end_time, limit_of, wait_until
+from .deferral import (
+    check_serializable,
+    confirm,
+    defer,
+    defer_until,
+    poll_once,
+    schedule_of,
+    trigger_for,
+)
+from .delivery import announce_paid, deliver
+from .durable import SubmissionStore
 from .events import from_event
 from .exceptions import KlingTaskError, task_error
-from .facts import expected_usd, facts_of, pull_facts, push_facts, push_failure, with_facts
+from .facts import described, expected_usd, pull_facts, push_failure, with_facts
 from .get_provider_info import DEFAULT_CONNECTION
-from .hints import EVERYWHERE, Kept, render
+from .hints import EVERYWHERE, Kept
 from .hooks import KlingHook
 from .lineage import WithLineage
 from .links import KlingVideoLink
 from .masked_fields import MaskedField
 from .progress_log import ProgressLog
 from .record_places import default_record_path
-from .request_fields import inputs_of, request_from
+from .request_fields import fields_of, inputs_of, request_from
 from .siblings import Siblings
+from .spending import within_limit
+from .stopping import what_goes_on
 from .submitting import Submitter, duration_of
 from .task_identity import TaskIdentity
 
@@ -220,7 +226,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
                 generation = submitter.attach_or_submit()
                 self._generation_id = generation.id
                 if submitter.picked_up:
-                    self._announce(context, client, generation.id)
+                    announce_paid(self.log, context, client, generation.id)
                 elif self._expected_usd is None:
                     self._expected_usd = expected_usd(client, submitter.make_request)
                 assert store.current is not None
@@ -245,7 +251,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             if result.error is not None:
                 raise result.error
             with KlingHook(self.kling_conn_id).access().client() as client:
-                self._announce(context, client, result.generation_id)
+                announce_paid(self.log, context, client, result.generation_id)
                 self._facts = pull_facts(context, result.generation_id)
                 if record is not None:
                     submitter = self._submitter_for(context, client, store)
@@ -266,62 +272,39 @@ class KlingVideoOperator(WithLineage, BaseOperator):
 
     def on_kill(self) -> None:
         """The end of the worker, by a signal or a timeout: logs what goes on."""
-        pending = self._submitter.open if self._submitter else None
-        if self._delivered:
-            self.log.info("Generation %s is finished and delivered.", self._generation_id)
-        elif pending:
-            step = NextStep(Verb.RECOVER, client_request_id=pending.client_request_id)
-            self.log.warning(
-                "Stopped while a submission has no known outcome (client request id %s): it may "
-                "have been taken and paid. %s",
-                pending.client_request_id,
-                render(step, self.kling_conn_id, kept=self._kept),
-            )
-        elif self._generation_id:
-            self.log.warning(
-                "Generation %s goes on at the gateway (there is no cancel) and is billed when it "
-                "completes. %s",
-                self._generation_id,
-                render(
-                    NextStep(Verb.WAIT, self._generation_id),
-                    self.kling_conn_id,
-                    kept=self._kept,
-                ),
-            )
-        else:
-            self.log.warning("Stopped before anything was submitted.")
+        what_goes_on(
+            self.log,
+            self.kling_conn_id,
+            self._kept,
+            pending=self._submitter.open if self._submitter else None,
+            generation_id=self._generation_id,
+            delivered=self._delivered,
+        )
 
     @contextmanager
     def _task_errors(self, context: Context) -> Iterator[None]:
         """Errors of the core as those of a task; a failed generation is noted in the record."""
         try:
             yield
-        except KlingTaskError as caught:  # the connection is missing or cannot work
-            if self._generation_id and caught.error.generation_id is None:
-                caught.error.generation_id = self._generation_id
-            push_failure(context, caught.error, self.kling_conn_id, kept=self._kept)
-            raise self._task_error(caught.error) from None
-        except KlingError as error:
-            if isinstance(error, GenerationFailedError):
+        except (KlingError, KlingTaskError) as caught:
+            error = caught if isinstance(caught, KlingError) else caught.error
+            if isinstance(caught, KlingTaskError):  # the connection is missing or cannot work
+                error.generation_id = error.generation_id or self._generation_id
+            elif isinstance(error, GenerationFailedError):
                 self._note_failure(error.generation_id)
-            if isinstance(error, GenerationNotFoundError):
+            elif isinstance(error, GenerationNotFoundError):
                 # The record makes every later attempt wait for the same generation.
                 error.next_steps += (NextStep(Verb.SUBMIT_NEW, error.generation_id),)
             push_failure(context, error, self.kling_conn_id, kept=self._kept)
-            raise self._task_error(error) from None
+            later = self._submitter is not None and self._submitter.is_settled_later
+            raise task_error(
+                error, self.kling_conn_id, kept=self._kept, settled_later=later
+            ) from None
 
     def _note_failure(self, generation_id: str | None) -> None:
         stored = self._submissions.current if self._submissions else None
         if self._submissions and stored and stored.record.generation_id == generation_id:
             self._submissions.update(state=State.FAILED)
-
-    def _task_error(self, error: KlingError) -> KlingTaskError:
-        return task_error(
-            error,
-            self.kling_conn_id,
-            kept=self._kept,
-            settled_later=self._submitter is not None and self._submitter.is_settled_later,
-        )
 
     # --- paying --------------------------------------------------------------------------------
 
@@ -331,8 +314,8 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         task = TaskIdentity.of(context)
         self._submitter = Submitter(
             client,
-            cache(self._request),
-            inputs_of(self._fields()),
+            cache(lambda: request_from(**fields_of(self))),
+            inputs_of(fields_of(self)),
             store,
             task,
             self.log,
@@ -349,55 +332,29 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         return self._submitter
 
     def _before_paying(self, client: KlingClient, request: VideoRequest) -> None:
-        schedule = self._schedule(request.model, request.duration)
+        schedule = schedule_of(self, request.model, request.duration)
         if self.deferrable and self.wait_for_completion:
             now = time.time()
             check_serializable(trigger_for(self, "an-id", schedule, now, now))
-        self._check_cost(client, request)
+        self._expected_usd = within_limit(client, request, self.max_cost_usd, self.log)
 
     def _on_accepted(self, context: Context, client: KlingClient, generation_id: str) -> None:
         self._generation_id = generation_id
         telemetry.submitted(self.model)
-        self._announce(context, client, generation_id)
-
-    def _announce(self, context: Context, client: KlingClient, generation_id: str) -> None:
-        """Beside a generation that is paid for, an XCom that cannot be pushed is a warning."""
-        try:
-            announce(context, client, generation_id)
-        except Exception as error:  # noqa: BLE001 (an XCom backend may raise anything)
-            self.log.warning(
-                "The id %s cannot be pushed to XCom (%s). The task goes on.",
-                generation_id,
-                type(error).__name__,
-            )
+        announce_paid(self.log, context, client, generation_id)
 
     def _describe(self, context: Context, client: KlingClient, generation_id: str) -> None:
         """Notes what is known of the generation: by its record, where that differs from now."""
         stored = self._submissions.current if self._submissions else None
-        record = stored.record if stored else None
-        if record is None or record.generation_id != generation_id:
-            inputs = inputs_of(self._fields())
-            self._facts = facts_of(context, client, generation_id, inputs=inputs)
-            return
-        self._facts = facts_of(
+        self._facts = described(
             context,
             client,
             generation_id,
-            inputs=record.inputs,
-            model=record.model,
-            submitted_at=record.created_at,
-            expected=self._schedule(record.model, duration_of(record)).expected,
+            stored.record if stored else None,
+            inputs=inputs_of(fields_of(self)),
+            expect=lambda record: schedule_of(self, record.model, duration_of(record)).expected,
             expected_usd=self._expected_usd,
         )
-        push_facts(context, self._facts)
-
-    def _check_cost(self, client: KlingClient, request: VideoRequest) -> None:
-        limit = cost.limit(self.max_cost_usd)
-        if limit is None:
-            return  # the price is asked for later: it must not stand in the way of a video
-        expected = cost.check_cost(request, client.prices(request.model), limit)
-        self._expected_usd = expected.usd
-        self.log.info("Expected to cost %s (at most %s).", expected, cost.dollars(limit))
 
     def _open_store(self, context: Context) -> SubmissionStore:
         self._submissions = store = SubmissionStore()
@@ -415,20 +372,13 @@ class KlingVideoOperator(WithLineage, BaseOperator):
 
     # --- waiting and delivering ----------------------------------------------------------------
 
-    def _schedule(self, model: str, duration: int | None) -> Schedule:
-        try:
-            schedule = Schedule.expecting(model, duration=duration)
-            return schedule.every(self.poll_interval) if self.poll_interval else schedule
-        except (TypeError, ValueError) as error:
-            raise InvalidRequestError(f"poll_interval {self.poll_interval!r}: {error}") from None
-
     def _wait_and_deliver(
         self, context: Context, client: KlingClient, generation: Generation, store: SubmissionStore
     ) -> dict[str, Any]:
         stored = store.current
         assert stored is not None
         record = stored.record
-        schedule = self._schedule(record.model, duration_of(record))
+        schedule = schedule_of(self, record.model, duration_of(record))
         end = end_time(self, context, stored.waiting_since, client)
         if self.deferrable:
             submitted_at = record.created_at
@@ -437,35 +387,13 @@ class KlingVideoOperator(WithLineage, BaseOperator):
                 self, generation.id, schedule, end_time=end, submitted_at=submitted_at, limit=limit
             )
         progress = ProgressLog(self.log)
-        generation = self._wait(client, stored, end, schedule, progress)
+        generation = wait_until(
+            end, client, generation.id, schedule, progress, submitted_at=record.created_at
+        )
         elapsed, polls, late = progress.elapsed, progress.polls, progress.late
         return self._deliver(
             context, client, generation, record, elapsed=elapsed, polls=polls, late=late
         )
-
-    def _wait(
-        self,
-        client: KlingClient,
-        stored: StoredSubmission,
-        end: float,
-        schedule: Schedule,
-        progress: ProgressLog,
-    ) -> Generation:
-        """On the worker's slot, until ``end`` (Unix seconds)."""
-        generation_id, speed = stored.record.generation_id, client.clock.speed
-        assert generation_id is not None
-        now = time.time()
-        begin = min(now, stored.record.created_at)
-        try:
-            return client.wait(
-                generation_id,
-                timeout=max(0.0, end - now) * speed,
-                schedule=schedule,
-                elapsed=(now - begin) * speed,
-                on_update=progress,
-            )
-        except WaitTimeoutError:
-            raise timed_out(generation_id, (time.time() - begin) * speed) from None
 
     def _deliver(
         self,
@@ -490,23 +418,3 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         self._delivered = True
         self.log.info("Done: %s", json.dumps(made))
         return made
-
-    def _request(self) -> VideoRequest:
-        return request_from(**self._fields())
-
-    def _fields(self) -> dict[str, Any]:
-        """What the request is made of, by the names of the operator's arguments."""
-        return {
-            "model": self.model,
-            "prompt": self.prompt,
-            "duration": self.duration,
-            "aspect_ratio": self.aspect_ratio,
-            "negative_prompt": self.negative_prompt,
-            "cfg_scale": self.cfg_scale,
-            "image": MaskedField.value(self, "image"),
-            "image_frame": self.image_frame,
-            "tail_image": MaskedField.value(self, "tail_image"),
-            "audio": self.audio,
-            "parameters": MaskedField.value(self, "parameters"),
-            "extra": MaskedField.value(self, "extra"),
-        }
