@@ -22,7 +22,7 @@ from ..core import cost
 from ..core.batch.budget import Budget
 from ..core.batch.job import BadRowsError
 from ..core.batch.options import PATIENCE, Options
-from ..core.batch.plan import Step, Wishes, plan
+from ..core.batch.plan import Need, Step, Wishes, plan
 from ..core.batch.results import Result, RowStatus, added_columns
 from ..core.batch.resuming import resume
 from ..core.batch.round import Round
@@ -45,6 +45,7 @@ from .exceptions import KlingFailed, KlingTaskError, task_error
 from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import Access, KlingHook
 from .object_storage import save_video
+from .spending import Spending, default_run_limit
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -74,6 +75,8 @@ class KlingBatchOperator(BaseOperator):
     :param record_path: a folder for the records of the payments (default: beside the results).
     :param at_once: generations under way at most; less where the gateway answers 429.
     :param max_cost_usd: for the whole table, over all attempts.
+    :param max_usd_per_run: as of KlingVideoOperator; what the rows that are left are expected to
+        cost is reserved as a whole, before the first of them is submitted.
     :param fail_on_partial_error: fail the task where a row ended without a video; otherwise a row
         that failed is data.
     :param on_stale_state: what to do with results of a table that had other rows: ``"resume"``
@@ -98,6 +101,7 @@ class KlingBatchOperator(BaseOperator):
         "results_path",
         "record_path",
         "max_cost_usd",
+        "max_usd_per_run",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"rows": "json", "defaults": "json"}
     ui_color = "#d8f3dc"
@@ -115,6 +119,7 @@ class KlingBatchOperator(BaseOperator):
         kling_conn_id: str = DEFAULT_CONNECTION,
         at_once: int = 50,
         max_cost_usd: float | str | None = None,
+        max_usd_per_run: float | str | None = None,
         fail_on_partial_error: bool = False,
         on_stale_state: Literal["resume", "fail"] = "resume",
         on_ambiguous_submit: Literal["fail", "resubmit"] = "fail",
@@ -135,6 +140,8 @@ class KlingBatchOperator(BaseOperator):
         self.kling_conn_id = kling_conn_id
         self.at_once = at_once
         self.max_cost_usd = max_cost_usd
+        given = max_usd_per_run is not None
+        self.max_usd_per_run = max_usd_per_run if given else default_run_limit()
         self.fail_on_partial_error = fail_on_partial_error
         if on_stale_state not in ("resume", "fail"):
             raise ValueError('on_stale_state is "resume" or "fail".')
@@ -172,8 +179,9 @@ class KlingBatchOperator(BaseOperator):
             ledger = open_ledger(self._record_address(results))
             earlier = results.earlier()
             self._check_state(checked, earlier)
+            spending = Spending(self, context)
             run = run_to_end(
-                lambda: self._round(access, ledger, checked, earlier, ended, is_resumed)
+                lambda: self._round(access, ledger, checked, earlier, ended, is_resumed, spending)
             )
             again = isinstance(run, Round) and run.again and not run.interrupted
             rows = self._lines(table, checked, run.steps)
@@ -186,6 +194,7 @@ class KlingBatchOperator(BaseOperator):
         if again:
             assert isinstance(run, Round)
             self._defer(run, access)
+        spending.settle_all(_paid(run.steps))
         return self._finish(context, run, checked, results)
 
     async def _round(
@@ -196,6 +205,7 @@ class KlingBatchOperator(BaseOperator):
         earlier: Mapping[str, Result],
         ended: list[str] | None,
         is_resumed: bool,
+        spending: Spending,
     ) -> Run:
         from ..core.http.async_client import AsyncKlingClient
 
@@ -224,6 +234,7 @@ class KlingBatchOperator(BaseOperator):
                 planned, checked.rows, ledger, access.base_url, earlier, wishes, price
             )
             self._check_prices(steps, limit)
+            await asyncio.to_thread(spending.reserve_rows, _expected(steps), limit)
             save = self._saver(access) if self.output_path else None
             options = Options(self.at_once, float(self.timeout), wishes, save)
             run = (
@@ -258,8 +269,6 @@ class KlingBatchOperator(BaseOperator):
         return found
 
     def _check_prices(self, steps: Sequence[Step], limit: float | None) -> None:
-        from ..core.batch.plan import Need
-
         for step in steps if limit is not None else ():
             if step.need is Need.SUBMIT and step.result.expected_usd is None:
                 raise InvalidRequestError(
@@ -378,3 +387,14 @@ class KlingBatchOperator(BaseOperator):
             words = f"{bad} of {made['rows']} rows ended without a video: see {results.address}."
             raise KlingFailed(KlingError(words), self.kling_conn_id)
         return made
+
+
+def _expected(steps: Sequence[Step]) -> list[float | None]:
+    """USD of each row that is still to be submitted; None where the price is not known."""
+    return [step.result.expected_usd for step in steps if step.need is Need.SUBMIT]
+
+
+def _paid(steps: Sequence[Step]) -> float:
+    """USD that the table has cost over all attempts, or will: what goes on is billed, too."""
+    billed = (RowStatus.COMPLETED, RowStatus.RUNNING, RowStatus.UNCERTAIN)
+    return sum(step.paid or 0.0 for step in steps if step.result.status in billed)

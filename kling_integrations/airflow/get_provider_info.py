@@ -63,6 +63,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "s3://aws_default@my-bucket/kling-records",
         "default": None,
     },
+    "max_usd_per_run": {
+        "description": "USD that all Kling tasks of one DAG run may cost together: reserved before "
+        "each submit by the gateway's price list, settled by what was paid. Needs a record_path "
+        "that all workers reach. Operators and default_args have an argument of this name. Empty: "
+        "no budget.",
+        "version_added": "0.2.0",
+        "type": "float",
+        "example": "25.0",
+        "default": None,
+    },
     "video_roots": {
         "description": "Folders, with commas between, that bound what the Video tab opens. Empty: "
         "wherever a task was told to save, for runs whose rendered fields Airflow still has.",

@@ -57,7 +57,7 @@ from .progress_log import ProgressLog
 from .record_places import default_record_path
 from .request_fields import fields_of, inputs_of, request_from
 from .siblings import Siblings
-from .spending import within_limit
+from .spending import Spending, default_run_limit
 from .stopping import what_goes_on
 from .submitting import Submitter, duration_of
 from .task_identity import TaskIdentity
@@ -99,6 +99,9 @@ class KlingVideoOperator(WithLineage, BaseOperator):
     :param max_cost_usd: refuse, before submitting, what the gateway's price list says costs
         more. A price that is not listed is refused as well: a limit that lets the unknown pass
         would take it for 0.
+    :param max_usd_per_run: what all tasks of the DAG run may cost together, mapped ones too, on
+        whichever worker. In ``default_args`` it is the whole DAG's. Default: ``[kling]
+        max_usd_per_run``; None: no budget. Needs a ``record_path`` that all workers reach.
     :param on_ambiguous_submit: what to do about a POST whose outcome is not known, once a
         generation would have ended and the gateway's log does not name it: ``"fail"``, or
         ``"resubmit"``, which may pay twice. What the log names is gone on with in either case.
@@ -133,6 +136,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         "output_path",
         "record_path",
         "max_cost_usd",
+        "max_usd_per_run",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json", "extra": "json"}
     operator_extra_links = (KlingVideoLink(),)
@@ -167,6 +171,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         poll_interval: float | None = None,
         max_cost_usd: float | str | None = None,
+        max_usd_per_run: float | str | None = None,
         on_ambiguous_submit: Literal["fail", "resubmit"] = "fail",
         on_clear: Literal["reuse", "regenerate"] = "reuse",
         **kwargs: Any,
@@ -193,6 +198,8 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         self.timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         self.poll_interval = poll_interval
         self.max_cost_usd = max_cost_usd
+        given = max_usd_per_run is not None
+        self.max_usd_per_run = max_usd_per_run if given else default_run_limit()
         if on_ambiguous_submit not in ("fail", "resubmit"):
             raise ValueError('on_ambiguous_submit is "fail" or "resubmit".')
         self.on_ambiguous_submit = on_ambiguous_submit
@@ -210,6 +217,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         self._submitter: Submitter | None = None
         self._generation_id: str | None = None
         self._expected_usd: float | None = None
+        self._spending: Spending | None = None
         self._facts: dict[str, Any] = {}
         self._delivered = False
 
@@ -223,7 +231,8 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             self._generation_id = store.paid_id
             with KlingHook(self.kling_conn_id).access().client() as client:
                 submitter = self._submitter_for(context, client, store)
-                generation = submitter.attach_or_submit()
+                with self._spending_of(context).released_unless(lambda: submitter.open):
+                    generation = submitter.attach_or_submit()
                 self._generation_id = generation.id
                 if submitter.picked_up:
                     announce_paid(self.log, context, client, generation.id)
@@ -291,7 +300,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             if isinstance(caught, KlingTaskError):  # the connection is missing or cannot work
                 error.generation_id = error.generation_id or self._generation_id
             elif isinstance(error, GenerationFailedError):
-                self._note_failure(error.generation_id)
+                self._note_failure(context, error.generation_id)
             elif isinstance(error, GenerationNotFoundError):
                 # The record makes every later attempt wait for the same generation.
                 error.next_steps += (NextStep(Verb.SUBMIT_NEW, error.generation_id),)
@@ -301,7 +310,9 @@ class KlingVideoOperator(WithLineage, BaseOperator):
                 error, self.kling_conn_id, kept=self._kept, settled_later=later
             ) from None
 
-    def _note_failure(self, generation_id: str | None) -> None:
+    def _note_failure(self, context: Context, generation_id: str | None) -> None:
+        if generation_id:
+            self._spending_of(context).settle(generation_id, 0.0)  # it is not billed
         stored = self._submissions.current if self._submissions else None
         if self._submissions and stored and stored.record.generation_id == generation_id:
             self._submissions.update(state=State.FAILED)
@@ -312,6 +323,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         self, context: Context, client: KlingClient, store: SubmissionStore
     ) -> Submitter:
         task = TaskIdentity.of(context)
+        spending = self._spending_of(context)
         self._submitter = Submitter(
             client,
             cache(lambda: request_from(**fields_of(self))),
@@ -324,22 +336,27 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             waits=self.wait_for_completion,
             regenerate=self.on_clear == "regenerate",
             resubmit_uncertain=self.on_ambiguous_submit == "resubmit",
-            before_paying=lambda request: self._before_paying(client, request),
+            before_paying=lambda request: self._before_paying(client, request, spending),
             on_accepted=lambda generation_id: self._on_accepted(context, client, generation_id),
         )
         if self.deferrable:
             self._submitter.pause = lambda until: defer_until(self, until, "execute_again")
         return self._submitter
 
-    def _before_paying(self, client: KlingClient, request: VideoRequest) -> None:
+    def _before_paying(
+        self, client: KlingClient, request: VideoRequest, spending: Spending
+    ) -> None:
         schedule = schedule_of(self, request.model, request.duration)
         if self.deferrable and self.wait_for_completion:
             now = time.time()
             check_serializable(trigger_for(self, "an-id", schedule, now, now))
-        self._expected_usd = within_limit(client, request, self.max_cost_usd, self.log)
+        stored = self._submissions.current if self._submissions else None
+        in_doubt = stored is not None and stored.record.state is State.INTENT
+        self._expected_usd = spending.reserve(client, request, in_doubt=in_doubt)
 
     def _on_accepted(self, context: Context, client: KlingClient, generation_id: str) -> None:
         self._generation_id = generation_id
+        self._spending_of(context).paid(generation_id)
         telemetry.submitted(self.model)
         announce_paid(self.log, context, client, generation_id)
 
@@ -355,6 +372,11 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             expect=lambda record: schedule_of(self, record.model, duration_of(record)).expected,
             expected_usd=self._expected_usd,
         )
+
+    def _spending_of(self, context: Context) -> Spending:
+        if self._spending is None:
+            self._spending = Spending(self, context)
+        return self._spending
 
     def _open_store(self, context: Context) -> SubmissionStore:
         self._submissions = store = SubmissionStore()
@@ -412,6 +434,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         made = deliver(
             self, context, client, generation, facts=facts, elapsed=elapsed, polls=polls, late=late
         )
+        self._spending_of(context).settle(generation.id, made.get("usd"))
         # Only now: until it is delivered, a clear must find this one and not pay for another.
         if record is not None and self._submissions:
             self._submissions.update(state=State.COMPLETED)

@@ -36,6 +36,7 @@ from .lineage import WithLineage
 from .record_places import default_record_path
 from .request_fields import inputs_of, manifest_or, request_from
 from .review_record import REVIEW_KEY, Review
+from .spending import Spending, default_run_limit
 from .task_ledger import TaskLedger
 from .triggers import KlingVideoTrigger
 from .version_compat import HITLOperator
@@ -57,6 +58,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
     :param max_takes: how many takes there may be, the first included. 1: no "Again". Before
         Airflow 3.3, which has no record of what a task paid, there is none either.
     :param max_cost_usd: what all further takes may cost together by the gateway's price list.
+    :param max_usd_per_run: as of KlingVideoOperator; further takes count.
     :param assigned_users: who may answer, ``{"id": …, "name": …}`` each; default: who may edit
         the DAG's runs.
     :param response_timeout: how long to wait for an answer; default: for ever.
@@ -77,6 +79,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         "video",
         "output_path",
         "max_cost_usd",
+        "max_usd_per_run",
         "kling_conn_id",
     )
     ui_color = "#d8f3dc"
@@ -89,6 +92,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         output_path: str | None = None,
         max_takes: int = 3,
         max_cost_usd: float | str | None = None,
+        max_usd_per_run: float | str | None = None,
         kling_conn_id: str = DEFAULT_CONNECTION,
         response_timeout: timedelta | None = None,
         on_timeout: Literal["approve", "reject"] | None = None,
@@ -118,6 +122,9 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         self.output_path = output_path
         self.max_takes = max_takes
         self.max_cost_usd = max_cost_usd
+        given = max_usd_per_run is not None
+        self.max_usd_per_run = max_usd_per_run if given else default_run_limit()
+        self.record_path = default_record_path()
         self.kling_conn_id = kling_conn_id
         self.on_timeout = on_timeout
         self.on_reject = on_reject
@@ -182,16 +189,19 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         return self._take(context, review)
 
     def _take(self, context: Context, review: Review) -> Any:
+        spending = self._spending(context, review)
         try:
             with self._client(context) as client:
                 request = self._request(review)
                 if not review.is_priced:
-                    review.price(self._priced(client, request, review))
+                    review.price(self._priced(client, request, review, spending))
                 client.recover()  # what became of a POST of an earlier attempt
                 generation = client.submit(request, take=len(review.takes) + 1)
+                spending.paid(generation.id)
                 self._describe(context, client, generation, review)
                 speed = client.clock.speed
         except InvalidRequestError as error:
+            spending.release()
             review.refuse(error.message)
             return self._ask(context, review)
         except KlingError as error:
@@ -241,11 +251,13 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         except GenerationFailedError as error:
             # So that "Again" with the same prompt does not meet the failed one again.
             TaskLedger.of(context, default_record_path()).wait_failed("", error)
+            self._spending(context, review).settle(result.generation_id, 0.0)
             review.refuse(error.message)
             return self._ask(context, review)
         except KlingError as error:
             push_failure(context, error, self.kling_conn_id)
             raise task_error(error, self.kling_conn_id) from None
+        self._spending(context, review).settle(result.generation_id, made.get("usd"))
         review.add(made)
         return self._ask(context, review)
 
@@ -261,12 +273,20 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
     def _request(self, review: Review) -> VideoRequest:
         return request_from(**review.fields)
 
-    def _priced(self, client: KlingClient, request: VideoRequest, review: Review) -> float | None:
+    def _spending(self, context: Context, review: Review) -> Spending:
+        return Spending(self, context, f".take{len(review.takes) + 1}")
+
+    def _priced(
+        self, client: KlingClient, request: VideoRequest, review: Review, spending: Spending
+    ) -> float | None:
         limit = cost.limit(self.max_cost_usd)
         prices = client.prices(request.model)
-        if limit is None:
-            return cost.estimate(request, prices)
-        return cost.check_cost(request, prices, max(0.0, limit - review.usd)).usd
+        if limit is not None:
+            expected = cost.check_cost(request, prices, max(0.0, limit - review.usd))
+        else:
+            expected = cost.explain(request, prices)
+        spending.reserve_estimate(expected, request.model)
+        return expected.usd
 
     def _describe(
         self, context: Context, client: KlingClient, generation: Generation, review: Review

@@ -13,6 +13,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from kling_integrations.airflow import KlingBatchOperator
 from kling_integrations.airflow.exceptions import KlingTaskError
+from kling_integrations.core.storage.folder_records import FolderRecords
+from kling_integrations.core.storage.shared_budget import SharedBudget
 
 pytestmark = pytest.mark.thorough  # whole lives of tasks, side by side and one after the other
 
@@ -221,3 +223,31 @@ def test_an_event_that_is_not_understood_lets_the_worker_look_at_all(
     attempt.start()
     sandbox.finish()
     assert attempt.resume({"odd": 1})["completed"] == 2
+
+
+# --- the budget of the run ---------------------------------------------------------------------
+
+
+def test_a_table_that_does_not_fit_into_the_runs_budget_pays_nothing(
+    sandbox, task, batch, tmp_path
+):
+    shelf = (tmp_path / "shelf").as_uri()
+    with pytest.raises(AirflowFailException, match="is left of") as caught:
+        to_the_end(task(batch(prompts(6), max_usd_per_run=0.5, record_path=shelf)))
+    assert "max_usd_per_run" in str(caught.value)
+    assert sandbox.posts == []
+
+
+def test_a_table_is_settled_in_the_runs_budget_once_over_all_attempts(
+    sandbox, task, batch, tmp_path
+):
+    shelf = tmp_path / "shelf"
+    attempt = task(batch(prompts(3), max_usd_per_run=5, record_path=shelf.as_uri()))
+    made, _ = to_the_end(attempt)
+    attempt.clear()
+    to_the_end(attempt)
+    (run,) = (shelf / "runs").iterdir()
+    totals = SharedBudget(FolderRecords(shelf), f"runs/{run.name}").totals()
+    assert totals.spent == pytest.approx(made["usd"])
+    assert totals.reserved == 0.0
+    assert len(sandbox.jobs) == 3

@@ -188,6 +188,19 @@ def test_the_budget_is_for_all_takes_together(reviewed, sandbox):
     assert len(sandbox.posts) == 2
 
 
+def test_further_takes_count_in_the_budget_of_the_run(reviewed, sandbox, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__KLING__RECORD_PATH", (tmp_path / "shelf").as_uri())
+    attempt = reviewed(max_usd_per_run=0.7, max_takes=5)
+    sandbox.fails = "moderation"
+    another(attempt, prompt="A red fox")  # is not billed
+    sandbox.fails = None
+    another(attempt)
+    with pytest.raises(TaskAwaitingInput):
+        attempt.answer("Again")
+    assert len(sandbox.posts) == 3
+    assert "is left of $0.70" in attempt.xcom[REVIEW_KEY]["refused"]
+
+
 def test_a_take_that_fails_leaves_the_question_and_may_be_asked_for_again(reviewed, sandbox):
     attempt = reviewed()
     sandbox.fails = "moderation"
