@@ -45,7 +45,7 @@ from .exceptions import KlingFailed, KlingTaskError, task_error
 from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import Access, KlingHook
 from .object_storage import save_video
-from .spending import Spending, default_run_limit
+from .spending import Spending, run_limit
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -140,8 +140,7 @@ class KlingBatchOperator(BaseOperator):
         self.kling_conn_id = kling_conn_id
         self.at_once = at_once
         self.max_cost_usd = max_cost_usd
-        given = max_usd_per_run is not None
-        self.max_usd_per_run = max_usd_per_run if given else default_run_limit()
+        self.max_usd_per_run = run_limit(max_usd_per_run)
         self.fail_on_partial_error = fail_on_partial_error
         if on_stale_state not in ("resume", "fail"):
             raise ValueError('on_stale_state is "resume" or "fail".')

@@ -18,6 +18,7 @@ from ..core.generation import Generation
 from ..core.schedule import Schedule
 from . import version_compat
 from .deadlines import backstop
+from .learning import finished
 from .triggers import KlingPauseTrigger, KlingVideoTrigger
 
 if TYPE_CHECKING:
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
 _CONFIRM_TIMEOUT = 120.0
 
 
-def schedule_of(task: Any, model: str, duration: int | None) -> Schedule:
-    """When the task asks: by what is expected, or at its ``poll_interval``.
+def schedule_of(task: Any, client: KlingClient, model: str, duration: int | None) -> Schedule:
+    """When the task asks: by what earlier ones took, or at its ``poll_interval``.
 
     Raises InvalidRequestError for an interval that is none.
     """
     try:
-        schedule = Schedule.expecting(model, duration=duration)
+        earlier = finished(task, client, model, duration)
+        schedule = Schedule.expecting(model, duration=duration, finished=earlier)
         return schedule.every(task.poll_interval) if task.poll_interval else schedule
     except (TypeError, ValueError) as error:
         raise InvalidRequestError(f"poll_interval {task.poll_interval!r}: {error}") from None

@@ -15,7 +15,8 @@ from ..core.generation import Generation, Saved
 from ..core.manifest import manifest
 from ..core.waiting import ended
 from . import telemetry
-from .facts import spent, unix_seconds, with_facts
+from .facts import seconds_of, spent, unix_seconds, with_facts
+from .learning import learn
 from .links import KlingVideoLink
 from .object_storage import file_uri, save_video
 
@@ -82,6 +83,9 @@ def deliver(
         "noticed_within_seconds": None if late is None else round(late, 1),
     }
     made = with_facts(made, facts)
+    if elapsed is not None and late is not None and made.get("model"):  # its end was seen
+        parameters = facts.get("parameters") or {}
+        learn(task, client, str(made["model"]), seconds_of(parameters.get("duration")), elapsed)
     task.manifest = made  # for lineage
     telemetry.finished(made, unix_seconds(made.get("submitted_at")))
     announce_assets(context, task.outlets, made)

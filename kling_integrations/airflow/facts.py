@@ -165,3 +165,9 @@ def unix_seconds(instant: object) -> float | None:
         return datetime.fromisoformat(instant).timestamp() if isinstance(instant, str) else None
     except ValueError:
         return None
+
+
+def seconds_of(duration: object) -> int | None:
+    """Seconds of video out of a number or its text; None for anything else."""
+    text = "" if duration is None else str(duration).strip()
+    return int(text) if text.isdecimal() and len(text) < 6 else None

@@ -29,9 +29,11 @@ from ..core.errors import (
 from ..core.generation import Generation
 from ..core.manifest import manifest
 from ..core.request import VideoRequest
+from ..core.schedule import Schedule
 from ..core.submission import Record, State
 from ..core.waiting import DEFAULT_TIMEOUT
 from . import telemetry, version_compat
+from .arguments import check_outlets, one_of, seconds
 from .deadlines import end_time, limit_of, wait_until
 from .deferral import (
     check_serializable,
@@ -57,7 +59,7 @@ from .progress_log import ProgressLog
 from .record_places import default_record_path
 from .request_fields import fields_of, inputs_of, request_from
 from .siblings import Siblings
-from .spending import Spending, default_run_limit
+from .spending import Spending, run_limit
 from .stopping import what_goes_on
 from .submitting import Submitter, duration_of
 from .task_identity import TaskIdentity
@@ -195,30 +197,22 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         self.deferrable = deferrable
         self.durable = durable
         self.record_path = record_path or default_record_path()
-        self.timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        self.timeout = seconds(timeout)
         self.poll_interval = poll_interval
         self.max_cost_usd = max_cost_usd
-        given = max_usd_per_run is not None
-        self.max_usd_per_run = max_usd_per_run if given else default_run_limit()
-        if on_ambiguous_submit not in ("fail", "resubmit"):
-            raise ValueError('on_ambiguous_submit is "fail" or "resubmit".')
-        self.on_ambiguous_submit = on_ambiguous_submit
-        if on_clear not in ("reuse", "regenerate"):
-            raise ValueError('on_clear is "reuse" or "regenerate".')
-        self.on_clear = on_clear
-        if not wait_for_completion and self.outlets:
-            # An asset's event would come before there is a video.
-            raise ValueError(
-                "Outlets belong to the sensor that waits, not to wait_for_completion=False."
-            )
-        if not self.timeout > 0:
-            raise ValueError("timeout is a positive number of seconds.")
+        self.max_usd_per_run = run_limit(max_usd_per_run)
+        self.on_ambiguous_submit = one_of(
+            "on_ambiguous_submit", on_ambiguous_submit, "fail", "resubmit"
+        )
+        self.on_clear = one_of("on_clear", on_clear, "reuse", "regenerate")
+        check_outlets(self)
         self._submissions: SubmissionStore | None = None
         self._submitter: Submitter | None = None
         self._generation_id: str | None = None
         self._expected_usd: float | None = None
         self._spending: Spending | None = None
         self._facts: dict[str, Any] = {}
+        self._schedules: dict[tuple[str, int | None], Schedule] = {}
         self._delivered = False
 
     # --- an attempt ----------------------------------------------------------------------------
@@ -346,7 +340,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
     def _before_paying(
         self, client: KlingClient, request: VideoRequest, spending: Spending
     ) -> None:
-        schedule = schedule_of(self, request.model, request.duration)
+        schedule = self._schedule(client, request.model, request.duration)
         if self.deferrable and self.wait_for_completion:
             now = time.time()
             check_serializable(trigger_for(self, "an-id", schedule, now, now))
@@ -369,7 +363,9 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             generation_id,
             stored.record if stored else None,
             inputs=inputs_of(fields_of(self)),
-            expect=lambda record: schedule_of(self, record.model, duration_of(record)).expected,
+            expect=lambda record: (
+                self._schedule(client, record.model, duration_of(record)).expected
+            ),
             expected_usd=self._expected_usd,
         )
 
@@ -394,13 +390,20 @@ class KlingVideoOperator(WithLineage, BaseOperator):
 
     # --- waiting and delivering ----------------------------------------------------------------
 
+    def _schedule(self, client: KlingClient, model: str, duration: int | None) -> Schedule:
+        """What earlier ones took is read once in an attempt."""
+        key = (model, duration)
+        if key not in self._schedules:
+            self._schedules[key] = schedule_of(self, client, model, duration)
+        return self._schedules[key]
+
     def _wait_and_deliver(
         self, context: Context, client: KlingClient, generation: Generation, store: SubmissionStore
     ) -> dict[str, Any]:
         stored = store.current
         assert stored is not None
         record = stored.record
-        schedule = schedule_of(self, record.model, duration_of(record))
+        schedule = self._schedule(client, record.model, duration_of(record))
         end = end_time(self, context, stored.waiting_since, client)
         if self.deferrable:
             submitted_at = record.created_at

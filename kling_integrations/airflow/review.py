@@ -29,14 +29,15 @@ from .deferral import confirm
 from .delivery import announce_assets, deliver
 from .events import from_event
 from .exceptions import KlingTaskError, task_error
-from .facts import facts_of, push_facts, push_failure
+from .facts import facts_of, push_facts, push_failure, seconds_of
 from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import KlingHook
+from .learning import finished
 from .lineage import WithLineage
 from .record_places import default_record_path
 from .request_fields import inputs_of, manifest_or, request_from
 from .review_record import REVIEW_KEY, Review
-from .spending import Spending, default_run_limit
+from .spending import Spending, run_limit
 from .task_ledger import TaskLedger
 from .triggers import KlingVideoTrigger
 from .version_compat import HITLOperator
@@ -122,8 +123,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         self.output_path = output_path
         self.max_takes = max_takes
         self.max_cost_usd = max_cost_usd
-        given = max_usd_per_run is not None
-        self.max_usd_per_run = max_usd_per_run if given else default_run_limit()
+        self.max_usd_per_run = run_limit(max_usd_per_run)
         self.record_path = default_record_path()
         self.kling_conn_id = kling_conn_id
         self.on_timeout = on_timeout
@@ -199,6 +199,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
                 generation = client.submit(request, take=len(review.takes) + 1)
                 spending.paid(generation.id)
                 self._describe(context, client, generation, review)
+                schedule = self._schedule(client, review)
                 speed = client.clock.speed
         except InvalidRequestError as error:
             spending.release()
@@ -207,7 +208,6 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         except KlingError as error:
             push_failure(context, error, self.kling_conn_id)
             raise task_error(error, self.kling_conn_id) from None
-        schedule = Schedule.expecting(request.model, duration=request.duration)
         since = review.since
         end = since + float(self.timeout) / speed
         return self.defer(
@@ -288,11 +288,15 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         spending.reserve_estimate(expected, request.model)
         return expected.usd
 
+    def _schedule(self, client: KlingClient, review: Review) -> Schedule:
+        model, duration = review.fields["model"], seconds_of(review.fields.get("duration"))
+        earlier = finished(self, client, model, duration)
+        return Schedule.expecting(model, duration=duration, finished=earlier)
+
     def _describe(
         self, context: Context, client: KlingClient, generation: Generation, review: Review
     ) -> dict[str, Any]:
         fields = review.fields
-        schedule = Schedule.expecting(fields["model"], duration=None)
         facts = facts_of(
             context,
             client,
@@ -300,7 +304,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
             inputs=inputs_of(fields),
             model=fields["model"],
             submitted_at=review.since,
-            expected=schedule.expected,
+            expected=self._schedule(client, review).expected,
             expected_usd=review.pending_usd,
         )
         push_facts(context, facts)

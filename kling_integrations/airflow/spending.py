@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _NAME = "max_usd_per_run"
 
 
-def default_run_limit() -> str | None:
-    """``[kling] max_usd_per_run`` of Airflow's configuration."""
-    return conf.get("kling", _NAME, fallback=None) or None
+def run_limit(given: float | str | None) -> float | str | None:
+    """What an operator was given, else ``[kling] max_usd_per_run`` of Airflow's configuration."""
+    return given if given is not None else conf.get("kling", _NAME, fallback=None) or None
 
 
 class Spending:
