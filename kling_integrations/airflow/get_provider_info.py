@@ -20,6 +20,7 @@ TASK_ROUTE, RUN_ROUTE = "kling-video", "kling-videos"
 OPERATOR_NAMES = (
     "KlingVideoOperator",
     "KlingVideoSensor",
+    "KlingBatchOperator",
     "KlingReviewOperator",
     "@task.kling",
 )
