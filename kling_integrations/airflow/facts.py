@@ -132,9 +132,17 @@ def pull_facts(context: Context, generation_id: str) -> dict[str, Any]:
 
 
 def push_failure(
-    context: Context, error: KlingError, kling_conn_id: str, *, kept: Kept | None = EVERYWHERE
+    context: Context,
+    error: KlingError,
+    kling_conn_id: str,
+    *,
+    kept: Kept | None = EVERYWHERE,
+    prompt: object = None,
 ) -> None:
-    """Why this attempt failed and what can be done, for the task's page; never raises."""
+    """Why this attempt failed and what can be done, for the task's page; never raises.
+
+    ``prompt`` tells which video it would have been, where nothing was submitted.
+    """
     telemetry.failed(getattr(error, "kind", None) or type(error).__name__)
     with suppress(Exception):
         failure = {
@@ -143,6 +151,7 @@ def push_failure(
             "kind": error.kind if isinstance(error, GenerationFailedError) else None,
             "error": type(error).__name__,
             "generation_id": error.generation_id,
+            "prompt": prompt if isinstance(prompt, str) else None,
             "try_number": getattr(context["ti"], "try_number", None),
         }
         context["ti"].xcom_push(key=FAILURE_KEY, value=failure)

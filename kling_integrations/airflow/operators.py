@@ -298,7 +298,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             elif isinstance(error, GenerationNotFoundError):
                 # The record makes every later attempt wait for the same generation.
                 error.next_steps += (NextStep(Verb.SUBMIT_NEW, error.generation_id),)
-            push_failure(context, error, self.kling_conn_id, kept=self._kept)
+            push_failure(context, error, self.kling_conn_id, kept=self._kept, prompt=self.prompt)
             later = self._submitter is not None and self._submitter.is_settled_later
             raise task_error(
                 error, self.kling_conn_id, kept=self._kept, settled_later=later

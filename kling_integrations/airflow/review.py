@@ -333,6 +333,8 @@ def _form(repeats: bool) -> dict[str, Any]:
 def _body(made: Mapping[str, Any], max_takes: int) -> str:
     """Markdown: the poster, what it is, and where to watch it."""
     query = {name: made.get(name) for name in ("run_id", "task_id", "map_index")}
+    # Another take, another address: a browser keeps pictures for a while.
+    query["v"] = str(made.get("generation_id"))[:12]
     poster = f"kling/dags/{made.get('dag_id')}/poster?{urlencode(query)}"
     prompt = " ".join(str(made.get("prompt") or "").split())
     price = made.get("usd")

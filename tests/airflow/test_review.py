@@ -140,6 +140,14 @@ def test_again_pays_for_one_take_with_the_new_prompt_and_asks_again(
     assert made["review"]["answers"][0]["note"] == "Whiter"
 
 
+def test_each_take_has_a_picture_of_its_own_address(reviewed, questions):
+    attempt = reviewed()
+    another(attempt)
+    another(attempt)
+    addresses = [re.search(r"poster\?[^)]+", question["body"])[0] for question in questions]
+    assert len(set(addresses)) == 3
+
+
 def test_again_without_a_prompt_repeats_the_same_one_as_another_video(reviewed, sandbox):
     attempt = reviewed()
     another(attempt)

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 from kling_integrations.airflow import KlingVideoOperator
 from kling_integrations.airflow.durable import SubmissionStore
 from kling_integrations.airflow.exceptions import KlingTaskError
+from kling_integrations.airflow.facts import FAILURE_KEY
 from kling_integrations.airflow.spending import Spending
 from kling_integrations.core.catalog import DEFAULT_MODEL
 from kling_integrations.core.storage.folder_records import FolderRecords
@@ -104,6 +105,10 @@ def test_the_refusal_has_the_figures_and_pays_nothing(sandbox, video):
         "reserved for what is under way. Nothing was submitted.\n  The limit is max_usd_per_run"
     )
     assert len(sandbox.posts) == 1
+    refused = video(2, limit=0.75)
+    with pytest.raises(AirflowFailException):
+        refused.run()
+    assert refused.xcom[FAILURE_KEY]["prompt"] == "number 2"
     assert video(1, limit=0.75, run_id="scheduled__2").run()["status"] == "completed"
 
 

@@ -148,7 +148,7 @@ class Card:
 
     @property
     def prompt(self) -> str:
-        return str(self.video.known.get("prompt") or "")
+        return str(self.video.known.get("prompt") or self.video.failure.get("prompt") or "")
 
     @property
     def model(self) -> str:
