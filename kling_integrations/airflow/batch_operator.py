@@ -44,6 +44,7 @@ from .deferral import defer_until
 from .exceptions import KlingFailed, KlingTaskError, task_error
 from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import Access, KlingHook
+from .lineage import WithLineage
 from .object_storage import save_video
 from .spending import Spending, run_limit
 
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 _HALF, _MOST = 0.5, 0.9
 
 
-class KlingBatchOperator(BaseOperator):
+class KlingBatchOperator(WithLineage, BaseOperator):
     """Makes the video of each row, paid for once; returns counts and the address of the results.
 
     :param rows: a list of mappings (of an earlier task, for example), or
@@ -359,6 +360,7 @@ class KlingBatchOperator(BaseOperator):
             "results_path": results.address,
             "output_path": self.output_path,
         }
+        self.manifest = {**made, "rows_path": self.rows_path}  # for lineage
         self.log.info("Done: %s", json.dumps(made))
         for outlet in self.outlets or ():
             if isinstance(outlet, Asset):
