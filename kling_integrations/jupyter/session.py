@@ -20,8 +20,7 @@ from ..core.progress import clock_time
 from ..core.request import VideoRequest
 from ..core.storage.ledger import Ledger
 from . import frame_posters
-from .display.cards import job_card
-from .display.live import JobView
+from .display.live import JobView, element
 from .errors import noting
 from .frontend import (
     background_context,
@@ -117,7 +116,7 @@ class Session:
         return self._start(job, jobs)
 
     def _start(self, job: Job, jobs: list[Job] | None) -> Job:
-        job.shown_by(_show, job_card)
+        job.shown_by(_show, element)
         if jobs is None:
             return self.watcher.start(job)
         jobs.append(job)

@@ -27,7 +27,7 @@ def test_it_plays_and_seeks_and_the_strip_is_gone(lab):
     lab.write("plays.ipynb", cell("A cheerful white raccoon in a forest, dawn"))
     lab.open("plays.ipynb")
     lab.start_all()
-    lab.locate(".jupyter-widgets").first.wait_for()
+    lab.locate(".kling-live").wait_for()
     until(lambda: "generating" in lab.text)
     assert "id " in lab.text
     lab.shot("running")
@@ -40,7 +40,7 @@ def test_it_plays_and_seeks_and_the_strip_is_gone(lab):
     video.evaluate("v => new Promise(r => { v.onseeked = () => r(); v.currentTime = 3 })")
     assert video.evaluate("v => v.currentTime") >= 3
     video.evaluate("v => v.pause()")
-    assert lab.locate(".jupyter-widgets").count() == 0
+    assert lab.locate(".kling-live").count() == 0
     assert "SANDBOX" in lab.text
     lab.page.wait_for_timeout(300)  # for the picture: the controls fade in
     lab.shot("player")
