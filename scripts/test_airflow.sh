@@ -7,8 +7,8 @@ shift 3
 if [ ! -f "$venv/.ready" ]; then
     "$python" -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-        -c "$constraints" -e ".[airflow,sandbox]" "apache-airflow==$version" \
-        pytest pytest-asyncio pytest-timeout
+        -c "$constraints" -e ".[airflow,s3,sandbox,tables]" "apache-airflow==$version" \
+        flask flask-cors "moto[s3]" pytest pytest-asyncio pytest-timeout
     touch "$venv/.ready"
 fi
 exec "$venv/bin/python" -m pytest -q tests/airflow tests/integration/airflow "$@"

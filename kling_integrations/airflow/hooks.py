@@ -143,9 +143,9 @@ class KlingHook(BaseHook):
         context = version_compat.current_context()
         if context is None:
             return self.access().client()
-        return self.access().client(
-            TaskLedger.of(context, self.record_path or default_record_path())
-        )
+        ledger = TaskLedger.of(context, self.record_path or default_record_path())
+        ledger.client = self.access().client(ledger)
+        return ledger.client
 
     def access(self) -> Access:
         try:

@@ -8,7 +8,7 @@ so are the earlier tries of a task whose record is gone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from ..core.generation import Generation, Status
 from ..core.request import VideoRequest
 from ..core.schedule import Schedule
 from ..core.submission import Action, Decision, Record, State
+from . import earlier_tries
 from .durable import StoredSubmission, SubmissionStore
 from .hints import render
 from .siblings import Siblings
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 # How long after a POST its generation would have ended, so that the gateway's log lists it: so
 # many times the expected seconds, and so many seconds more.
 _ENDED_AFTER, _MARGIN = 1.5, 60.0
-
-# How far back (seconds) the gateway's log is read for the tries of a task whose record is gone.
-_LOOK_BACK = 3 * 86_400.0
 
 # A state store is bounded; the ids of that many replaced generations are kept.
 _MOST_REPLACED = 100
@@ -93,7 +91,7 @@ class Submitter:
         if record is not None and record.state is State.INTENT:
             record = self._settled(record)
         if record and record.state is State.SUBMITTED and cleared and not self.waits:
-            record = self._with_outcome(record)
+            record = earlier_tries.with_outcome(self.client, record)
         decision = self._decide(record, cleared)
         if record is not None and decision.action is Action.REFUSE:
             raise submission.refusal(record)
@@ -243,7 +241,7 @@ class Submitter:
                 record = self._settled(record)
                 if record.state is State.INTENT:
                     raise submission.refusal(record)
-            record = self._with_outcome(record)
+            record = earlier_tries.with_outcome(self.client, record)
             if record.state is not State.FAILED:
                 self.store.also_in(place)
                 return record
@@ -251,11 +249,11 @@ class Submitter:
         return None
 
     def _of_earlier_tries(self, fingerprints: tuple[str, ...]) -> Record | None:
-        """By the ids that their POSTs had: the gateway's log lists those that have ended."""
         first = self.task.since_clear if self.regenerate else 1
-        posts = self.task.earlier_client_request_ids(fingerprints, first_try=first)
-        since = max(self.task.run_after, time.time() - _LOOK_BACK)
-        for client_request_id, generation_id in self._in_the_log(posts, since):
+        found = earlier_tries.submitted(
+            self.client, self.task, fingerprints, self.log, first_try=first
+        )
+        for client_request_id, generation_id in found:
             record = replace(
                 Record.intent(self.make_request(), self.task.max_tries, client_request_id),
                 fingerprint=fingerprints[0],
@@ -263,32 +261,10 @@ class Submitter:
             )
             if self.siblings and self.siblings.is_lost(record):
                 continue  # another instance uses it
-            record = self._with_outcome(record.submitted(generation_id))
+            record = earlier_tries.with_outcome(self.client, record.submitted(generation_id))
             if record.state is not State.FAILED:
                 return record
         return None
-
-    def _in_the_log(self, posts: list[str], since: float) -> Iterable[tuple[str, str]]:
-        if not posts:
-            return []
-        try:
-            found = self.client.find_submissions(posts, since)
-        except (ServerError, RateLimitedError) as error:
-            error.message = (
-                "An earlier try of this task may have submitted, its record is gone, and the "
-                f"gateway's log is out of reach: nothing is submitted. {error.message}"
-            )
-            raise
-        except KlingError as error:
-            self.log.info("The gateway's log cannot be read: %s", error.message)
-            return []
-        return [(post, found[post]) for post in posts if post in found]
-
-    def _with_outcome(self, record: Record) -> Record:
-        assert record.generation_id is not None
-        status = self.client.get(record.generation_id).status
-        states = {Status.COMPLETED: State.COMPLETED, Status.FAILED: State.FAILED}
-        return record.ended(states[status]) if status in states else record
 
     # --- an open submission --------------------------------------------------------------------
 

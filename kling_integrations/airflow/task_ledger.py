@@ -20,13 +20,15 @@ from ..core.generation import Generation, Saved
 from ..core.records import unreachable
 from ..core.request import VideoRequest
 from ..core.submission import Action, Decision, Entry, Record, State
-from . import durable, version_compat
+from . import durable, earlier_tries, version_compat
 from .durable import StoredSubmission
 from .record_places import Places, RecordAt, open_shared, places
 from .task_identity import TaskIdentity
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from ..core.http.client import KlingClient
 
 KEY = "kling_submissions"
 
@@ -48,12 +50,15 @@ class TaskLedger:
 
     The same request is the same payment over all attempts of the task; ``take=2`` or ``new=True``
     ask for another one. Every method raises LedgerError where the store fails.
+    ``client`` is the one that uses this ledger: it can tell what earlier tries submitted.
     """
 
     def __init__(self, places: Places) -> None:
+        self.client: KlingClient | None = None
         self._places = places
         self._records: dict[str, StoredSubmission] | None = None
         self._unread: dict[RecordAt, LedgerError] = {}
+        self._used: set[str] = set()  # ids of POSTs of this process
         self._keys: dict[str, str] = {}  # of the records, by client request id
         self._lock = threading.RLock()
 
@@ -76,18 +81,24 @@ class TaskLedger:
         take: int = 1,
         key_hash: str | None = None,
     ) -> tuple[Decision, Record]:
-        """See ``core.storage.ledger.Ledger.claim``; one task has one connection, so no key."""
+        """See ``core.storage.ledger.Ledger.claim``; one task has one connection, so no key.
+
+        Raises ServerError and RateLimitedError, too: a later try without a record of the request
+        asks the gateway's log for the POSTs of those before it.
+        """
         with self._lock:
             records = self._load()
             keys = [_key(fingerprint, base_url, take) for fingerprint in request.fingerprints]
             key = next((key for key in keys if key in records), keys[0])
             record = records[key].record if key in records else None
+            if record is None and not new:
+                record = self._of_earlier_tries(key, request, take)
             decision = submission.decide(record, request.fingerprints, new=new)
             if record is not None and decision.action is Action.REFUSE:
                 raise submission.refusal(record)
             if record is not None and decision.picks_up:
                 return replace(decision, entry=_entry(record, base_url, take)), record
-            intent = Record.intent(request)
+            intent = Record.intent(request, client_request_id=self._new_post(request, take))
             if record is not None and record.generation_id:
                 intent = replace(intent, replaced=(*record.replaced, record.generation_id))
             self._intend(key, intent)
@@ -123,7 +134,36 @@ class TaskLedger:
                 if stored.record.state is State.INTENT
             ]
 
+    # --- earlier tries -------------------------------------------------------------------------
+
+    def _new_post(self, request: VideoRequest, take: int) -> str | None:
+        """The id of this try's POST of the request; None for a second one, which gets its own."""
+        post = self._places.task.client_request_id(request.fingerprint, take)
+        used = {stored.record.client_request_id for stored in self._load().values()} | self._used
+        self._used.add(post)
+        return None if post in used else post
+
+    def _of_earlier_tries(self, key: str, request: VideoRequest, take: int) -> Record | None:
+        task = self._places.task
+        if self.client is None or task.try_number == 1:
+            return None
+        self._require_all()
+        found = earlier_tries.submitted(self.client, task, request.fingerprints, log, take=take)
+        for client_request_id, generation_id in found:
+            record = Record.intent(request, client_request_id=client_request_id)
+            record = earlier_tries.with_outcome(self.client, record.submitted(generation_id))
+            if record.state is not State.FAILED:
+                log.info("The gateway's log names what an earlier try submitted: %s", generation_id)
+                self._note(key, record)
+                return record
+        return None
+
     # --- the stores ----------------------------------------------------------------------------
+
+    def _require_all(self) -> None:
+        """Raises the error of a store that cannot be read: it may know of a payment."""
+        for error in self._unread.values():
+            raise error
 
     def _of(self, generation_id: str) -> Record | None:
         with self._lock:
@@ -159,8 +199,7 @@ class TaskLedger:
 
         Raises LedgerError where one of them cannot be read or written.
         """
-        for error in self._unread.values():
-            raise error
+        self._require_all()
         before = self._load().get(key)
         value = self._values(key, intent)
         try:

@@ -44,7 +44,7 @@ EARLY = Part(0.04, 12.0, 0.8)
 """Refusals: about 4 % of generations, nearly all of them within half a minute."""
 SLOW = Part(0.05, 2.1, 0.6)
 """The slow tail; its median is in multiples of the expectation."""
-HASTY = Part(0.0, 0.5, 0.33)
+HASTY = Part(0.0, 0.5, 0.2)
 """Done in half the time; its weight is the doubt, its median in multiples as well."""
 
 
@@ -71,7 +71,8 @@ class Belief(NamedTuple):
     ceiling: float
 
 
-_LEARNED_DOUBT, _LEARNED_CEILING = 0.005, 90.0
+# More doubt would notice sooner that a gateway became twice as fast, and cost requests for good.
+_LEARNED_DOUBT, _LEARNED_CEILING = 0.01, 90.0
 
 
 def mixture(expected: float, spread: float, doubt: float) -> tuple[Part, ...]:

@@ -16,6 +16,7 @@ from kling_integrations.airflow import KlingHook
 from kling_integrations.core.errors import (
     GenerationFailedError,
     LedgerError,
+    ServerError,
     SubmissionUncertainError,
 )
 
@@ -25,7 +26,7 @@ REQUEST = VideoRequest(prompt="A fox")
 
 
 @pytest.fixture
-def attempt(sandbox, monkeypatch) -> Callable[[Any], Any]:
+def attempt(monkeypatch) -> Callable[[Any], Any]:
     """``with attempt(store) as client``: an attempt of a task, in a process of its own."""
     from airflow.sdk.definitions._internal import contextmanager as current
     from airflow.sdk.execution_time import task_runner  # noqa: F401 (the context is set here)
@@ -33,9 +34,10 @@ def attempt(sandbox, monkeypatch) -> Callable[[Any], Any]:
     runs: dict[int, Any] = {}  # a store belongs to one task instance
 
     @contextmanager
-    def running(store: Any) -> Iterator[KlingClient]:
+    def running(store: Any, tried: int = 1, run_id: str | None = None) -> Iterator[KlingClient]:
         runs.setdefault(id(store), (f"run-{len(runs)}", store))
-        ti = SimpleNamespace(dag_id="dag", run_id=runs[id(store)][0], task_id="task")
+        run_id = run_id or runs[id(store)][0]
+        ti = SimpleNamespace(dag_id="dag", run_id=run_id, task_id="task", try_number=tried)
         context: Any = {"ti": ti}
         if store is not None:
             context["task_state_store"] = store
@@ -111,6 +113,55 @@ def test_an_uncertain_submission_is_refused_until_it_is_looked_up(sandbox, attem
         (recovered,) = client.recover()
         assert client.generate(REQUEST).id == recovered.generation_id
     assert len(sandbox.posts) == 1
+
+
+@pytest.fixture
+def lost(monkeypatch, tmp_path, attempt, slower_sandbox):
+    """A later try of a task on another machine, which has no record of the tries before it."""
+
+    def on_machine(number: int, **more: Any) -> Any:
+        monkeypatch.setenv("KLING_HOME", str(tmp_path / f"machine-{number}"))
+        return attempt(Store(), tried=number, run_id="lost", **more)
+
+    return on_machine
+
+
+def test_a_try_without_any_record_finds_what_an_earlier_one_made(slower_sandbox, lost):
+    with lost(1) as client:
+        first, again = client.generate(REQUEST).id, client.generate(REQUEST, take=2).id
+    with lost(3) as client:
+        assert client.generate(REQUEST).id == first
+        assert client.generate(REQUEST, take=2).id == again
+        assert client.generate(VideoRequest(prompt="Another fox")).id not in (first, again)
+    assert len(slower_sandbox.posts) == 3
+
+
+def test_a_try_without_any_record_pays_anew_for_what_failed(slower_sandbox, lost):
+    slower_sandbox.fails = "provider"
+    with lost(1) as client, pytest.raises(GenerationFailedError):
+        client.generate(REQUEST)
+    slower_sandbox.fails = None
+    with lost(2) as client:
+        client.generate(REQUEST)
+    assert len(slower_sandbox.posts) == 2
+
+
+def test_a_try_without_any_record_submits_nothing_while_the_log_is_out_of_reach(
+    slower_sandbox, lost
+):
+    with lost(1) as client:
+        client.generate(REQUEST)
+    slower_sandbox.fault("logs", "503", None)
+    with lost(2) as client, pytest.raises(ServerError, match="log is out of reach"):
+        client.generate(REQUEST)
+    assert len(slower_sandbox.posts) == 1
+
+
+def test_every_post_of_a_try_has_an_id_of_its_own(sandbox, attempt):
+    with attempt(Store()) as client:
+        for _ in range(4):
+            client.submit(REQUEST, new=True)
+    assert len({post.client_request_id for post in sandbox.posts}) == 4
 
 
 @pytest.mark.parametrize("stored", [[1], {"a": "b"}, "text"])

@@ -379,9 +379,18 @@ def test_the_likeliest_to_be_done_is_the_one_whose_time_has_come():
 def test_it_asks_rarely_before_densely_at_and_less_after_the_expectation():
     schedule = Schedule.expecting(MASTER, 5, [330.0, 340.0, 320.0, 335.0, 325.0] * 2)
     before, at, after = (schedule.next_delay(age) for age in (150.0, 330.0, 700.0))
-    assert before > 60.0
+    assert before > 40.0
     assert at < 5.0
     assert 10.0 < after < before
+
+
+def test_a_gateway_that_became_twice_as_fast_is_noticed_soon_after_ten_finishes():
+    schedule = Schedule.expecting(MASTER, 10, [750.0, 760.0, 740.0, 755.0, 745.0] * 2)
+    age = 0.0
+    while age < 375.0:
+        age += schedule.next_delay(age)
+    assert age - 375.0 < 60.0
+    assert schedule.next_delay(375.0) < 60.0
 
 
 def test_a_hopeless_wait_is_asked_for_less_and_less():

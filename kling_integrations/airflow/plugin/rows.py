@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow.models.renderedtifields import RenderedTaskInstanceFields as Rendered
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.providers.common.compat.sdk import conf
 from sqlalchemy import exists, func, or_, select
 
+from .. import version_compat
 from ..facts import FACTS_KEY, FAILURE_KEY
 from ..get_provider_info import OPERATOR_NAMES
 from ..review_record import REVIEW_KEY
@@ -137,19 +137,16 @@ def _filled(session: Any, instances: Sequence[Any]) -> list[TaskVideo]:
     )
     for task_id, map_index, key, value in session.execute(rows.order_by(XComModel.timestamp)):
         xcoms.setdefault((task_id, map_index), {})[key] = value
-    told: dict[tuple[str, int], Any] = {}
-    fields = select(Rendered.task_id, Rendered.map_index, Rendered.rendered_fields).where(
-        Rendered.dag_id == dag_id,
-        Rendered.run_id == run_id,
-        Rendered.task_id.in_(task_ids),
-        Rendered.map_index.in_(indexes),
-    )
-    for task_id, map_index, rendered in session.execute(fields):
-        told[task_id, map_index] = (rendered or {}).get("output_path") or ""
+    told = _told(session, instances)
     return [
-        _video(ti, xcoms.get((ti.task_id, ti.map_index), {}), told.get((ti.task_id, ti.map_index)))
-        for ti in instances
+        _video(ti, xcoms.get((ti.task_id, ti.map_index), {}), told.get(ti.id)) for ti in instances
     ]
+
+
+def _told(session: Any, instances: Sequence[Any]) -> dict[Any, Any]:
+    """Where each was told to save, by the id of the task instance, where that is known."""
+    rendered = version_compat.rendered_fields(session, instances)
+    return {of: (fields or {}).get("output_path") or "" for of, fields in rendered.items()}
 
 
 def _video(ti: Any, xcoms: Mapping[str, Any], told: Any) -> TaskVideo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ..submission import Entry, State
@@ -16,6 +17,15 @@ CREATE TABLE IF NOT EXISTS mirrored (
     name              TEXT PRIMARY KEY,
     client_request_id TEXT NOT NULL UNIQUE,
     version           TEXT NOT NULL
+)
+"""
+
+# A record names the path that was saved last, perhaps on another machine; this is where this one
+# has the video.
+_SAVED = """
+CREATE TABLE IF NOT EXISTS saved_here (
+    client_request_id TEXT PRIMARY KEY,
+    path              TEXT NOT NULL
 )
 """
 
@@ -37,7 +47,7 @@ class Mirror(SqliteLedger):
         by_time = sorted(entries.items(), key=lambda item: item[1].record.created_at)
         with self._file.transaction() as db:
             for name, entry in by_time:
-                sqlite_ledger.insert(db, entry)
+                sqlite_ledger.insert(db, _found_here(db, entry))
                 own = entry.record.client_request_id
                 db.execute("DELETE FROM mirrored WHERE client_request_id = ?", (own,))
                 db.execute(
@@ -64,6 +74,20 @@ class Mirror(SqliteLedger):
                     (state.value, name),
                 )
 
+    def saved_here(self, client_request_id: str, path: Path) -> None:
+        """Notes where this machine has a video, whatever other machines save it as."""
+        with self._file.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO saved_here VALUES (?, ?)", (client_request_id, str(path))
+            )
+
+    def found_here(self, entries: Mapping[str, Entry]) -> dict[str, Entry]:
+        """The same entries, each with the path of its video on this machine, where there is one."""
+        if not entries:
+            return {}
+        with self._file.transaction() as db:
+            return {name: _found_here(db, entry) for name, entry in entries.items()}
+
     def versions(self) -> dict[str, str]:
         with self._file.transaction() as db:
             rows = db.execute("SELECT name, version FROM mirrored").fetchall()
@@ -86,3 +110,12 @@ class Mirror(SqliteLedger):
 def _prepare(db: sqlite3.Connection) -> None:
     sqlite_ledger.prepare(db)
     db.execute(_TABLE)
+    db.execute(_SAVED)
+
+
+def _found_here(db: sqlite3.Connection, entry: Entry) -> Entry:
+    row = db.execute(
+        "SELECT path FROM saved_here WHERE client_request_id = ?",
+        (entry.record.client_request_id,),
+    ).fetchone()
+    return replace(entry, path=Path(row["path"])) if row else entry

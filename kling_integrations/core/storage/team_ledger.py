@@ -71,7 +71,7 @@ class TeamLedger:
     ) -> Decision:
         """See ``Ledger.preview``; one round trip where nothing is there, else two."""
         own = self._own_decision(request, base_url, new=new, take=take)
-        entries = team_records.of_request(self._store, prefix(base_url, request.fingerprint, take))
+        entries = self._of_request(prefix(base_url, request.fingerprint, take))
         decision = _decided(entries, request, new)
         if own is not None and not decision.picks_up and not _has(entries, own):
             return own
@@ -105,7 +105,7 @@ class TeamLedger:
         if not new and self._created(numbered(where, 1), intent):
             return Decision(Action.SUBMIT, "nothing was submitted for this before"), record
         while True:
-            entries = team_records.of_request(self._store, where)
+            entries = self._of_request(where)
             decision = _decided(entries, request, new)
             entry = decision.entry
             if decision.action is Action.REFUSE:
@@ -120,6 +120,14 @@ class TeamLedger:
             if self._created(numbered(where, number), intent):
                 self._learn(entries)
                 return decision, record
+
+    def _of_request(self, where: str) -> dict[str, Entry]:
+        """What the team knows of a request, each with its file on this machine."""
+        entries = team_records.of_request(self._store, where)
+        try:
+            return self._mirror.found_here(entries)
+        except LedgerError:  # a copy that cannot be read is no trouble
+            return entries
 
     def _own_decision(
         self, request: VideoRequest, base_url: str, *, new: bool, take: int
@@ -145,7 +153,7 @@ class TeamLedger:
         """
         assert own.entry is not None
         while True:
-            entries = team_records.of_request(self._store, where)
+            entries = self._of_request(where)
             decision = _decided(entries, request, new=False)
             if decision.picks_up:
                 self._learn(entries)
@@ -208,8 +216,11 @@ class TeamLedger:
             self._own.wait_failed(base_url, error)
 
     def saved(self, base_url: str, generation_id: str, saved: Saved) -> None:
+        path = saved.path.resolve()
+
         def change(entry: Entry) -> Entry:
-            path = saved.path.resolve()
+            with suppress(LedgerError):
+                self._mirror.saved_here(entry.record.client_request_id, path)
             return replace(entry, path=path, size=saved.size, sha256=saved.sha256)
 
         if not self._change(base_url, generation_id, change):

@@ -28,11 +28,10 @@ class Database:
     """``add`` makes a task instance of a run, with its XComs and rendered fields."""
 
     def __init__(self) -> None:
-        from airflow.models import import_all_models
+        from airflow.models import import_all_models, xcom
         from airflow.models.dagrun import DagRun
         from airflow.models.renderedtifields import RenderedTaskInstanceFields
         from airflow.models.taskinstance import TaskInstance
-        from airflow.models.xcom import XComModel
         from sqlalchemy.orm import Session
         from sqlalchemy.pool import StaticPool
 
@@ -40,8 +39,10 @@ class Database:
         self.engine = sa.create_engine(
             "sqlite://", connect_args={"check_same_thread": False}, poolclass=StaticPool
         )
+        # From 3.4 on XComs belong to an attempt, and XComModel is a view of them.
+        values = getattr(xcom, "XComModelV2", xcom.XComModel)
         self.tables = [
-            model.__table__ for model in (TaskInstance, XComModel, RenderedTaskInstanceFields)
+            model.__table__ for model in (TaskInstance, values, RenderedTaskInstanceFields)
         ]
         TaskInstance.metadata.create_all(self.engine)
         for dag_id, run_id in (("films", "r1"), ("films", "r2"), ("dogs", "r1")):
@@ -81,11 +82,12 @@ class Database:
     ) -> None:
         instances, values, rendered = self.tables
         key = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
-        more: dict[str, Any] = {"region_id": uuid4()} if "region_id" in instances.c else {}
+        attempt = uuid4()
         self.insert(
             instances,
-            id=uuid4(),
+            id=attempt,
             **key,
+            region_index=map_index,
             state=state,
             try_number=1,
             operator=operator,
@@ -93,19 +95,20 @@ class Database:
             pool_slots=1,
             span_status="not_started",
             start_date=NOW,
-            **more,
         )
+        of_attempt = {"task_instance_id": attempt} if "task_instance_id" in values.c else {}
         for name, value in xcoms.items():
             self.insert(
                 values,
                 dag_run_id=hash((dag_id, run_id)) % 10**6,
                 **key,
+                **of_attempt,
                 key=name,
                 value=json.dumps(value),
                 timestamp=NOW,
             )
         if told is not None:
-            self.insert(rendered, **key, rendered_fields={"output_path": told})
+            self.insert(rendered, **key, **of_attempt, rendered_fields={"output_path": told})
 
 
 @pytest.fixture

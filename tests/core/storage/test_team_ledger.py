@@ -90,6 +90,26 @@ def test_a_colleague_gets_the_video_that_was_paid_for(sandbox, machine, raccoon,
     assert len(sandbox.posts) == 1
 
 
+def test_each_machine_finds_its_own_file_whoever_saved_the_video_last(
+    sandbox, machine, raccoon, tmp_path
+):
+    def video(name):
+        ledger = machine(f"{name}-pc")
+        with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+            made = client.generate(raccoon)
+            return client.save(made, tmp_path / f"{name}.mp4").path
+
+    annas, bens = video("anna"), video("ben")
+    for name, path in (("anna", annas), ("ben", bens)):
+        ledger = machine(f"{name}-pc")
+        assert ledger.preview(raccoon, sandbox.base_url).entry.path == path
+        assert ledger.history()[0].path == path
+        assert [entry.path for entry in ledger.at(path)] == [path]
+    # A machine that has no file of it knows where the last one was.
+    assert machine("carl-pc").history()[0].path == bens
+    assert len(sandbox.posts) == 1
+
+
 def test_a_paid_post_takes_two_round_trips(sandbox, raccoon, tmp_path, monkeypatch):
     monkeypatch.setenv("KLING_HOME", str(tmp_path / "home"))
     store = Counting(tmp_path / "team")
