@@ -245,6 +245,16 @@ def test_loading_the_extension_reads_neither_the_catalogue_nor_a_request():
     assert not names & {"core.catalog", "core.request", "core.cost", "commands", "jupyter.session"}
 
 
+def test_the_names_of_the_notebook_are_listed_once():
+    from kling_integrations import jupyter
+
+    own = {"load_ipython_extension", "unload_ipython_extension"}
+    assert set(jupyter.__all__) == own | set(kling_integrations.names_in("jupyter"))
+    assert {"generate", "batch", "KlingVideo"} < set(jupyter.__all__)
+    assert set(jupyter.__all__) <= set(kling_integrations.__all__)
+    assert jupyter.generate is kling_integrations.generate
+
+
 def test_every_public_name_is_there():
     for name in kling_integrations.__all__:
         assert getattr(kling_integrations, name) is not None

@@ -29,22 +29,6 @@ from .session import current
 from .stored import saved_video, start_sandbox
 from .video import KlingVideo
 
-__all__ = [
-    "Clips",
-    "History",
-    "Job",
-    "KlingVideo",
-    "configure",
-    "gallery",
-    "generate",
-    "history",
-    "recover",
-    "resume",
-    "show",
-    "submit",
-    "use_sandbox",
-]
-
 
 @presented
 def submit(
