@@ -32,6 +32,13 @@ def served(marimo: Any, path: Path) -> str | None:
     return found[2] if found else None
 
 
+def serves_files() -> bool:
+    """Whether it has a server for files; an export and a script have none."""
+    from marimo._runtime.context import get_context
+
+    return bool(get_context().virtual_files_supported)
+
+
 class Output:
     """One output of the running cell, which can be replaced while the cell runs."""
 
