@@ -210,6 +210,21 @@ def test_an_id_in_a_table_is_copied_with_a_click(lab):
     assert repr(copied) == saved.cells[3].outputs[0].data["text/plain"]
 
 
+def test_a_frame_shows_posters_in_both_schemes(lab):
+    flags = "-d 5 --sweep light=dawn,noon --yes -q -o clips"
+    lab.write("frame.ipynb", cell("A heron on a pole, {light}", flags), "clips.to_frame()")
+    lab.open("frame.ipynb")
+    lab.run_all()
+    posters = lab.locate("td img")
+    until(lambda: posters.count() == 2)
+    assert posters.evaluate_all("all => all.map(each => each.naturalWidth)") == [128, 128]
+    assert "A heron on a pole, dawn" in posters.first.get_attribute("alt")
+    for scheme in ("Light", "Dark"):
+        lab.scheme(scheme)
+        lab.shot(f"frame-{scheme.lower()}")
+    assert lab.save().cells[2].outputs[0].data["text/html"].count("<img") == 2
+
+
 def test_words_of_the_watcher_never_land_in_another_cell(lab):
     wait = "import time\nfor n in range(30):\n    time.sleep(.1)\nprint('only this')"
     lab.write(
