@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import math
 import sys
 from collections import Counter
@@ -105,6 +104,8 @@ def run_batch(args: argparse.Namespace, console: Console, table: Table) -> int:
         console.note(f"Skipped: {problem}")
     if args.dry_run:
         return report_dry_run(args, console, batch)
+    import asyncio  # which the other commands need not load
+
     prepared = batch.prepare(asyncio.run(batch.prices()))
     console.note(_headline(batch, prepared))
     with console.counting() as show:

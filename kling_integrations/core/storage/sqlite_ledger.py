@@ -15,8 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
-
 from .. import identity, settings, submission
 from ..errors import GenerationFailedError, KlingWarning, LedgerError, NextStep, Verb
 from ..generation import Generation, Saved
@@ -67,9 +65,13 @@ class RequestLock:
     """
 
     def __init__(self, file: Path) -> None:
+        from filelock import FileLock  # it loads asyncio, which a look at the history does not need
+
         self._lock = FileLock(file, thread_local=False, mode=0o600)
 
     def try_acquire(self) -> bool:
+        from filelock import Timeout
+
         try:
             self._lock.acquire(blocking=False)
         except Timeout:

@@ -13,8 +13,6 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ..errors import InvalidRequestError, LedgerError, NextStep, Verb
 
 _UNDECIDED = 1.0  # real seconds: a holder writes its names right after it took the lock
@@ -38,6 +36,8 @@ class TargetLock:
     """
 
     def __init__(self, home: Path, target: Path) -> None:
+        from filelock import FileLock  # it loads asyncio, which most commands do not need
+
         self.target = resolved(target)
         digest = hashlib.sha256(str(self.target).encode(errors="surrogateescape")).hexdigest()
         self._folder = home / "locks"
@@ -105,6 +105,8 @@ class TargetLock:
         self._names.write_text(json.dumps(self._held), encoding="utf-8")
 
     def _take(self) -> bool:
+        from filelock import Timeout
+
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
