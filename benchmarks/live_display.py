@@ -1,15 +1,15 @@
 """What the live display of a notebook costs: messages, bytes, CPU of the kernel, time to appear.
 
-    python benchmarks/live_display.py [--package PATH …] [--jobs 100] [--seconds 30]
+    python benchmarks/live_display.py [--package PATH …] [--jobs 100]      # about five minutes
 
-Each ``--package`` is a checkout whose package is measured (default: this one), one after the other,
-so that one run compares them. A real kernel under ipykernel runs so many generations in the
-background against a sandbox that never finishes them (gateway time passes as in reality), each with
-its card and its strip. Read from the kernel's iopub channel: messages per second and bytes (JSON of
-content, metadata and headers) by type, CPU time of the kernel's process, the time from a cell's
-start to its live display, and what `%load_ext` takes. A grid of so many generations in one cell and
-the board of a batch of 1,000 rows (three end in a second) are measured in the same way. The
-neighbours of this machine count in the times, not in the messages.
+Each ``--package`` is a checkout whose package is measured (default: this one); several take turns,
+so that one run compares them. A real kernel runs so many generations in the background against a
+sandbox that never finishes them (gateway time passes as in reality), each with its card and its
+strip. Read from the kernel's iopub channel: messages per second and bytes (JSON of content,
+metadata and headers), CPU time of the kernel's process, the time from a cell's start to its live
+display, and what `%load_ext` takes. A grid of so many generations in one cell, and the board of a
+batch of 1,000 rows of which three end in a second, are measured in the same way. The neighbours of
+this machine count in the times, not in the messages.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from kling_integrations.sandbox import Sandbox  # noqa: E402
 
+Heard = tuple[Counter[str], Counter[str], float]
 LIVE = ("comm_open", "comm_msg", "comm_close", "display_data", "update_display_data")
 
 
@@ -70,7 +71,7 @@ class Kernel:
             if idle and message["parent_header"].get("msg_id") == wanted:
                 return shown
 
-    def listen(self, seconds: float) -> tuple[Counter[str], Counter[str], float]:
+    def listen(self, seconds: float) -> Heard:
         """Messages and bytes by type, and CPU seconds, while time passes."""
         number: Counter[str] = Counter()
         size: Counter[str] = Counter()
@@ -102,15 +103,14 @@ def _is_live(content: dict[str, Any]) -> bool:
     return any("widget-view" in name for name in data) or "<progress" in str(data.get("text/html"))
 
 
-def report(what: str, seconds: float, heard: tuple[Counter[str], Counter[str], float]) -> None:
+def row(package: Path, what: str, seconds: float, heard: Heard) -> None:
     number, size, cpu = heard
     messages = sum(number[kind] for kind in LIVE)
     total = sum(size[kind] for kind in LIVE)
-    each = f"{total / messages:6,.0f}" if messages else "     –"
-    kinds = ", ".join(f"{number[kind]} {kind}" for kind in LIVE if number[kind])
+    each = f"{total / messages:,.0f}" if messages else "–"
     print(
-        f"  {what:<34} {messages / seconds:7.1f} messages/s  {each} bytes each  "
-        f"{total / seconds / 1000:8.1f} kB/s  {100 * cpu / seconds:5.1f} % CPU   ({kinds})",
+        f"| {package.name} | {what} | {messages / seconds:.1f} | {each} | "
+        f"{total / seconds / 1000:.1f} | {100 * cpu / seconds:.1f} |",
         flush=True,
     )
 
@@ -135,55 +135,67 @@ while time.monotonic() < end:
 """
 
 
-def measure(package: Path, jobs: int, seconds: float, rounds: int) -> None:
-    print(f"{package.name}", flush=True)
-    with Sandbox(speed=1, seconds=lambda *_: math.inf, size=(320, 180), fps=8, seed=1) as sandbox:
-        loaded, first = [], []
-        for _ in range(rounds):
-            kernel = Kernel(package, sandbox.base_url)
-            started = time.perf_counter()
-            kernel.run("%load_ext kling_integrations")
-            loaded.append(time.perf_counter() - started)
-            first.append(kernel.run("%%kling -d 5 --bg -o one\nA cat"))
-            second = kernel.run("%%kling -d 5 --bg -o two\nA dog")
-            kernel.close()
-        print(
-            f"  %load_ext {1000 * statistics.median(loaded):.0f} ms; first live display after "
-            f"{1000 * statistics.median(first):.0f} ms, the next after {1000 * second:.0f} ms"
-        )
-        kernel = Kernel(package, sandbox.base_url)
-        kernel.run(f"%load_ext kling_integrations\n%config KlingMagics.at_once = {jobs}")
-        many = "\n".join(
-            f"get_ipython().run_cell_magic('kling', '-d 5 --bg -o j{n}', 'Cat {n}')"
-            for n in range(jobs)
-        )
-        kernel.run(many)
-        kernel.listen(8)
-        report(f"{jobs} background jobs", seconds, kernel.listen(seconds))
-        kernel.close()
-        kernel = Kernel(package, sandbox.base_url)
-        kernel.run(f"%load_ext kling_integrations\n%config KlingMagics.at_once = {jobs}")
-        kernel.run(f"%%kling -d 5 --takes {jobs} --bg --yes --max-cost 1000 -o grid\nA fox")
-        kernel.listen(8)
-        report(f"a grid of {jobs}", seconds, kernel.listen(seconds))
-        kernel.close()
-        kernel = Kernel(package, sandbox.base_url)
-        kernel.run("%load_ext kling_integrations")
-        video = ROOT / "kling_integrations" / "sandbox" / "video" / "ready_made.mp4"
-        kernel.client.execute(BATCH.format(seconds=seconds, video=video))
-        report("a batch of 1,000 rows", seconds, kernel.listen(seconds))
-        kernel.close()
+def first_display(package: Path, base_url: str) -> tuple[float, float, float]:
+    """Seconds of ``%load_ext``, to the first live display of a kernel, and to its next one."""
+    kernel = Kernel(package, base_url)
+    started = time.perf_counter()
+    kernel.run("%load_ext kling_integrations")
+    loaded = time.perf_counter() - started
+    first = kernel.run("%%kling -d 5 --bg -o one\nA cat")
+    following = kernel.run("%%kling -d 5 --bg -o two\nA dog")
+    kernel.close()
+    return loaded, first, following
+
+
+def running(package: Path, base_url: str, code: str, settle: float, seconds: float) -> Heard:
+    """What a kernel says while what the code has started goes on."""
+    kernel = Kernel(package, base_url)
+    kernel.run("%load_ext kling_integrations\n%config KlingMagics.at_once = 200")
+    kernel.run(code) if settle else kernel.client.execute(code)
+    kernel.listen(settle)
+    heard = kernel.listen(seconds)
+    kernel.close()
+    return heard
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--package", type=Path, action="append")
     parser.add_argument("--jobs", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--settle", type=float, default=30.0)
+    parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    for package in args.package or [ROOT]:
-        measure(package.resolve(), args.jobs, args.seconds, args.rounds)
+    packages = [path.resolve() for path in args.package or [ROOT]]
+    video = ROOT / "kling_integrations" / "sandbox" / "video" / "ready_made.mp4"
+    many = "\n".join(
+        f"get_ipython().run_cell_magic('kling', '-d 5 --bg -o j{n}', 'Cat {n}')"
+        for n in range(args.jobs)
+    )
+    flags = f"-d 5 --takes {args.jobs} --bg --yes --max-cost 1000 -o grid"
+    grid = f"get_ipython().run_cell_magic('kling', {flags!r}, 'A fox')"
+    with Sandbox(speed=1, seconds=lambda *_: math.inf, size=(320, 180), fps=8, seed=1) as sandbox:
+        times: dict[Path, list[tuple[float, float, float]]] = {each: [] for each in packages}
+        for _ in range(args.rounds):
+            for package in packages:
+                times[package].append(first_display(package, sandbox.base_url))
+        print("| package | %load_ext, ms | first live display, ms | the next, ms |")
+        print("|---|---:|---:|---:|")
+        for package in packages:
+            medians = [1000 * statistics.median(each) for each in zip(*times[package], strict=True)]
+            print(f"| {package.name} | {' | '.join(f'{each:.0f}' for each in medians)} |")
+        print()
+        print("| package | what runs | messages/s | bytes each | kB/s | CPU of the kernel, % |")
+        print("|---|---|---:|---:|---:|---:|")
+        batch = BATCH.format(seconds=args.seconds, video=video)
+        for what, code, settle in (
+            (f"{args.jobs} background jobs", many, args.settle),
+            (f"a grid of {args.jobs}", grid, args.settle),
+            ("a batch of 1,000 rows", batch, 0),
+        ):
+            for package in packages:
+                heard = running(package, sandbox.base_url, code, settle, args.seconds)
+                row(package, what, args.seconds, heard)
 
 
 if __name__ == "__main__":

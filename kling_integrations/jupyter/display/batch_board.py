@@ -17,10 +17,9 @@ from ...core.errors import KlingError
 from ...core.progress import clock_time
 from ..frontend import TEXT, WIDGET, Bundle, Ui, print_line, publish
 from .live_html import LiveHtml
-from .markup import SMALL, badge, base64_text, plain_badge
+from .markup import AGAIN, SMALL, badge, base64_text, plain_badge
 
-_GO_ON = "Run this cell again to go on with them; nothing is paid twice."
-_AGAIN = "Run this cell again to see them; nothing is paid again."
+_GO_ON = "Run this cell again to go on; nothing is paid twice."
 _REDRAW, _REDRAW_PICTURES = 0.5, 2.0  # seconds at least between two of them
 _SAY = 10.0  # seconds between two lines in a log
 _SHOWN, _WIDTH = 6, 160  # newest pictures, and their width in pixels
@@ -67,13 +66,12 @@ class Board:
         elif self._live is None:
             publish(bundle)
         else:
-            self._live.end(f"<span>{escape(words)}. {_AGAIN}</span>", spoken=words)
+            self._live.end(f"<span>{escape(words)}. {AGAIN}</span>", spoken=words)
             self._card.update(bundle[0], raw=True, metadata=bundle[1])
 
     def _static(self) -> Bundle:
-        words = f"{self._tally.total:,} rows. {_GO_ON}"
-        html = f'<div>{badge(self._sandbox)}<span style="{SMALL}">{escape(words)}</span></div>'
-        return {"text/html": html, "text/plain": plain_badge(self._sandbox) + words}, {}
+        html = f'<div>{badge(self._sandbox)}<span style="{SMALL}">{_GO_ON}</span></div>'
+        return {"text/html": html, "text/plain": plain_badge(self._sandbox) + _GO_ON}, {}
 
     def _newest(self, tally: Tally) -> str:
         """The pictures of the newest rows as HTML; each is read from its video once."""

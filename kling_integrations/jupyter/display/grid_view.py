@@ -15,9 +15,9 @@ from .board import Board
 from .grid import Cell, grid, total_line
 from .live_html import LiveHtml
 from .log_lines import LogLines
+from .markup import AGAIN
 
 _REDRAW = 0.8  # seconds between two redraws: each job calls for one every second
-_AGAIN = "Run this cell again to see them; nothing is paid again."
 _MOST_BYTES = 1_000_000  # a second: a grid of 100 videos has megabytes
 
 
@@ -87,7 +87,7 @@ class GridView:
         if self._board is None or self._live is None:
             return
         if self._board.is_over:
-            words = f"{total_line(self._cells)}. {_AGAIN}"
+            words = f"{total_line(self._cells)}. {AGAIN}"
             self._live.end(f"<span>{escape(words)}</span>", spoken=words)
             self._live = None
         else:

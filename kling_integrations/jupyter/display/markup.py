@@ -10,6 +10,7 @@ from ...commands import one_line
 from ...core import catalog
 
 BEAT = 10.0  # real seconds between two messages to a live widget when only time has passed
+AGAIN = "Run this cell again to see them; nothing is paid again."  # after a reload of the page
 SMALL = "font-size:.85em;opacity:.75"
 ID_STYLE = "font-size:.9em;overflow-wrap:anywhere;background:none;padding:0"
 

@@ -116,3 +116,20 @@ def test_a_grid_goes_on_after_a_reload_and_says_at_its_end_where_the_videos_are(
     lab.run_all()
     until(lambda: lab.locate("video").count() == 3)
     assert "widget-view" not in texts(lab.save())
+
+
+def test_where_the_page_has_no_widgets_the_card_is_redrawn_and_becomes_the_player(lab, lab_sandbox):
+    html = '%config KlingMagics.ui = "html"'
+    lab.write("html.ipynb", html, "%%kling v2.5-turbo/pro -d 5 -o job --bg\nA kite, html [hold]")
+    lab.open("html.ipynb")
+    lab.run_all()
+    pace = re.compile(r"generating · (\d+):(\d\d) of about")
+    until(lambda: pace.search(lab.text))
+    before = pace.search(lab.text)[0]
+    until(lambda: pace.search(lab.text)[0] != before)
+    assert lab.locate("progress").count() == 1
+    lab.shot("live-html")
+    lab_sandbox.finish()
+    lab.locate("video").wait_for()
+    assert lab.locate("progress").count() == 0
+    assert "widget-view" not in texts(lab.save())
