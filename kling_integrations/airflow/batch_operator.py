@@ -25,7 +25,7 @@ from ..core.batch.budget import Budget
 from ..core.batch.job import BadRowsError
 from ..core.batch.learned import Learned
 from ..core.batch.options import PATIENCE, Options
-from ..core.batch.plan import Step, Wishes, plan
+from ..core.batch.plan import Need, Step, Wishes, plan
 from ..core.batch.results import Result, RowStatus, added_columns
 from ..core.batch.resuming import resume
 from ..core.batch.round import Round
@@ -47,7 +47,9 @@ from .deferral import defer_until
 from .exceptions import KlingFailed, KlingTaskError, task_error
 from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import Access, KlingHook
+from .lineage import WithLineage
 from .object_storage import save_video
+from .spending import Spending, run_limit
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -68,7 +70,7 @@ class Since:
     learned: Learned = field(default_factory=Learned)
 
 
-class KlingBatchOperator(BaseOperator):
+class KlingBatchOperator(WithLineage, BaseOperator):
     """Makes the video of each row, paid for once; returns counts and the address of the results.
 
     :param rows: a list of mappings (of an earlier task, for example), or
@@ -85,6 +87,8 @@ class KlingBatchOperator(BaseOperator):
     :param record_path: a folder for the records of the payments (default: beside the results).
     :param at_once: generations under way at most; less where the gateway answers 429.
     :param max_cost_usd: for the whole table, over all attempts.
+    :param max_usd_per_run: as of KlingVideoOperator; what the rows that are left are expected to
+        cost is reserved as a whole, before the first of them is submitted.
     :param fail_on_partial_error: fail the task where a row ended without a video; otherwise a row
         that failed is data.
     :param on_stale_state: what to do with results of a table that had other rows: ``"resume"``
@@ -109,6 +113,7 @@ class KlingBatchOperator(BaseOperator):
         "results_path",
         "record_path",
         "max_cost_usd",
+        "max_usd_per_run",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"rows": "json", "defaults": "json"}
     ui_color = "#d8f3dc"
@@ -126,6 +131,7 @@ class KlingBatchOperator(BaseOperator):
         kling_conn_id: str = DEFAULT_CONNECTION,
         at_once: int = 50,
         max_cost_usd: float | str | None = None,
+        max_usd_per_run: float | str | None = None,
         fail_on_partial_error: bool = False,
         on_stale_state: Literal["resume", "fail"] = "resume",
         on_ambiguous_submit: Literal["fail", "resubmit"] = "fail",
@@ -146,6 +152,7 @@ class KlingBatchOperator(BaseOperator):
         self.kling_conn_id = kling_conn_id
         self.at_once = at_once
         self.max_cost_usd = max_cost_usd
+        self.max_usd_per_run = run_limit(max_usd_per_run)
         self.fail_on_partial_error = fail_on_partial_error
         if on_stale_state not in ("resume", "fail"):
             raise ValueError('on_stale_state is "resume" or "fail".')
@@ -183,7 +190,8 @@ class KlingBatchOperator(BaseOperator):
             checked = self._checked(table, access, ledger, is_resumed=since is not None)
             earlier = results.earlier()
             self._check_state(checked, earlier)
-            run = run_to_end(lambda: self._round(access, ledger, checked, earlier, since))
+            spending = Spending(self, context)
+            run = run_to_end(lambda: self._round(access, ledger, checked, earlier, since, spending))
             again = isinstance(run, Round) and run.again and not run.interrupted
             rows = self._lines(table, checked, run.steps)
             results.write(list(rows[0]), rows, final=not again)
@@ -195,6 +203,7 @@ class KlingBatchOperator(BaseOperator):
         if again:
             assert isinstance(run, Round)
             self._defer(run, access)
+        spending.settle_all(_paid(run.steps))
         return self._finish(context, run, checked, results)
 
     async def _round(
@@ -204,6 +213,7 @@ class KlingBatchOperator(BaseOperator):
         checked: Checked,
         earlier: Mapping[str, Result],
         since: Since | None,
+        spending: Spending,
     ) -> Run:
         from ..core.http.async_client import AsyncKlingClient
 
@@ -232,6 +242,7 @@ class KlingBatchOperator(BaseOperator):
                 planned, checked.rows, ledger, access.base_url, earlier, wishes, price
             )
             self._check_prices(steps, limit)
+            await asyncio.to_thread(spending.reserve_rows, _expected(steps), limit)
             save = self._saver(access) if self.output_path else None
             options = Options(self.at_once, float(self.timeout), wishes, save, since.learned)
             run = (
@@ -266,8 +277,6 @@ class KlingBatchOperator(BaseOperator):
         return found
 
     def _check_prices(self, steps: Sequence[Step], limit: float | None) -> None:
-        from ..core.batch.plan import Need
-
         for step in steps if limit is not None else ():
             if step.need is Need.SUBMIT and step.result.expected_usd is None:
                 raise InvalidRequestError(
@@ -368,6 +377,7 @@ class KlingBatchOperator(BaseOperator):
             "results_path": results.address,
             "output_path": self.output_path,
         }
+        self.manifest = {**made, "rows_path": self.rows_path}  # for lineage
         self.log.info("Done: %s", json.dumps(made))
         for outlet in self.outlets or ():
             if isinstance(outlet, Asset):
@@ -395,3 +405,14 @@ class KlingBatchOperator(BaseOperator):
             words = f"{bad} of {made['rows']} rows ended without a video: see {results.address}."
             raise KlingFailed(KlingError(words), self.kling_conn_id)
         return made
+
+
+def _expected(steps: Sequence[Step]) -> list[float | None]:
+    """USD of each row that is still to be submitted; None where the price is not known."""
+    return [step.result.expected_usd for step in steps if step.need is Need.SUBMIT]
+
+
+def _paid(steps: Sequence[Step]) -> float:
+    """USD that the table has cost over all attempts, or will: what goes on is billed, too."""
+    billed = (RowStatus.COMPLETED, RowStatus.RUNNING, RowStatus.UNCERTAIN)
+    return sum(step.paid or 0.0 for step in steps if step.result.status in billed)

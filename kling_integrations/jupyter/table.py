@@ -192,6 +192,12 @@ def headline(batch: Batch, prepared: Prepared) -> str:
 def _display(quiet: bool) -> Display:
     if quiet:
         return Display()
+    from .frontend import in_notebook
+
+    if loaded() is None and in_notebook():
+        from .session import current
+
+        current()
     return InNotebook() if loaded() is not None else Lines()
 
 

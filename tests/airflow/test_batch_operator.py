@@ -14,6 +14,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 from kling_integrations.airflow import KlingBatchOperator
 from kling_integrations.airflow.exceptions import KlingTaskError
 from kling_integrations.core.batch.learned import Learned
+from kling_integrations.core.storage.folder_records import FolderRecords
+from kling_integrations.core.storage.shared_budget import SharedBudget
 
 pytestmark = pytest.mark.thorough  # whole lives of tasks, side by side and one after the other
 
@@ -265,3 +267,31 @@ def test_a_worker_looks_at_those_that_ended_while_it_started(sandbox, task, batc
 
 def kinds_of(attempt):
     return {(each["model"], each["duration"]) for each in attempt.trigger.window}
+
+
+# --- the budget of the run ---------------------------------------------------------------------
+
+
+def test_a_table_that_does_not_fit_into_the_runs_budget_pays_nothing(
+    sandbox, task, batch, tmp_path
+):
+    shelf = (tmp_path / "shelf").as_uri()
+    with pytest.raises(AirflowFailException, match="is left of") as caught:
+        to_the_end(task(batch(prompts(6), max_usd_per_run=0.5, record_path=shelf)))
+    assert "max_usd_per_run" in str(caught.value)
+    assert sandbox.posts == []
+
+
+def test_a_table_is_settled_in_the_runs_budget_once_over_all_attempts(
+    sandbox, task, batch, tmp_path
+):
+    shelf = tmp_path / "shelf"
+    attempt = task(batch(prompts(3), max_usd_per_run=5, record_path=shelf.as_uri()))
+    made, _ = to_the_end(attempt)
+    attempt.clear()
+    to_the_end(attempt)
+    (run,) = (shelf / "runs").iterdir()
+    totals = SharedBudget(FolderRecords(shelf), f"runs/{run.name}").totals()
+    assert totals.spent == pytest.approx(made["usd"])
+    assert totals.reserved == 0.0
+    assert len(sandbox.jobs) == 3

@@ -59,7 +59,7 @@ class Journal:
                 f"{self.path} cannot be read: {error.strerror or error}."
             ) from None
         for number, line in enumerate(lines, 1):
-            if line.strip() and (result := _result(line)):
+            if line.strip() and (result := result_of(line)):
                 found[result.row_id] = result
             elif line.strip() and number < len(lines):  # a last line without an end was cut
                 raise InvalidRequestError(
@@ -165,7 +165,8 @@ def _line(row: Mapping[str, Any]) -> bytes:
     return text.encode("utf-8", errors="backslashreplace") + b"\n"
 
 
-def _result(line: bytes) -> Result | None:
+def result_of(line: bytes) -> Result | None:
+    """The result that a line of a journal holds; None for anything else."""
     try:
         stored = json.loads(line)
     except (ValueError, RecursionError):

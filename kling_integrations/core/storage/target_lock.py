@@ -78,18 +78,23 @@ class TargetLock:
                 next_steps=[NextStep(Verb.SET_HOME)],
             ) from error
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this one has it; ``acquire`` may have passed it by."""
+        return self._lock.is_locked
+
     def add(self, *names: str) -> None:
         """Another name of the same video, such as its id once there is one.
 
         Raises nothing: by then the video is paid for.
         """
-        if self._lock.is_locked:
+        if self.is_held:
             with contextlib.suppress(OSError):
                 self._write([*self._held, *names])
 
     def release(self) -> None:
         """Gives it back; without effect where it is not held."""
-        if self._lock.is_locked:
+        if self.is_held:
             # Otherwise the next holder would go by these names until it has written its own.
             with contextlib.suppress(OSError):
                 self._names.unlink(missing_ok=True)
