@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
-from airflow.sdk.io.store import _STORE_CACHE, ObjectStore
+from airflow.sdk.io import attach
 from support.object_storage import BUCKET, s3_server
 from support.pictures import png
 
@@ -41,7 +41,7 @@ def bucket(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iter
     s3fs.S3FileSystem.clear_instance_cache()
     files = s3fs.S3FileSystem()
     # As Amazon's provider makes it of the connection.
-    monkeypatch.setitem(_STORE_CACHE, "s3-shop", ObjectStore("s3", "shop", fs=files))
+    monkeypatch.setattr(attach("s3", "shop", fs=files), "fs", files)
     yield files
     if files.exists(HERE):
         files.rm(HERE, recursive=True)
@@ -167,7 +167,7 @@ def test_a_picture_that_changes_between_two_rounds_is_not_paid_for_as_another_on
 
 def test_a_bucket_that_is_away_stops_it_before_it_pays(sandbox, task, bucket, monkeypatch):
     away = s3fs.S3FileSystem(endpoint_url="http://127.0.0.1:9")
-    monkeypatch.setitem(_STORE_CACHE, "s3-shop", ObjectStore("s3", "shop", fs=away))
+    monkeypatch.setattr(attach("s3", "shop"), "fs", away)
     for changes in ({}, {"rows": [{"prompt": "a fox"}], "rows_path": None}):
         with pytest.raises(Exception, match="cannot be read|cannot be reached"):
             to_the_end(task(operator(**changes)))
