@@ -30,7 +30,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.mark.timeout(400)
-def test_take(examples: Any, browser: Any) -> None:  # noqa: F811 (fixtures)
+def test_take(examples: Any, browser: Any) -> None:
     single, mapped = "kling_quick_start", "kling_batch_with_pool"
     runs = {dag: examples.trigger(dag) for dag in (single, mapped)}
     assert [examples.finished(dag, run) for dag, run in runs.items()] == ["success"] * 2
