@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-airflow-next test-oldest test-plain test-wheel test-mutants test-coverage test-cluster docs docs-serve lint types format clean
+.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-airflow-next test-oldest test-plain test-wheel test-mutants test-coverage test-cluster screenshots docs docs-serve lint types format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -63,6 +63,9 @@ test-coverage: setup  ## the fast suite with a floor for each package
 test-cluster: setup  ## Celery on Redis and PostgreSQL, two triggerers, killed processes
 	sh scripts/need_cluster.sh "$(BIN)/python"
 	$(BIN)/python -m pytest -q tests/integration/cluster
+
+screenshots: setup system  ## the documentation's pictures, from a real JupyterLab and a real Airflow
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/jupyter/screenshots.py tests/integration/airflow/screenshots.py
 
 docs: setup  ## the documentation site, into build/site; strict about links and names
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/site

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from .core.request import VideoRequest
     from .core.schedule import Schedule
     from .core.storage.ledger import Ledger
-    from .core.submission import Decision, Entry
+    from .core.submission import Decision, Entry, Owner
     from .core.waiting import Patience
     from .jupyter.api import (
         History,
@@ -97,7 +97,7 @@ _HOMES = {
     "core.request": ("VideoRequest",),
     "core.schedule": ("Schedule",),
     "core.storage.ledger": ("Ledger",),
-    "core.submission": ("Decision", "Entry"),
+    "core.submission": ("Decision", "Entry", "Owner"),
     "core.waiting": ("Patience",),
     "core.batch.job": ("BadRowsError",),
     "jupyter.api": (
@@ -143,6 +143,7 @@ __all__ = [
     "LedgerError",
     "LinkExpiredError",
     "NextStep",
+    "Owner",
     "Patience",
     "Progress",
     "RateLimitedError",
