@@ -49,6 +49,11 @@ ROWS = {
         "python -c pass",
         "",
     ),
+    "kling jobs": (
+        "from kling_integrations.cli import main; main(['jobs'])",
+        "python -c pass",
+        "≤ 120 ms",
+    ),
     "import airflow.sdk's BaseOperator, BaseSensorOperator, BaseHook": (
         "from airflow.sdk import BaseOperator, BaseSensorOperator, BaseHook",
         None,

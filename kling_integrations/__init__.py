@@ -52,10 +52,7 @@ if TYPE_CHECKING:
     from .core.submission import Decision, Entry
     from .core.waiting import Patience
     from .jupyter.api import (
-        Clips,
         History,
-        Job,
-        KlingVideo,
         configure,
         gallery,
         generate,
@@ -66,7 +63,10 @@ if TYPE_CHECKING:
         submit,
         use_sandbox,
     )
+    from .jupyter.clips import Clips
+    from .jupyter.job import Job
     from .jupyter.table import batch, contact_sheet
+    from .jupyter.video import KlingVideo
 
 # Airflow imports DAG files again and again: each name loads its module when it is first used.
 _HOMES = {
@@ -100,12 +100,8 @@ _HOMES = {
     "core.submission": ("Decision", "Entry"),
     "core.waiting": ("Patience",),
     "core.batch.job": ("BadRowsError",),
-    "jupyter.table": ("batch", "contact_sheet"),
     "jupyter.api": (
-        "Clips",
         "History",
-        "Job",
-        "KlingVideo",
         "configure",
         "gallery",
         "generate",
@@ -116,6 +112,10 @@ _HOMES = {
         "submit",
         "use_sandbox",
     ),
+    "jupyter.clips": ("Clips",),
+    "jupyter.job": ("Job",),
+    "jupyter.table": ("batch", "contact_sheet"),
+    "jupyter.video": ("KlingVideo",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -173,6 +173,11 @@ __all__ = [
     "unload_ipython_extension",
     "use_sandbox",
 ]
+
+
+def names_in(part: str) -> list[str]:
+    """The public names whose home is in that part of the package, such as ``jupyter``."""
+    return [name for name, home in _HOME_OF.items() if home.startswith(f"{part}.")]
 
 
 def __getattr__(name: str) -> Any:

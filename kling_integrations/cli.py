@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -237,6 +236,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return exit_code(error)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the end of the line)
             if debug:
+                import traceback
+
                 with suppress(OSError):
                     traceback.print_exc()
             code = exit_code(error)

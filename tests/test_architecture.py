@@ -14,7 +14,18 @@ import kling_integrations
 
 ROOT = Path(kling_integrations.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
-HEAVY = {"requests", "aiohttp", "PIL", "av", "numpy", "IPython", "ipywidgets", "airflow", "sqlite3"}
+HEAVY = {
+    "requests",
+    "aiohttp",
+    "PIL",
+    "av",
+    "numpy",
+    "IPython",
+    "ipywidgets",
+    "anywidget",
+    "airflow",
+    "sqlite3",
+}
 
 
 def module_of(path: Path) -> str:
@@ -225,12 +236,23 @@ def test_loading_the_extension_reads_neither_the_catalogue_nor_a_request():
     code = (
         "import sys; from IPython.core.interactiveshell import InteractiveShell as Shell;"
         "Shell.instance().run_line_magic('load_ext', 'kling_integrations');"
-        "print('\\n'.join(name for name in sys.modules if name.startswith('kling_integrations')))"
+        "print('\\n'.join(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = {name.removeprefix("kling_integrations.") for name in out.stdout.split()}
+    assert not names & {"anywidget", "ipywidgets", "psutil"}
     assert "jupyter.magics" in names
     assert not names & {"core.catalog", "core.request", "core.cost", "commands", "jupyter.session"}
+
+
+def test_the_names_of_the_notebook_are_listed_once():
+    from kling_integrations import jupyter
+
+    own = {"load_ipython_extension", "unload_ipython_extension"}
+    assert set(jupyter.__all__) == own | set(kling_integrations.names_in("jupyter"))
+    assert {"generate", "batch", "KlingVideo"} < set(jupyter.__all__)
+    assert set(jupyter.__all__) <= set(kling_integrations.__all__)
+    assert jupyter.generate is kling_integrations.generate
 
 
 def test_every_public_name_is_there():

@@ -13,14 +13,17 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import Asset, BaseOperator, conf
+from airflow.providers.common.compat.sdk import Asset, BaseOperator, ObjectStoragePath, conf
 
 from ..core import cost
+from ..core.batch import pictures
 from ..core.batch.budget import Budget
 from ..core.batch.job import BadRowsError
+from ..core.batch.learned import Learned
 from ..core.batch.options import PATIENCE, Options
 from ..core.batch.plan import Need, Step, Wishes, plan
 from ..core.batch.results import Result, RowStatus, added_columns
@@ -38,7 +41,7 @@ from ..core.submission import Entry
 from ..core.waiting import DEFAULT_TIMEOUT
 from . import version_compat
 from .batch_storage import ResultsFile, RunLedger, open_ledger, read_table
-from .batch_trigger import KlingBatchTrigger, ended_ids
+from .batch_trigger import KlingBatchTrigger, ended_ids, learned_from
 from .deadlines import backstop
 from .deferral import defer_until
 from .exceptions import KlingFailed, KlingTaskError, task_error
@@ -57,6 +60,14 @@ if TYPE_CHECKING:
 # The part of a window that has ended when a worker is woken: half of it is worth a worker's start
 # where more is submitted then; at the end, most of it.
 _HALF, _MOST = 0.5, 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What was seen since the last round: ids that ``ended`` (None: unknown), what was learned."""
+
+    ended: list[str] | None = None
+    learned: Learned = field(default_factory=Learned)
 
 
 class KlingBatchOperator(WithLineage, BaseOperator):
@@ -157,32 +168,30 @@ class KlingBatchOperator(WithLineage, BaseOperator):
             raise ValueError("at_once is at least 1.")
 
     def execute(self, context: Context) -> dict[str, Any]:
-        return self._advance(context, None, is_resumed=False)
+        return self._advance(context)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """On a worker again, with the ids that the trigger says have ended."""
-        return self._advance(context, ended_ids(event), is_resumed=True)
+        since = Since(ended_ids(event), learned_from(event))
+        return self._advance(context, since)
 
     def execute_again(self, context: Context, event: Any = None) -> dict[str, Any]:
         """On a worker again, once the gateway's log names every POST that was taken."""
-        return self._advance(context, None, is_resumed=True)
+        return self._advance(context, Since())
 
     # --- one round -------------------------------------------------------------------------
 
-    def _advance(
-        self, context: Context, ended: list[str] | None, *, is_resumed: bool
-    ) -> dict[str, Any]:
+    def _advance(self, context: Context, since: Since | None = None) -> dict[str, Any]:
+        """``since`` is what was seen since an earlier round of this attempt; None in the first."""
         try:
             access = KlingHook(self.kling_conn_id).access()
             table, results = self._table(), ResultsFile(str(self.results_path))
-            checked = self._checked(table, access)
             ledger = open_ledger(self._record_address(results))
+            checked = self._checked(table, access, ledger, is_resumed=since is not None)
             earlier = results.earlier()
             self._check_state(checked, earlier)
             spending = Spending(self, context)
-            run = run_to_end(
-                lambda: self._round(access, ledger, checked, earlier, ended, is_resumed, spending)
-            )
+            run = run_to_end(lambda: self._round(access, ledger, checked, earlier, since, spending))
             again = isinstance(run, Round) and run.again and not run.interrupted
             rows = self._lines(table, checked, run.steps)
             results.write(list(rows[0]), rows, final=not again)
@@ -203,8 +212,7 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         ledger: RunLedger,
         checked: Checked,
         earlier: Mapping[str, Result],
-        ended: list[str] | None,
-        is_resumed: bool,
+        since: Since | None,
         spending: Spending,
     ) -> Run:
         from ..core.http.async_client import AsyncKlingClient
@@ -229,16 +237,16 @@ class KlingBatchOperator(WithLineage, BaseOperator):
             def price(request: VideoRequest) -> float | None:
                 return cost.explain(request, prices.get(request.model)).usd
 
-            planned = resume if is_resumed else plan
+            planned, since = (plan, Since()) if since is None else (resume, since)
             steps = await asyncio.to_thread(
                 planned, checked.rows, ledger, access.base_url, earlier, wishes, price
             )
             self._check_prices(steps, limit)
             await asyncio.to_thread(spending.reserve_rows, _expected(steps), limit)
             save = self._saver(access) if self.output_path else None
-            options = Options(self.at_once, float(self.timeout), wishes, save)
+            options = Options(self.at_once, float(self.timeout), wishes, save, since.learned)
             run = (
-                Round(client, steps, options, Budget(limit), ended=ended)
+                Round(client, steps, options, Budget(limit), ended=since.ended)
                 if self.deferrable
                 else Run(client, steps, options, Budget(limit))
             )
@@ -295,6 +303,7 @@ class KlingBatchOperator(WithLineage, BaseOperator):
             kling_conn_id=self.kling_conn_id,
             enough=math.ceil(len(window) * (_HALF if run.submits_more else _MOST)),
             end_time=end,
+            learned=run.learned.to_json(),
         )
         self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop(end))
 
@@ -308,12 +317,20 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         rows = json.loads(self.rows) if isinstance(self.rows, str) else self.rows
         return from_records(list(rows or ()))
 
-    def _checked(self, table: Table, access: Access) -> Checked:
-        checked = check(table, access.base_url, self.defaults or {}, self.columns or {})
+    def _checked(
+        self, table: Table, access: Access, ledger: RunLedger, *, is_resumed: bool
+    ) -> Checked:
+        asked = (access.base_url, self.defaults or {}, self.columns or {})
+        digest = pictures.digest(table, *asked)
+        known = pictures.from_json(ledger.pictures(), digest) if is_resumed else {}
+        checked = check(table, *asked, opened=ObjectStoragePath, known=known)
         for note in checked.notes:
             self.log.warning("%s", note)
         if checked.problems and (not self.skip_bad or not checked.rows):
             raise BadRowsError(checked.problems, len(table.records))
+        kept = None if is_resumed else pictures.to_json(checked.rows, digest)
+        if kept is not None:
+            ledger.keep_pictures(kept)
         return checked
 
     def _record_address(self, results: ResultsFile) -> str:

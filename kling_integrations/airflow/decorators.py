@@ -153,6 +153,7 @@ def kling_task(
     max_usd_per_run: float | str | None = None,
     on_ambiguous_submit: Literal["fail", "resubmit"] | None = None,
     on_clear: Literal["reuse", "regenerate"] | None = None,
+    multiple_outputs: bool = False,
     **kwargs: Any,
 ) -> TaskDecorator:
     """``@task.kling``, with or without arguments: those of KlingVideoOperator and of every task.
@@ -160,6 +161,10 @@ def kling_task(
     What the function returns comes before the decorator's arguments. None: the operator's
     default. Type checkers and editors know the arguments of ``kling_task``; ``task.kling`` is the
     same, which they know nothing of.
+
+    ``multiple_outputs`` pushes each entry of the manifest as an XCom of its own. It does not follow
+    from the function's annotation, whose dictionary is what goes in. Airflow 3.0 takes no XCom that
+    is None, as an entry may be.
     """
     given = {
         name: value

@@ -24,7 +24,7 @@ from ._context import connect, find, key_variable
 from ._exit_codes import exit_code, failure
 from ._hints import hint
 from ._parser import parser, run
-from ._target import is_foreign, refused
+from ._target import is_foreign, refused, request_name
 from ._text import clean, columns, cut, money, one_line, size
 from .batch import batch_from, report_dry_run
 from .generate import extended_before
@@ -61,6 +61,7 @@ __all__ = [
     "refused",
     "report_dry_run",
     "request_from",
+    "request_name",
     "run",
     "seconds",
     "size",

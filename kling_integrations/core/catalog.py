@@ -6,13 +6,12 @@ models monthly, so the catalogue helps and does not gate: what it does not know 
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 DEFAULT_MODEL = "v2.5-turbo-pro"
@@ -99,7 +98,7 @@ class Model:
 @cache
 def models() -> tuple[Model, ...]:
     """All documented models, in the documentation's order (oldest family first)."""
-    text = resources.files(__package__).joinpath("models.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("models.json").read_text(encoding="utf-8")
     return tuple(
         Model(
             id=facts["id"],
@@ -190,6 +189,8 @@ def suggestions(name: str, known: Iterable[str] | None = None, most: int = 3) ->
     if known is None:
         names = [*(model.alias for model in models()), *_by_id()]
         known = dict.fromkeys(names)
+    import difflib  # for mistakes only
+
     return difflib.get_close_matches(name, list(known), n=most, cutoff=0.6)
 
 

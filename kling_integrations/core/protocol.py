@@ -13,7 +13,6 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -261,10 +260,7 @@ def gateway_time(outcome: Outcome) -> float | None:
     """The gateway's own clock, Unix seconds, out of the ``Date`` of a reply."""
     if not isinstance(outcome, Reply):
         return None
-    try:
-        return parsedate_to_datetime(outcome.headers.get("date", "")).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
+    return _date(outcome.headers.get("date", ""))
 
 
 def count_log_rows(page: Any) -> int:
@@ -345,11 +341,21 @@ def retry_after(value: str | None) -> float | None:
     try:
         seconds = float(value)
     except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
+        moment = _date(value)
+        if moment is None:
             return None
+        seconds = moment - time.time()
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _date(header: str) -> float | None:
+    """A date of HTTP as Unix seconds; None for what is none."""
+    from email.utils import parsedate_to_datetime  # it loads sockets, too
+
+    try:
+        return parsedate_to_datetime(header).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def odd_status(generation: Generation) -> str:

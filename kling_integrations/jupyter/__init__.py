@@ -9,23 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = [
-    "Clips",
-    "History",
-    "Job",
-    "KlingVideo",
-    "configure",
-    "gallery",
-    "generate",
-    "history",
-    "load_ipython_extension",
-    "recover",
-    "resume",
-    "show",
-    "submit",
-    "unload_ipython_extension",
-    "use_sandbox",
-]
+import kling_integrations
+
+__all__ = ["load_ipython_extension", "unload_ipython_extension"]
+# The package lists its public names, and where they are: these are those of the notebook.
+__all__.extend(kling_integrations.names_in("jupyter"))
 
 
 def load_ipython_extension(shell: Any) -> None:
@@ -44,7 +32,9 @@ def unload_ipython_extension(shell: Any) -> None:
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from . import api
-
-        return getattr(api, name)
+        return getattr(kling_integrations, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

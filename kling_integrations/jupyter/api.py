@@ -20,30 +20,15 @@ from ..core.request import VideoRequest
 from ..core.submission import Entry
 from .clips import Clips, as_videos
 from .console import NotebookConsole, table
+from .display import in_step
 from .display.grid import side_by_side
 from .errors import presented
-from .frontend import Bundle, publish
+from .frontend import Bundle
 from .job import Job
 from .options import Options, check, share_ledger
 from .session import current
 from .stored import saved_video, start_sandbox
 from .video import KlingVideo
-
-__all__ = [
-    "Clips",
-    "History",
-    "Job",
-    "KlingVideo",
-    "configure",
-    "gallery",
-    "generate",
-    "history",
-    "recover",
-    "resume",
-    "show",
-    "submit",
-    "use_sandbox",
-]
 
 
 @presented
@@ -242,7 +227,9 @@ def show(
     Anywhere in a cell, other than ``gallery``; arguments and errors are the same.
     """
     flat = [each for one in videos for each in (one if isinstance(one, list | tuple) else [one])]
-    publish(side_by_side(as_videos(flat), labels=labels, columns=columns, width=width, embed=embed))
+    in_step.show(
+        side_by_side(as_videos(flat), labels=labels, columns=columns, width=width, embed=embed)
+    )
 
 
 class gallery:  # noqa: N801 (reads as a verb: gallery(videos))
@@ -270,6 +257,10 @@ class gallery:  # noqa: N801 (reads as a verb: gallery(videos))
 
     def _repr_mimebundle_(self, **_: Any) -> Bundle:
         return self._bundle
+
+    def _display_(self) -> Any:
+        """For marimo."""
+        return in_step.element(self._bundle)
 
     def __repr__(self) -> str:
         return f"gallery of {len(self.videos)} videos"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..core.errors import InvalidRequestError
+from .display import in_step
 from .display.grid import side_by_side
 from .frontend import Bundle
 from .job import Job
@@ -37,6 +38,10 @@ class Clips(list[Any]):
         if not videos:
             return {"text/plain": repr(self)}, {}
         return side_by_side(videos)
+
+    def _display_(self) -> Any:
+        """For marimo."""
+        return in_step.element(side_by_side(self.videos)) if self.videos else repr(self)
 
 
 def to_frame(results: Iterable[Any]) -> Any:

@@ -103,6 +103,8 @@ def _positional(cell: bool, before: list[str], names: Mapping[str, Any]) -> list
     if command in ("show", "wait", "download", "export", "extend", "frames", "compare"):
         extra = {"wait": ["all"], "show": ["last"]}.get(command, [])
         return [*_results(names), *extra, *_ids()]
+    if command == "forget":
+        return _forgettable()
     return _models() if command == "models" else []
 
 
@@ -174,3 +176,18 @@ def _ids() -> list[str]:
     except LedgerError:
         return []
     return [entry.generation_id for entry in entries if entry.generation_id]
+
+
+def _forgettable() -> list[str]:
+    """Generations that are waited for, and the client request ids of submissions in doubt."""
+    from ..core import settings
+    from ..core.errors import LedgerError
+    from .session import current
+
+    base_url, ledger = settings.base_url(), current().ledger
+    try:
+        running, in_doubt = ledger.running(base_url), ledger.uncertain(base_url)
+    except LedgerError:
+        return []
+    ids = [entry.generation_id for entry in reversed(running)]
+    return [each for each in (*ids, *(e.record.client_request_id for e in in_doubt)) if each]

@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from contextvars import Context, ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import marimo_output
 from .hosts import host
 from .options import notebook
+from .widget_support import can_show_widgets
 
 WIDGET, HTML, TEXT = "widget", "html", "text"
 
@@ -44,13 +46,20 @@ def choose_ui() -> Ui:
     here = notebook()
     wanted = here.options.ui
     if marimo_output.running():
-        return Ui(TEXT, True) if wanted == TEXT else Ui(HTML, False, own_thread=True)
+        return _marimo_ui(wanted)
     if wanted == TEXT or not hasattr(here.shell, "kernel"):
         return Ui(TEXT, True)
     headless = not _has_frontend(here.shell)
     if wanted == "auto":
-        return Ui(HTML if headless or not widgets() else WIDGET, headless)
-    return Ui(HTML if wanted == WIDGET and not widgets() else wanted, False)
+        return Ui(HTML if headless or not can_show_widgets() else WIDGET, headless)
+    return Ui(HTML if wanted == WIDGET and find_spec("anywidget") is None else wanted, False)
+
+
+def _marimo_ui(wanted: str) -> Ui:
+    if wanted == TEXT:
+        return Ui(TEXT, True)
+    kind = HTML if wanted == HTML or find_spec("anywidget") is None else WIDGET
+    return Ui(kind, False, own_thread=True)
 
 
 def _has_frontend(shell: Any) -> bool:
@@ -62,15 +71,6 @@ def _has_frontend(shell: Any) -> bool:
     return known is not None and not known.in_batch
 
 
-def widgets() -> Any:
-    """The ipywidgets package; None without it."""
-    try:
-        import ipywidgets
-    except ImportError:
-        return None
-    return ipywidgets
-
-
 def publish(bundle: Bundle, *, update_later: bool = False) -> Any:
     """Displays a bundle in the running cell; the handle that updates it, when asked for."""
     data, metadata = bundle
@@ -80,6 +80,15 @@ def publish(bundle: Bundle, *, update_later: bool = False) -> Any:
 
     show: Any = display  # IPython leaves it untyped
     return show(data, raw=True, metadata=metadata, display_id=update_later or None)
+
+
+def publish_widget(widget: Any) -> Any:
+    """Displays a widget in the running cell; the handle that puts something else in its place."""
+    if marimo := marimo_output.running():
+        return marimo_output.Output(marimo, widget)
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    data = {"application/vnd.jupyter.widget-view+json": view, "text/plain": "(live progress)"}
+    return publish((data, {}), update_later=True)
 
 
 def print_line(text: str) -> None:
@@ -140,6 +149,11 @@ def ipython_shell() -> Any:
     from IPython.core.getipython import get_ipython
 
     return get_ipython()
+
+
+def in_notebook() -> bool:
+    """Whether a cell runs this, with magics or without."""
+    return marimo_output.running() is not None or ipython_shell() is not None
 
 
 def background_context(shell: Any) -> Context:

@@ -26,7 +26,6 @@ from ..core.progress import Progress
 from ..core.request import VideoRequest
 from ..core.storage.ledger import Ledger
 from .errors import presentable
-from .frontend import Bundle
 from .targets import Target
 from .video import KlingVideo
 
@@ -117,7 +116,7 @@ class Job:
         self._listeners: list[Listener] = []
         self._on_stop: Callable[[], None] | None = None
         self._show: Callable[[Job], None] | None = None
-        self._card: Callable[[Job], Bundle] | None = None
+        self._element: Callable[[Job], Any] | None = None
         self._lock = threading.Lock()
 
     # --- for users -------------------------------------------------------------------------
@@ -202,10 +201,9 @@ class Job:
             raise NotImplementedError  # which IPython takes for: its repr
         self._show(self)
 
-    def _mime_(self) -> tuple[str, str]:
-        """For marimo, which shows it as it stands."""
-        html = self._card(self)[0].get("text/html") if self._card else None
-        return ("text/html", html) if html else ("text/plain", repr(self))
+    def _display_(self) -> Any:
+        """For marimo: what shows how far it is from now on, then its picture."""
+        return self._element(self) if self._element else repr(self)
 
     def __repr__(self) -> str:
         known = f" {self.id}" if self.id else ""
@@ -218,9 +216,7 @@ class Job:
         """The last poll, carried on to this moment; None before the first."""
         if self._progress is None:
             return None
-        still = self._status.is_over or self._status is JobStatus.DOWNLOADING
-        seconds = 0.0 if still else (time.monotonic() - self._progress_at) * self._speed
-        return self._progress.after(seconds)
+        return self._progress.after((time.monotonic() - self._progress_at) * self.speed)
 
     @property
     def pace(self) -> str:
@@ -233,6 +229,15 @@ class Job:
         """Gateway seconds since the submit, as far as known."""
         progress = self.progress
         return progress.elapsed if progress else 0.0
+
+    @property
+    def speed(self) -> float:
+        """Gateway seconds that pass in a real one; 0 where no time is counted."""
+        return 0.0 if self._stands_still else self._speed
+
+    @property
+    def _stands_still(self) -> bool:
+        return self._status.is_over or self._status is JobStatus.DOWNLOADING
 
     @property
     def expected(self) -> float | None:
@@ -248,6 +253,13 @@ class Job:
         if progress:
             self._fraction = max(self._fraction, min(progress.fraction, 0.95))
         return self._fraction
+
+    def fraction_in(self, seconds: float) -> float:
+        """What ``fraction`` will be after so many real seconds more, if nothing changes."""
+        progress = self.progress
+        if progress is None:
+            return self.fraction
+        return max(self.fraction, min(progress.after(seconds * self.speed).fraction, 0.95))
 
     def listen(self, listener: Listener) -> None:
         """``listener(job)`` is called at each change and every second, by the watcher."""
@@ -301,10 +313,10 @@ class Job:
         self.detached = True
         self.changed()
 
-    def shown_by(self, show: Callable[[Job], None], card: Callable[[Job], Bundle]) -> None:
+    def shown_by(self, show: Callable[[Job], None], element: Callable[[Job], Any]) -> None:
         """For the session: ``show`` displays the job in a cell, or raises NotImplementedError;
-        ``card`` draws it once."""
-        self._show, self._card = show, card
+        ``element`` is what marimo displays."""
+        self._show, self._element = show, element
 
     # --- for the watcher -------------------------------------------------------------------
 

@@ -32,22 +32,33 @@ def served(marimo: Any, path: Path) -> str | None:
     return found[2] if found else None
 
 
+def serves_files() -> bool:
+    """Whether it has a server for files; an export and a script have none."""
+    from marimo._runtime.context import get_context
+
+    return bool(get_context().virtual_files_supported)
+
+
 class Output:
     """One output of the running cell, which can be replaced while the cell runs."""
 
-    def __init__(self, marimo: Any, data: dict[str, Any]) -> None:
+    def __init__(self, marimo: Any, shown: Any) -> None:
+        """``shown`` is data by MIME type, or a widget."""
         self._marimo = marimo
         self._index = _count()
-        marimo.output.append(self._html(data))
+        marimo.output.append(html(shown) if isinstance(shown, dict) else shown)
 
     def update(self, data: dict[str, Any], **_: Any) -> None:
         """As that of IPython's display handles."""
-        self._marimo.output.replace_at_index(self._html(data), self._index)
+        self._marimo.output.replace_at_index(html(data), self._index)
 
-    def _html(self, data: dict[str, Any]) -> Any:
-        if "text/html" in data:
-            return self._marimo.Html(data["text/html"])
-        return self._marimo.plain_text(data["text/plain"]) if data else self._marimo.Html("")
+
+def html(data: dict[str, Any]) -> Any:
+    """Data by MIME type as an element of marimo; for a cell of it only."""
+    marimo = running()
+    if "text/html" in data:
+        return marimo.Html(data["text/html"])
+    return marimo.plain_text(data["text/plain"]) if data else marimo.Html("")
 
 
 def _count() -> int:

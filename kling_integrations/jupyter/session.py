@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from ..commands import request_name
 from ..core import settings
 from ..core.errors import (
     InvalidRequestError,
@@ -20,8 +22,7 @@ from ..core.progress import clock_time
 from ..core.request import VideoRequest
 from ..core.storage.ledger import Ledger
 from . import frame_posters
-from .display.cards import job_card
-from .display.live import JobView
+from .display.live import JobView, element
 from .errors import noting
 from .frontend import (
     background_context,
@@ -33,7 +34,7 @@ from .frontend import (
 )
 from .job import Job
 from .options import Notebook, loaded, notebook, options, set_loaded, set_session
-from .targets import Target
+from .targets import Reservation, Reservations, Target
 from .video import KlingVideo
 from .watcher import Watcher
 
@@ -43,6 +44,7 @@ class Session:
 
     def __init__(self) -> None:
         self.ledger = Ledger()
+        self._reservations = Reservations()
         self.watcher = Watcher(
             self.ledger, options().at_once, lambda: background_context(notebook().shell)
         )
@@ -75,7 +77,8 @@ class Session:
         target = self._target(file, overwrite)
         decision = self.ledger.preview(request, base_url, new=new, take=take) if file else None
         known = decision.entry if decision and decision.picks_up else None
-        target.check(self.ledger, request.prompt, take, known.generation_id if known else None)
+        known_id = known.generation_id if known else None
+        target.check(self.ledger, request.prompt, take, known_id)
         job = Job(
             request,
             base_url=base_url,
@@ -84,7 +87,10 @@ class Session:
             take=take,
             new=new,
         )
-        running = self._start(job, jobs)
+        # A repetition that is paid for, or another take, is a video of its own.
+        names = [] if new or take > 1 else [request_name(base_url, request.fingerprint)]
+        names += [known_id] if known_id else []
+        running = self._start(job, jobs, target.file_before(request.prompt, take, known_id), *names)
         if timeout and running.timeout > timeout:  # another cell started it
             limit = clock_time(running.timeout)
             print_line(f"It runs already, and is waited for up to {limit}, as asked for before.")
@@ -104,7 +110,8 @@ class Session:
         entry = self.ledger.entry(base_url, generation_id)
         take = entry.take if entry else 1
         target = self._target(file, overwrite)
-        target.check(self.ledger, entry.prompt if entry else None, take, generation_id)
+        prompt = entry.prompt if entry else None
+        target.check(self.ledger, prompt, take, generation_id)
         job = Job(
             None,
             base_url=base_url,
@@ -114,15 +121,24 @@ class Session:
             generation_id=generation_id,
             summary=entry.request if entry else None,
         )
-        return self._start(job, jobs)
+        path = target.file_before(prompt, take, generation_id)
+        return self._start(job, jobs, path, generation_id)
 
-    def _start(self, job: Job, jobs: list[Job] | None) -> Job:
-        job.shown_by(_show, job_card)
-        if jobs is None:
-            return self.watcher.start(job)
-        jobs.append(job)
-        jobs[-1] = self.watcher.start(job)
-        return jobs[-1]
+    def _start(self, job: Job, jobs: list[Job] | None, path: Path | None, *names: str) -> Job:
+        """Has the watcher carry it. ``path`` is held for it against other processes; ``names`` are
+        those of its video."""
+        job.shown_by(_show, element)
+        reserved = self._reservations.take(path, *names) if path else None
+        try:
+            if jobs is None:
+                return self.watcher.start(job)
+            jobs.append(job)
+            jobs[-1] = self.watcher.start(job)
+            return jobs[-1]
+        finally:
+            if reserved:  # after an error the job may run nevertheless
+                running = self.watcher.carrier(job)
+                _hold(reserved, running if running in self.watcher.jobs else None)
 
     def generate(
         self,
@@ -257,6 +273,15 @@ class Session:
     def close(self) -> None:
         """Ends the watcher; generations go on at the gateway."""
         self.watcher.close()
+
+
+def _hold(reserved: Reservation, job: Job | None) -> None:
+    """Holds a file for as long as the job runs; None: there is none that does."""
+    if job is None:
+        reserved.release()
+        return
+    job.listen(lambda job: reserved.name(job.id))
+    job.add_done_callback(lambda _: reserved.release())
 
 
 def _show(job: Job) -> None:

@@ -6,17 +6,20 @@ another paid video, which moves aside and stays known to its record.
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..commands import is_foreign, refused
+from ..core import settings
 from ..core.errors import DownloadError, InvalidRequestError, LedgerError, NextStep, Verb
 from ..core.generation import Saved
 from ..core.storage import safe_files, saved_files
 from ..core.storage.file_names import default_file_name
 from ..core.storage.ledger import Ledger
+from ..core.storage.target_lock import TargetLock, resolved
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,16 @@ class Target:
             return target / name
         return target if target.suffix else target.with_suffix(".mp4")
 
+    def file_before(self, prompt: str | None, take: int, generation_id: str | None) -> Path | None:
+        """The file, where it is known before the generation: None for a folder, and where the
+        name holds the id of one that is not there yet."""
+        if not self.file:
+            return None
+        path = self.path(prompt, generation_id or "-", take)
+        if generation_id is None and path != self.path(prompt, "--", take):
+            return None
+        return path
+
     def check(
         self, ledger: Ledger, prompt: str | None, take: int, generation_id: str | None
     ) -> None:
@@ -68,7 +81,7 @@ class Target:
             if "\0" in str(path):
                 raise ValueError("it holds a NUL character")
             str(path).encode()
-            is_free = generation_id is None and path != self.path(prompt, "--", take)
+            is_free = self.file_before(prompt, take, generation_id) is None
         except (OSError, ValueError, RuntimeError) as error:  # no Unicode, an unknown user
             raise InvalidRequestError(
                 f"{self.file[:200]!r} cannot name a file: {error}. Nothing was submitted.",
@@ -112,3 +125,66 @@ class Target:
         with suppress(LedgerError):
             ledger.saved(entry.base_url, entry.generation_id or "", saved)
         return path, f"{path} was the video of another generation: kept as {aside}"
+
+
+class Reservations:
+    """The files that the jobs of this process are going to write, each held against other ones.
+
+    Jobs of one process may name the same file: the videos of all are kept, the last one there. A
+    shell, or another notebook, that names it meanwhile is refused before anything is paid, unless
+    it makes the same video.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._held: dict[Path, tuple[TargetLock, int]] = {}
+
+    def take(self, path: Path, *names: str) -> Reservation:
+        """Holds the file for one job more. ``names`` are those of its video.
+
+        Raises InvalidRequestError where another process is going to write the file.
+        """
+        path = resolved(path)
+        with self._guard:
+            lock, count = self._held.get(path, (None, 0))
+            if lock is None:
+                lock = TargetLock(settings.home(), path)
+                lock.acquire(*names)
+            else:
+                lock.add(*names)
+            if lock.is_held:
+                self._held[path] = (lock, count + 1)
+        return Reservation(self, lock)
+
+    def give_back(self, lock: TargetLock) -> None:
+        """One job less needs it."""
+        with self._guard:
+            held, count = self._held.get(lock.target, (None, 0))
+            if held is not lock:
+                return
+            if count > 1:
+                self._held[lock.target] = (lock, count - 1)
+            else:
+                del self._held[lock.target]
+                lock.release()
+
+
+class Reservation:
+    """One job's part of it."""
+
+    def __init__(self, of: Reservations, lock: TargetLock) -> None:
+        self._of = of
+        self._lock: TargetLock | None = lock
+        self._named = False
+
+    def name(self, generation_id: str | None) -> None:
+        """The video has an id by now, or not yet."""
+        if self._lock is not None and generation_id and not self._named:
+            self._named = True
+            self._lock.add(generation_id)
+
+    def release(self) -> None:
+        """The job has ended; without effect the second time."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            self._of.give_back(lock)

@@ -45,6 +45,23 @@ def test_airflow_knows_the_decorator_by_its_name():
     assert made.custom_operator_name == "@task.kling"
 
 
+def test_a_function_that_returns_a_dictionary_of_arguments_has_one_output():
+    # Airflow 3.0 fails a task that pushes None, when its video is paid for.
+    with DAG("d", schedule=None) as dag:
+
+        @task.kling
+        def teaser() -> dict:
+            return {"prompt": "A fox"}
+
+        @task.kling(multiple_outputs=True)
+        def apart() -> dict:
+            return {"prompt": "A fox"}
+
+        teaser(), apart()
+    assert not dag.get_task("teaser").multiple_outputs
+    assert dag.get_task("apart").multiple_outputs
+
+
 def test_it_is_mapped_like_any_other_task():
     with DAG("d", schedule=None) as dag:
 

@@ -161,6 +161,17 @@ def test_the_command_starts_quickly_because_it_loads_what_it_needs():
     assert not heavy & set(loaded.stderr.split())
 
 
+def test_looking_at_what_runs_loads_neither_asyncio_nor_sockets(tmp_path):
+    code = (
+        "import sys; from kling_integrations.cli import main; main(['jobs']);"
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
+    env = {**os.environ, "KLING_HOME": str(tmp_path)}
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert "kling_integrations.commands" in loaded.stderr.split()
+    assert not {"asyncio", "socket", "filelock", "difflib"} & set(loaded.stderr.split())
+
+
 def test_a_traceback_is_shown_with_the_debug_flag_only(shell):
     quiet = shell("generate", CAT, "-d", "7")
     assert quiet.err.count("\n") == 1

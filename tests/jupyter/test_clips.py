@@ -65,7 +65,7 @@ def test_a_long_frame_is_shortened_as_pandas_does(clips):
 
 def test_show_takes_one_several_or_a_list(clips, monkeypatch):
     shown = []
-    monkeypatch.setattr("kling_integrations.jupyter.api.publish", shown.append)
+    monkeypatch.setattr("kling_integrations.jupyter.display.in_step.publish", shown.append)
     kling.show(clips[0])
     kling.show(*clips, columns=2)
     kling.show(clips, labels=["Tom", "Rex"])

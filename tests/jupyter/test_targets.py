@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from kling_integrations.core.errors import InvalidRequestError, WaitTimeoutError
+from kling_integrations.core.errors import InvalidRequestError, KlingError, WaitTimeoutError
 from kling_integrations.core.storage.ledger import Ledger
 
 
@@ -170,3 +173,73 @@ def test_a_video_knows_its_file_when_the_ledger_is_gone(shell, sandbox, home, tm
     (tmp_path / "home").rename(tmp_path / "elsewhere")
     assert shell["cat"].path == home / "film.mp4"
     assert Ledger().history() == []
+
+
+# --- the same file in a notebook and in a shell at once ---------------------------------------
+
+
+def elsewhere(home, *words: str):
+    """Another process that names the file for the request: as ``kling generate --out`` does."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from kling_integrations.core.storage.target_lock import TargetLock\n"
+        "from kling_integrations.core import settings\n"
+        "lock = TargetLock(settings.home(), Path(sys.argv[1]))\n"
+        "lock.acquire(*sys.argv[2:]); print('held' if lock.is_held else 'passed by', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(home / "film.mp4"), *words],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_a_file_that_another_process_is_going_to_write_is_refused_before_it_is_paid(
+    shell, sandbox, home
+):
+    other = elsewhere(home, "another video")
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(InvalidRequestError, match="Another run is making a video for"):
+        shell.run("%%kling -d 5 -f film.mp4\nA cat")
+    assert sandbox.paid == 0
+    other.communicate("")
+    shell.run("%%kling -d 5 -f film.mp4\nA cat")
+    assert sandbox.paid == 1
+
+
+def test_while_a_cell_makes_a_video_no_other_process_takes_its_file(shell, sandbox, home):
+    held(sandbox)
+    shell.run("%%kling -d 5 -f film.mp4 --bg -o job\nA cat")
+    assert shell["job"].wait_for_id(10)
+    refused = elsewhere(home, "another video")
+    assert "Another run is making a video" in refused.communicate("")[1]
+    same = elsewhere(home, shell["job"].id)  # such as kling wait ID --out film.mp4
+    assert same.communicate("")[0] == "passed by\n"
+    sandbox.clear_faults()
+    shell["job"].result(20)
+    after = elsewhere(home, "another video")
+    assert after.communicate("")[0] == "held\n"
+
+
+def test_the_file_is_free_once_all_jobs_of_the_kernel_are_over(shell, sandbox, home):
+    held(sandbox)
+    for animal in ("cat", "dog"):
+        shell.run(f"%%kling -d 5 -f film.mp4 --bg -o {animal}\nA {animal}")
+        assert shell[animal].wait_for_id(10)
+    shell["cat"].stop_waiting()
+    assert shell["cat"].wait(10)
+    assert "Another run" in elsewhere(home, "another video").communicate("")[1]
+    shell["dog"].stop_waiting()
+    assert shell["dog"].wait(10)
+    assert elsewhere(home, "another video").communicate("")[0] == "held\n"
+
+
+def test_what_was_never_submitted_holds_no_file(shell, sandbox, home, monkeypatch):
+    def no_thread(_):
+        raise KlingError("The notebook's background thread does not start.")
+
+    monkeypatch.setattr("kling_integrations.jupyter.watcher.Watcher._running_thread", no_thread)
+    with pytest.raises(KlingError, match="does not start"):
+        shell.run("%%kling -d 5 -f film.mp4\nA cat")
+    assert elsewhere(home, "another video").communicate("")[0] == "held\n"
+    assert sandbox.paid == 0

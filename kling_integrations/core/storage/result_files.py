@@ -22,8 +22,7 @@ def check_target(path: Path) -> None:
     """Raises InvalidRequestError for a results file that cannot be, before anything is paid."""
     if path.suffix.lower() not in FORMATS:
         raise InvalidRequestError(
-            f"Results are written as {', '.join(FORMATS)}: {path.name!r} ends otherwise.",
-            next_steps=[NextStep(Verb.SET_OUTPUT)],
+            f"Results are written as .jsonl, .csv or .parquet: {path.name!r} ends otherwise."
         )
     if path.suffix.lower() == ".parquet":
         needed("pyarrow.parquet")

@@ -13,8 +13,6 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from ..errors import InvalidRequestError, LedgerError, NextStep, Verb
 
 _UNDECIDED = 1.0  # real seconds: a holder writes its names right after it took the lock
@@ -38,6 +36,8 @@ class TargetLock:
     """
 
     def __init__(self, home: Path, target: Path) -> None:
+        from filelock import FileLock  # it loads asyncio, which most commands do not need
+
         self.target = resolved(target)
         digest = hashlib.sha256(str(self.target).encode(errors="surrogateescape")).hexdigest()
         self._folder = home / "locks"
@@ -78,18 +78,23 @@ class TargetLock:
                 next_steps=[NextStep(Verb.SET_HOME)],
             ) from error
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this one has it; ``acquire`` may have passed it by."""
+        return self._lock.is_locked
+
     def add(self, *names: str) -> None:
         """Another name of the same video, such as its id once there is one.
 
         Raises nothing: by then the video is paid for.
         """
-        if self._lock.is_locked:
+        if self.is_held:
             with contextlib.suppress(OSError):
                 self._write([*self._held, *names])
 
     def release(self) -> None:
         """Gives it back; without effect where it is not held."""
-        if self._lock.is_locked:
+        if self.is_held:
             # Otherwise the next holder would go by these names until it has written its own.
             with contextlib.suppress(OSError):
                 self._names.unlink(missing_ok=True)
@@ -100,6 +105,8 @@ class TargetLock:
         self._names.write_text(json.dumps(self._held), encoding="utf-8")
 
     def _take(self) -> bool:
+        from filelock import Timeout
+
         try:
             self._lock.acquire(blocking=False)
         except Timeout:

@@ -1,6 +1,7 @@
 """The board of a batch while it runs: counts, expected end, money, the newest pictures.
 
-One display, replaced once in a while; however many rows there are, it is a few kilobytes.
+However many rows there are, it is a few kilobytes. A static line beside it is what a notebook
+holds that was saved meanwhile, and becomes the gallery at the end.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ...core.batch.results import Result, RowStatus
+from ...core.batch.results import RowStatus
 from ...core.batch.tally import Tally
 from ...core.errors import KlingError
 from ...core.progress import clock_time
-from ..frontend import Bundle, Ui, print_line, publish
-from .markup import SMALL, badge, base64_text, plain_badge
+from ..frontend import TEXT, WIDGET, Bundle, Ui, print_line, publish
+from .live_html import LiveHtml
+from .markup import AGAIN, SMALL, badge, base64_text, plain_badge
 
+_GO_ON = "Run this cell again to go on; nothing is paid twice."
 _REDRAW, _REDRAW_PICTURES = 0.5, 2.0  # seconds at least between two of them
 _SAY = 10.0  # seconds between two lines in a log
 _SHOWN, _WIDTH = 6, 160  # newest pictures, and their width in pixels
@@ -29,10 +32,12 @@ class Board:
     def __init__(self, ui: Ui, *, sandbox: bool) -> None:
         self._ui = ui
         self._sandbox = sandbox
-        self._handle: Any = None
-        self._drawn_at = self._pictured_at = self._said_at = float("-inf")
+        self._live: LiveHtml | None = None
+        self._card: Any = None
+        self._tally = Tally(0)
+        self._pictured_at = self._said_at = float("-inf")
         self._posters: dict[str, bytes | None] = {}
-        self._shown: list[Result] = []
+        self._pictures = ""
         self._said = ""
 
     def update(self, tally: Tally, *, last: bool = False) -> None:
@@ -40,48 +45,57 @@ class Board:
         if self._ui.lines and (last or now - self._said_at >= _SAY) and tally.line() != self._said:
             self._said, self._said_at = tally.line(), now
             print_line(plain_badge(self._sandbox) + self._said)
-        if self._ui.kind == "text" or not (last or now - self._drawn_at >= _REDRAW):
+        if self._ui.kind == TEXT or last:
             return
-        self._drawn_at = now
+        self._tally = tally
         if now - self._pictured_at >= _REDRAW_PICTURES:
             self._pictured_at = now
-            self._shown = [each for each in list(tally.newest)[-_SHOWN:] if each.path]
-            known = {each.row_id: self._posters.get(each.row_id) for each in self._shown}
-            self._posters = {
-                each.row_id: known[each.row_id] or thumbnail(each.path, _WIDTH)
-                for each in self._shown
-            }
-        data, metadata = self._bundle(tally)
-        if self._handle is None:
-            self._handle = publish((data, metadata), update_later=True)
+            self._pictures = self._newest(tally)
+        if self._live is None:
+            self._card = publish(self._static(), update_later=True)
+            self._live = LiveHtml(self._ui, self._html, least=_REDRAW)
+            self._live.show(tally.line(), extra=self._pictures)
         else:
-            self._handle.update(data, raw=True, metadata=metadata)
+            self._live.draw(tally.line(), extra=self._pictures)
 
     def end(self, bundle: Bundle) -> None:
         """Puts what the batch has come to in its place."""
-        if self._ui.kind == "text":
-            print_line(bundle[0]["text/plain"])
-        elif self._handle is None:
+        words = bundle[0]["text/plain"]
+        if self._ui.kind == TEXT:
+            print_line(words)
+        elif self._live is None:
             publish(bundle)
         else:
-            self._handle.update(bundle[0], raw=True, metadata=bundle[1])
+            self._live.end(f"<span>{escape(words)}. {AGAIN}</span>", spoken=words)
+            self._card.update(bundle[0], raw=True, metadata=bundle[1])
 
-    def _bundle(self, tally: Tally) -> Bundle:
+    def _static(self) -> Bundle:
+        html = f'<div>{badge(self._sandbox)}<span style="{SMALL}">{_GO_ON}</span></div>'
+        return {"text/html": html, "text/plain": plain_badge(self._sandbox) + _GO_ON}, {}
+
+    def _newest(self, tally: Tally) -> str:
+        """The pictures of the newest rows as HTML; each is read from its video once."""
+        shown = [each for each in list(tally.newest)[-_SHOWN:] if each.path]
+        known = self._posters
+        self._posters = {
+            each.row_id: known.get(each.row_id) or thumbnail(each.path, _WIDTH) for each in shown
+        }
         pictures = "".join(
             f'<img alt="row {each.row}" title="row {each.row}" width="{_WIDTH}" '
             f'style="border-radius:4px" src="data:image/jpeg;base64,{base64_text(poster)}">'
-            for each in self._shown
+            for each in shown
             if (poster := self._posters.get(each.row_id))
         )
-        html = (
+        return f'<div style="display:flex;gap:6px;flex-wrap:wrap;margin-top:6px">{pictures}</div>'
+
+    def _html(self) -> str:
+        tally = self._tally
+        inside = "" if self._ui.kind == WIDGET else self._pictures  # a widget has them apart
+        return (
             '<div class="kling-board mathjax_ignore" style="max-width:1040px">'
-            f"{badge(self._sandbox)}"
             f"<b>{tally.done:,} of {tally.total:,}</b> done"
-            f'{bar(tally)}<div style="{SMALL}">{escape(_facts(tally))}</div>'
-            '<div style="display:flex;gap:6px;flex-wrap:wrap;margin-top:6px">'
-            f"{pictures}</div></div>"
+            f'{bar(tally)}<div style="{SMALL}">{escape(_facts(tally))}</div>{inside}</div>'
         )
-        return {"text/html": html, "text/plain": plain_badge(self._sandbox) + tally.line()}, {}
 
 
 def _facts(tally: Tally) -> str:

@@ -13,7 +13,8 @@ from ...core.progress import clock_time
 from ..job import Job, JobStatus
 from ..options import options
 from .grid import Cell, label
-from .markup import SMALL, progress_bar, short_model
+from .markup import BEAT, SMALL, clock, progress_bar, short_model
+from .strip import pace
 
 _MOST_ROWS = 12  # items side by side; of more there is the number
 
@@ -28,6 +29,12 @@ class Board:
     @property
     def is_over(self) -> bool:
         return all(cell.job.status.is_over for cell in self._cells if cell.job)
+
+    @property
+    def key(self) -> object:
+        """What it shows but for the time."""
+        jobs = (cell.job for cell in self._cells if cell.job)
+        return tuple((job.status, job.note, round(job.expected or 0)) for job in jobs)
 
     def html(self) -> str:
         """A line for all, then one for each that is with the gateway."""
@@ -50,24 +57,32 @@ class Board:
     def _total(self) -> str:
         jobs = [cell.job for cell in self._cells if cell.job]
         over = sum(job.status.is_over for job in jobs)
-        fraction = sum(1.0 if job.status.is_over else job.fraction for job in jobs) / len(jobs)
+        now = sum(_part(job) for job in jobs) / len(jobs)
+        later = sum(_part(job, BEAT) for job in jobs) / len(jobs)
         speed = settings.clock_for(jobs[0].base_url).speed
-        parts = [
-            f"{over} of {len(jobs)}",
-            f"{clock_time((time.monotonic() - self._began) * speed)} so far",
-        ]
+        elapsed = (time.monotonic() - self._began) * speed
+        so_far = clock(f"{clock_time(elapsed)} so far", elapsed=elapsed, speed=speed)
+        parts = [f"{over} of {len(jobs)}", so_far]
         left = seconds_left(jobs, options().at_once)
         if left is not None:
-            parts.append(f"about {clock_time(left)} left" if left >= 1 else "any moment now")
-        return f"<div>{progress_bar(fraction, 'All videos')} {escape(' · '.join(parts))}</div>"
+            words = f"about {clock_time(left)} left" if left >= 1 else "any moment now"
+            parts.append(clock(words, left=left, speed=speed))
+        return f"<div>{progress_bar(now, 'All videos', later)} {' · '.join(parts)}</div>"
+
+
+def _part(job: Job, seconds: float = 0.0) -> float:
+    """How much of a job is done after so many real seconds more. A failed one is done, too."""
+    return 1.0 if job.status.is_over else job.fraction_in(seconds)
 
 
 def _row(cell: Cell, job: Job) -> str:
     name = label(cell.differs) or one_line(job.prompt, 40) or short_model(job.model)
-    words = " · ".join(filter(None, (job.status, job.pace, one_line(job.note, 120))))
+    words = " · ".join(
+        filter(None, (escape(job.status), pace(job), escape(one_line(job.note, 120))))
+    )
     return (
-        f"<div>{progress_bar(job.fraction, name)} <b>{escape(name)}</b> "
-        f'<span style="{SMALL}">{escape(words)}</span></div>'
+        f"<div>{progress_bar(job.fraction, name, job.fraction_in(BEAT))} <b>{escape(name)}</b> "
+        f'<span style="{SMALL}">{words}</span></div>'
     )
 
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 from ...core.errors import InvalidRequestError
-from ..frontend import NOTHING, WIDGET, Bundle, choose_ui, publish
+from ..frontend import NOTHING, Bundle, choose_ui, publish
 from ..job import Job
 from .board import Board
 from .grid import Cell, grid, total_line
-from .live import LiveHtml
+from .live_html import LiveHtml
 from .log_lines import LogLines
+from .markup import AGAIN
 
 _REDRAW = 0.8  # seconds between two redraws: each job calls for one every second
 _MOST_BYTES = 1_000_000  # a second: a grid of 100 videos has megabytes
 
 
 class GridView:
-    """The board is drawn every second, the grid when a state has changed: each time, its players
-    start afresh. A large grid is drawn the less often, and at the end in any case."""
+    """The board goes on by itself, the grid is drawn when a state has changed: each time, its
+    players start afresh. A large grid is drawn the less often, and at the end in any case."""
 
     def __init__(
         self,
@@ -40,7 +42,7 @@ class GridView:
         self._drawn: tuple[object, ...] = ()
         self._board: Board | None = None
         self._live: LiveHtml | None = None
-        self._board_at = self._grid_at = 0.0  # when they are due again, monotonic
+        self._grid_at = 0.0  # when it is due again, monotonic
         self._text = LogLines(self._ui)
         self._lock = threading.Lock()
 
@@ -49,7 +51,8 @@ class GridView:
         if self._ui.has_cards and not self._is_refused:
             if not self._ui.lines and not all(job.done() for job in self._jobs):
                 self._board = Board(self._cells)
-                self._live = LiveHtml(self._board.html(), widget=self._ui.kind == WIDGET)
+                self._live = LiveHtml(self._ui, self._board.html, least=_REDRAW)
+                self._live.show(self._board.key)
             self._drawn = self._key()
             self._handle = publish(self._bundle(), update_later=True)
         for job in self._jobs:
@@ -84,11 +87,11 @@ class GridView:
         if self._board is None or self._live is None:
             return
         if self._board.is_over:
-            self._live.end()
+            words = f"{total_line(self._cells)}. {AGAIN}"
+            self._live.end(f"<span>{escape(words)}</span>", spoken=words)
             self._live = None
-        elif time.monotonic() >= self._board_at:
-            self._board_at = time.monotonic() + _REDRAW
-            self._live.draw(self._board.html())
+        else:
+            self._live.draw(self._board.key)
 
     def _key(self) -> tuple[object, ...]:
         return tuple((job.status, job.id) for job in self._jobs)

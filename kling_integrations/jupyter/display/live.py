@@ -1,6 +1,6 @@
 """What a cell shows while its job runs: a card that is updated, a live strip, lines of text.
 
-The card is static and updated through its display id. The strip is an ipywidget, which survives a
+The card is static and updated through its display id. The strip is a widget, which survives a
 page reload, where the card's updates are lost; at its end it offers the player, and is then taken
 away by an update that only arrives where the card's updates do.
 """
@@ -8,21 +8,15 @@ away by an update that only arrives where the card's updates do.
 from __future__ import annotations
 
 import threading
-import time
-from html import escape
 from typing import Any
 
 from ...core.errors import InvalidRequestError
-from ..errors import lines_of
-from ..frontend import HTML, NOTHING, TEXT, WIDGET, Bundle, choose_ui, publish, widgets
+from .. import marimo_output
+from ..frontend import HTML, NOTHING, TEXT, WIDGET, Bundle, choose_ui, publish
 from ..job import Job
-from ..options import options
-from .cards import SIGNS, job_card
+from .cards import job_card
 from .log_lines import LogLines
-from .markup import progress_bar
-from .player import caption
-
-_REDRAW = 0.2  # seconds between two redraws of a strip in which nothing changed
+from .strip import Strip
 
 
 class JobView:
@@ -60,7 +54,8 @@ class JobView:
             self._card = publish(self._bundle(), update_later=True)
             # A button only works while the kernel is free, so only in the background.
             if self._ui.kind == WIDGET and not self.job.done() and not self._ui.lines:
-                self._strip = Strip(self.job, button=self._background)
+                self._strip = Strip(self.job, self._ui, button=self._background)
+                self._strip.show()
         self.job.listen(self.update)
         self.update(self.job)  # what happened since
 
@@ -115,102 +110,12 @@ class JobView:
         self._text.show(over=over)
 
 
-class LiveHtml:
-    """HTML that is redrawn while something runs, and leaves nothing behind.
-
-    As a widget it goes on after a reload of the page, where updates of displays are lost.
-    """
-
-    def __init__(self, html: str, *, widget: bool) -> None:
-        self._widget = widgets().HTML(html) if widget else None
-        self._handle = publish(
-            _view(self._widget) if widget else ({"text/html": html, "text/plain": ""}, {}),
-            update_later=True,
-        )
-
-    def draw(self, html: str) -> None:
-        if self._widget is not None:
-            self._widget.value = html
-        else:
-            self._handle.update({"text/html": html, "text/plain": ""}, raw=True)
-
-    def end(self) -> None:
-        """Takes it away; what a reloaded page still shows is empty."""
-        if self._widget is not None:
-            self._widget.value = ""
-        self._handle.update(NOTHING[0], raw=True)
-
-
-def _view(widget: Any) -> Bundle:
-    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-    data = {"application/vnd.jupyter.widget-view+json": view, "text/plain": "(live progress)"}
-    return data, {}
-
-
-class Strip:
-    """State, elapsed, expected and a bar; for background jobs a button."""
-
-    def __init__(self, job: Job, *, button: bool) -> None:
-        self._job = job
-        self._widgets = widgets()
-        self._over = False
-        layout = self._widgets.Layout
-        self._text = self._widgets.HTML()
-        children = [self._text]
-        if button:
-            stop = self._widgets.Button(
-                description="Stop waiting",
-                icon="stop",
-                tooltip="The generation goes on at the gateway: there is no cancel",
-                layout=layout(width="auto"),
-            )
-            # Runs in whatever thread the frontend's message arrives in: it only sets an event.
-            stop.on_click(lambda _: job.stop_waiting())
-            children.append(stop)
-        self._box = self._widgets.HBox(children, layout=layout(align_items="center"))
-        self._drawn_at = 0.0
-        self._drawn: tuple[object, ...] = ()
-        self._handle = publish(_view(self._box), update_later=True)
-        self.update()
-
-    def update(self) -> None:
-        if self._over:
-            return
-        job = self._job
-        if job.status.is_over:
-            self._end()
-            return
-        now, key = time.monotonic(), (job.status, job.note)
-        if key == self._drawn and now - self._drawn_at < _REDRAW:
-            return
-        self._drawn_at, self._drawn = now, key
-        words = " · ".join(filter(None, (job.status, job.pace, job.note)))
-        self._text.value = (
-            f'{progress_bar(job.fraction, "Progress")}<span style="margin:0 8px">'
-            f"{escape(words)}</span>"
-        )
-
-    def _end(self) -> None:
-        """Leaves what is right after a reload, then takes it away where that can be done."""
-        self._over = True
-        job = self._job
-        if job.video:
-            load = self._widgets.Button(
-                description="Load player", icon="play", layout=self._widgets.Layout(width="auto")
-            )
-            load.on_click(self._load)
-            self._text.value = f'<span style="margin:0 8px">✔ {escape(caption(job.video))}</span>'
-            self._box.children = [self._text, load]
-        else:
-            first = lines_of(job.error)[0] if job.error else job.status
-            self._text.value = f"{SIGNS[job.status]} {escape(first)}"
-            self._box.children = [self._text]
-        self._handle.update(NOTHING[0], raw=True)
-
-    def _load(self, _: Any) -> None:
-        video = self._job.video
-        if video is not None:
-            player = self._widgets.Video.from_file(
-                str(video.path), autoplay=False, loop=False, width=str(options().width)
-            )
-            self._box.children = [player]
+def element(job: Job) -> Any:
+    """What marimo shows of a job: a widget that goes on in the background, else its card."""
+    ui = choose_ui()
+    if ui.kind == WIDGET and not job.done():
+        strip = Strip(job, ui, button=True, alone=True)
+        job.listen(lambda _: strip.update())
+        strip.begin()
+        return strip.widget
+    return marimo_output.html(job_card(job)[0])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 from html import escape
 
 from ...commands import one_line
 from ...core import catalog
 
+BEAT = 10.0  # real seconds between two messages to a live widget when only time has passed
+AGAIN = "Run this cell again to see them; nothing is paid again."  # after a reload of the page
 SMALL = "font-size:.85em;opacity:.75"
 ID_STYLE = "font-size:.9em;overflow-wrap:anywhere;background:none;padding:0"
 
@@ -27,12 +30,23 @@ def plain_badge(sandbox: bool) -> str:
     return "[SANDBOX] " if sandbox else ""
 
 
-def progress_bar(fraction: float, name: str) -> str:
-    """A bar that is filled as far as ``fraction``; screen readers call it ``name``."""
+def progress_bar(fraction: float, name: str, later: float | None = None) -> str:
+    """A bar that is filled as far as ``fraction``; screen readers call it ``name``.
+
+    In a live widget it moves by itself, to ``later`` by the time of the next beat.
+    """
+    moves = "" if later is None else f' data-next="{later * 100:.2f}" data-in="{BEAT:g}"'
     return (
-        f'<progress aria-label="{escape(name)}" max="100" value="{fraction * 100:.0f}" '
+        f'<progress aria-label="{escape(name)}" max="100" value="{fraction * 100:.0f}"{moves} '
         'style="width:200px;vertical-align:middle"></progress>'
     )
+
+
+def clock(words: str, **facts: float) -> str:
+    """Words with a time in them. In a live widget they go on by themselves, in the same words:
+    ``live.js`` says how, and which ``facts`` it takes."""
+    rounded = {name: round(value, 1) for name, value in facts.items()}
+    return f'<span data-clock="{escape(json.dumps(rounded))}">{escape(words)}</span>'
 
 
 def code_id(generation_id: str) -> str:

@@ -50,7 +50,9 @@ def test_an_example_makes_its_videos_and_pays_for_each_once(
 ):
     posts = len(sandbox.posts)
     run_id = examples.trigger(dag_id)
-    assert examples.finished(dag_id, run_id) == "success"
+    state = examples.finished(dag_id, run_id)
+    tries = [(t["task_id"], t["state"], t["try_number"]) for t in examples.tasks(dag_id, run_id)]
+    assert state == "success", tries
     made: Any = examples.xcom(dag_id, run_id, task_id)
     files = made["videos"] if dag_id == "kling_batch_with_pool" else [made["path"]]
     assert len(files) == videos

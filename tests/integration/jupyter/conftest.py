@@ -79,6 +79,13 @@ class Lab:
         """A picture of the page, or of one element of it, for people to look at."""
         (of or self.page).screenshot(path=str(SCREENSHOTS / f"{name}.png"))
 
+    def scheme(self, name: str) -> None:
+        """``Light`` or ``Dark``."""
+        change = f"commands.execute('apputils:change-theme', {{theme: 'JupyterLab {name}'}})"
+        self.page.evaluate(f"window.jupyterapp.{change}")
+        self.page.wait_for_selector(f"body[data-jp-theme-name$='{name}']", state="attached")
+        self.page.wait_for_timeout(500)  # for the picture: the new style sheet fades in
+
     def locate(self, selector: str) -> Any:
         return self.page.locator(f".jp-NotebookPanel:not(.lm-mod-hidden) {selector}")
 

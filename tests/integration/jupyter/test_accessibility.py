@@ -95,10 +95,7 @@ def test_outputs_have_names_roles_and_contrast(lab, lab_sandbox):
     run_cells(lab, "axe.ipynb")
     found = {}
     for scheme in ("Light", "Dark"):
-        change = f"commands.execute('apputils:change-theme', {{theme: 'JupyterLab {scheme}'}})"
-        lab.page.evaluate(f"window.jupyterapp.{change}")
-        lab.page.wait_for_selector(f"body[data-jp-theme-name$='{scheme}']", state="attached")
-        lab.page.wait_for_timeout(500)  # for the picture: the new style sheet fades in
+        lab.scheme(scheme)
         lab.shot(f"outputs-{scheme.lower()}")
         found[scheme] = violations(lab) + faint_text(lab)
     assert found == {"Light": [], "Dark": []}

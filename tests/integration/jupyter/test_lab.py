@@ -27,7 +27,7 @@ def test_it_plays_and_seeks_and_the_strip_is_gone(lab):
     lab.write("plays.ipynb", cell("A cheerful white raccoon in a forest, dawn"))
     lab.open("plays.ipynb")
     lab.start_all()
-    lab.locate(".jupyter-widgets").first.wait_for()
+    lab.locate(".kling-live").wait_for()
     until(lambda: "generating" in lab.text)
     assert "id " in lab.text
     lab.shot("running")
@@ -40,7 +40,7 @@ def test_it_plays_and_seeks_and_the_strip_is_gone(lab):
     video.evaluate("v => new Promise(r => { v.onseeked = () => r(); v.currentTime = 3 })")
     assert video.evaluate("v => v.currentTime") >= 3
     video.evaluate("v => v.pause()")
-    assert lab.locate(".jupyter-widgets").count() == 0
+    assert lab.locate(".kling-live").count() == 0
     assert "SANDBOX" in lab.text
     lab.page.wait_for_timeout(300)  # for the picture: the controls fade in
     lab.shot("player")
@@ -208,6 +208,21 @@ def test_an_id_in_a_table_is_copied_with_a_click(lab):
     button.click()
     copied = lab.page.evaluate("navigator.clipboard.readText()")
     assert repr(copied) == saved.cells[3].outputs[0].data["text/plain"]
+
+
+def test_a_frame_shows_posters_in_both_schemes(lab):
+    flags = "-d 5 --sweep light=dawn,noon --yes -q -o clips"
+    lab.write("frame.ipynb", cell("A heron on a pole, {light}", flags), "clips.to_frame()")
+    lab.open("frame.ipynb")
+    lab.run_all()
+    posters = lab.locate("td img")
+    until(lambda: posters.count() == 2)
+    assert posters.evaluate_all("all => all.map(each => each.naturalWidth)") == [128, 128]
+    assert "A heron on a pole, dawn" in posters.first.get_attribute("alt")
+    for scheme in ("Light", "Dark"):
+        lab.scheme(scheme)
+        lab.shot(f"frame-{scheme.lower()}")
+    assert lab.save().cells[2].outputs[0].data["text/html"].count("<img") == 2
 
 
 def test_words_of_the_watcher_never_land_in_another_cell(lab):

@@ -30,7 +30,7 @@ def test_a_board_while_it_runs_and_a_gallery_that_pages_in_a_small_notebook(lab,
     lab.start_all()
     board = lab.locate(".kling-board")
     board.wait_for()
-    until(lambda: lab.locate(".kling-board img").count() > 2, 60, "pictures on the board")
+    until(lambda: lab.locate(".kling-extra img").count() > 2, 60, "pictures on the board")
     assert "of 20.00 USD spent" in lab.text
     lab.shot("batch-board")
     gallery = lab.locate(".kling-batch")

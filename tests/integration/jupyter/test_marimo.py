@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import mimetypes
 import re
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,12 @@ LENGTH = """v => new Promise(r => v.readyState > 0
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(speed=25, seconds=60, size=(320, 180), fps=12, seed=5) as running:
+    """Jobs take 60 of its seconds, 25 to a second; with [hold] until ``finish``."""
+
+    def seconds(model: str, payload: Mapping[str, Any]) -> float:
+        return math.inf if "[hold]" in str(payload.get("prompt")) else 60.0
+
+    with Sandbox(speed=25, seconds=seconds, size=(320, 180), fps=12, seed=5) as running:
         yield running
 
 
@@ -55,20 +62,20 @@ def from_package(route: Any) -> None:
         route.abort()
 
 
-@pytest.fixture
-def app(tmp_path: Path, sandbox: Sandbox) -> Iterator[str]:
-    """The address of the example, run as an app."""
-    shutil.copy(NOTEBOOK, tmp_path)
+@contextmanager
+def running(notebook: Path, sandbox: Sandbox) -> Iterator[str]:
+    """The address of a notebook that is run as an app."""
+    folder = notebook.parent
     port = free_port()
-    log = (tmp_path / "marimo.log").open("w")
+    log = (folder / "marimo.log").open("w")
     process = subprocess.Popen(
-        [*MARIMO, "run", NOTEBOOK.name, "--headless", "--no-token", "--port", str(port)],
-        cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT,
-        env=kernel_environment(tmp_path, sandbox.base_url),
+        [*MARIMO, "run", notebook.name, "--headless", "--no-token", "--port", str(port)],
+        cwd=folder, stdout=log, stderr=subprocess.STDOUT,
+        env=kernel_environment(folder, sandbox.base_url),
     )  # fmt: skip
 
     def ready() -> bool:
-        assert process.poll() is None, (tmp_path / "marimo.log").read_text()
+        assert process.poll() is None, (folder / "marimo.log").read_text()
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -79,10 +86,30 @@ def app(tmp_path: Path, sandbox: Sandbox) -> Iterator[str]:
     log.close()
 
 
+@pytest.fixture
+def app(tmp_path: Path, sandbox: Sandbox) -> Iterator[str]:
+    """The address of the example, run as an app."""
+    shutil.copy(NOTEBOOK, tmp_path)
+    with running(tmp_path / NOTEBOOK.name, sandbox) as address:
+        yield address
+
+
+def written(folder: Path, *cells: str) -> Path:
+    """A notebook of such cells, each of which sees the names of those before."""
+    path = folder / "notebook.py"
+    codes = ["import kling_integrations as kling", *cells]
+    from marimo._ast.cell import CellConfig
+    from marimo._ast.codegen import generate_filecontents
+
+    names = ["_"] * len(codes)
+    path.write_text(generate_filecontents(codes, names, [CellConfig()] * len(codes)))
+    return path
+
+
 def test_the_card_is_live_then_plays_and_twenty_reruns_pay_once(app, page, sandbox):
     page.goto(app)
-    page.get_by_text("generating").wait_for()
-    until(lambda: " of about " in page.inner_text("body"))
+    page.get_by_text("generating").first.wait_for()
+    until(lambda: " of about " in page.locator(".kling-main").inner_text())
     assert page.locator("progress").count() == 1
     page.screenshot(path=str(SCREENSHOTS / "marimo-running.png"))
     video = page.locator("video")
@@ -108,6 +135,75 @@ def test_the_card_is_live_then_plays_and_twenty_reruns_pay_once(app, page, sandb
     assert video.evaluate(LENGTH) == pytest.approx(5, abs=0.2)
     page.screenshot(path=str(SCREENSHOTS / "marimo.png"))
     assert (sandbox.paid, sandbox.requests["submit"]) == (1, 1)
+
+
+def test_a_job_in_the_background_goes_on_without_a_rerun_and_ends_with_its_player(
+    tmp_path, page, sandbox
+):
+    notebook = written(tmp_path, "job = kling.submit('A kite [hold]', duration=5)\njob")
+    with running(notebook, sandbox) as address:
+        page.goto(address)
+        main = page.locator(".kling-main")
+        until(lambda: " of about " in main.inner_text())
+        before = main.inner_text()
+        until(lambda: main.inner_text() != before)  # its clock goes on
+        page.get_by_role("button", name="Stop waiting").wait_for()
+        page.screenshot(path=str(SCREENSHOTS / "marimo-background.png"))
+        page.reload()
+        until(lambda: " about " in main.inner_text())
+        sandbox.finish()
+        page.locator(".kling-extra img").wait_for()
+        page.get_by_role("button", name="Load player").click()
+        video = page.locator("video")
+        video.wait_for()
+        assert video.evaluate(LENGTH) == pytest.approx(5, abs=0.2)
+        page.screenshot(path=str(SCREENSHOTS / "marimo-background-done.png"))
+    assert (sandbox.paid, sandbox.requests["submit"]) == (1, 1)
+
+
+def test_the_button_of_a_job_in_the_background_stops_it(tmp_path, page, sandbox):
+    notebook = written(tmp_path, "job = kling.submit('A clock [hold]', duration=5)\njob")
+    with running(notebook, sandbox) as address:
+        page.goto(address)
+        until(lambda: " of about " in page.locator(".kling-main").inner_text())
+        page.get_by_role("button", name="Stop waiting").click()
+        until(lambda: "Stopped waiting" in page.locator(".kling-main").inner_text())
+        page.get_by_role("button", name="Stop waiting").wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_players_in_step_and_a_batch_with_its_board(tmp_path, page, sandbox, scheme, monkeypatch):
+    notebook = written(
+        tmp_path,
+        "clips = [kling.generate(f'A heron {n}', duration=5) for n in (1, 2)]",
+        "kling.show(clips)",
+        "rows = [{'prompt': f'A heron {n}', 'duration': 5} for n in range(3, 9)]\n"
+        "done = clips and kling.batch(rows, out='herons')\nNone",
+        "[row['status'] for row in done]",
+    )
+    theme = tmp_path / "xdg" / "marimo" / "marimo.toml"
+    theme.parent.mkdir(parents=True)
+    theme.write_text(f'[display]\ntheme = "{scheme}"\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    with running(notebook, sandbox) as address:
+        page.goto(address)
+        page.locator(".kling-board").wait_for()
+        until(lambda: " running · " in page.locator(".kling-board").inner_text())
+        page.screenshot(path=str(SCREENSHOTS / f"marimo-batch-{scheme}.png"), full_page=True)
+        page.locator(".kling-batch").wait_for()
+        assert page.locator(".kling-board").count() == 0
+        assert page.locator(".kling-batch video").count() == 6
+        players = page.locator(".kling-grid video")
+        assert players.count() == 2
+        for number in range(2):
+            players.nth(number).evaluate(LENGTH)
+            players.nth(number).evaluate("v => { v.muted = true }")
+        players.first.evaluate("v => v.play()")
+        until(lambda: min(players.evaluate_all("vs => vs.map(v => v.currentTime)")) > 0.3)
+        players.first.evaluate("v => v.pause()")
+        until(lambda: all(players.evaluate_all("vs => vs.map(v => v.paused)")))
+        page.screenshot(path=str(SCREENSHOTS / f"marimo-done-{scheme}.png"), full_page=True)
+    assert sandbox.paid == 8
 
 
 def test_an_export_keeps_player_and_poster(tmp_path, page, sandbox):

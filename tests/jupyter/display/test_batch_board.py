@@ -2,11 +2,13 @@
 
 import re
 
+import pytest
+
 from kling_integrations.core.batch.results import Result, RowStatus
 from kling_integrations.core.batch.tally import Tally
 from kling_integrations.jupyter.display.batch_board import Board, bar
 from kling_integrations.jupyter.display.pages import gallery
-from kling_integrations.jupyter.frontend import HTML, TEXT, Ui
+from kling_integrations.jupyter.frontend import HTML, TEXT, WIDGET, Ui
 
 
 def done(number, path=None):
@@ -44,26 +46,73 @@ def test_the_words_of_a_row_are_escaped():
     assert "failed: provider" in html
 
 
-def test_the_board_says_counts_and_money_and_shows_few_pictures(monkeypatch):
-    shown = []
+class Handle:
+    """One display, and how it was drawn."""
+
+    def __init__(self, data):
+        self.shown = [data]
+
+    def update(self, data, **_):
+        self.shown.append(data)
+
+
+@pytest.fixture
+def displays(monkeypatch):
+    made = []
+
+    def publish(bundle, **_):
+        made.append(Handle(bundle[0]))
+        return made[-1]
+
+    for module in ("batch_board", "live_html"):
+        monkeypatch.setattr(f"kling_integrations.jupyter.display.{module}.publish", publish)
     monkeypatch.setattr(
-        "kling_integrations.jupyter.display.batch_board.publish",
-        lambda bundle, **_: shown.append(bundle[0]) or None,
+        "kling_integrations.jupyter.display.live_html.publish_widget",
+        lambda widget: publish(({"widget": widget}, {})),
     )
     monkeypatch.setattr(
         "kling_integrations.jupyter.display.batch_board.thumbnail", lambda path, width: b"jpeg"
     )
+    return made
+
+
+def running():
     tally = Tally(1000, limit=20, running=20, spent=24.0, max_cost=50.0, expected=60.0)
     for number in range(300):
         tally.end(done(number, "x.mp4"))
-    Board(Ui(HTML, False), sandbox=True).update(tally)
-    html = shown[0]["text/html"]
-    assert "<b>300 of 1,000</b> done" in html
-    assert "24.00 of 50.00 USD spent" in html
-    assert "$" not in html  # between two of them a formula would be typeset
-    assert "SANDBOX" in html
-    assert html.count("<img") == 6
-    assert len(html) < 5000
+    return tally
+
+
+def test_the_board_says_counts_and_money_and_shows_few_pictures(displays):
+    Board(Ui(HTML, False), sandbox=True).update(running())
+    card, board = (each.shown[0]["text/html"] for each in displays)
+    assert "<b>300 of 1,000</b> done" in board
+    assert "24.00 of 50.00 USD spent" in board
+    assert "$" not in board  # between two of them a formula would be typeset
+    assert board.count("<img") == 6
+    assert len(board) < 5000
+    assert "SANDBOX" in card
+    assert "Run this cell again" in card  # what a notebook holds that is saved meanwhile
+
+
+def test_the_widget_gets_pictures_apart_from_counts_and_leaves_the_gallery(displays):
+    board, tally = Board(Ui(WIDGET, False), sandbox=True), running()
+    board.update(tally)
+    card, live = displays
+    widget = live.shown[0]["widget"]
+    assert "<img" not in widget.html
+    assert widget.extra.count("<img") == 6
+    pictures = widget.extra
+    board._live._least = 0
+    tally.end(done(301, "y.mp4"))
+    board.update(tally)
+    assert "<b>301 of 1,000</b> done" in widget.html
+    assert widget.extra is pictures  # not drawn anew with each count
+    board.end(({"text/html": "gallery", "text/plain": "301 completed"}, {}))
+    assert card.shown[-1]["text/html"] == "gallery"
+    assert live.shown[-1] == {}
+    assert not widget.live
+    assert "301 completed" in widget.html  # what a page shows that was reloaded meanwhile
 
 
 def test_a_log_gets_a_line_now_and_then(capsys):

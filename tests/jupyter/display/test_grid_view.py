@@ -36,7 +36,7 @@ def displays(monkeypatch: pytest.MonkeyPatch) -> list[Handle]:
 
     monkeypatch.setattr(grid_view, "choose_ui", lambda: Ui(HTML, False))
     monkeypatch.setattr(grid_view, "publish", publish)
-    monkeypatch.setattr("kling_integrations.jupyter.display.live.publish", publish)
+    monkeypatch.setattr("kling_integrations.jupyter.display.live_html.publish", publish)
     return made
 
 
