@@ -164,7 +164,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
 
     def _ask(self, context: Context, review: Review) -> Any:
         context["ti"].xcom_push(key=REVIEW_KEY, value=review.shown())
-        self.body = _body(review.newest, self.max_takes, context["ti"])
+        self.body = _body(review.newest, len(review.takes), self.max_takes, context["ti"])
         return super().execute(context)  # raises, to wait without a worker
 
     def _load(self, context: Context) -> Review:
@@ -330,7 +330,7 @@ def _form(repeats: bool) -> dict[str, Any]:
     return {"note": note, **({"prompt": prompt} if repeats else {})}
 
 
-def _body(made: Mapping[str, Any], max_takes: int, ti: Any) -> str:
+def _body(made: Mapping[str, Any], number: int, max_takes: int, ti: Any) -> str:
     """Markdown: the poster, what it is, and where to watch it.
 
     Airflow keeps the text of the first question of a try. So the picture's address is that of the
@@ -343,10 +343,11 @@ def _body(made: Mapping[str, Any], max_takes: int, ti: Any) -> str:
     what = [str(made.get("model") or "")]
     if isinstance(price, int | float):
         what.append(cost.dollars(price))
+    take = f"Take {number}: " if max_takes > 1 else ""  # this text outlives it
     again = f" At most {max_takes} takes." if max_takes > 1 else ""
     return (
         f"![The newest take's first picture]({poster})\n\n"
-        f"> {_plain(prompt)}\n\n{_plain(' · '.join(what))}\n\n"
+        f"> {take}{_plain(prompt)}\n\n{_plain(' · '.join(what))}\n\n"
         f"Watch it in the tab **Video** of this task, which shows the newest take and its "
         f"prompt.{again}"
     )

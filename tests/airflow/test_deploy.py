@@ -48,7 +48,7 @@ def test_a_service_waits_for_services_that_are_there_and_in_a_way_that_they_offe
                 pytest.fail(unknown)
 
 
-@pytest.mark.parametrize("name", BASE["services"].keys() - ONCE)
+@pytest.mark.parametrize("name", sorted(BASE["services"].keys() - ONCE))
 def test_every_service_says_whether_it_is_well(name):
     test = SERVICES[name]["healthcheck"]["test"]
     assert test[0] in ("CMD", "CMD-SHELL")

@@ -96,7 +96,7 @@ def test_the_question_shows_the_first_picture_and_what_it_cost(reviewed, questio
     assert re.search(
         r"kling/dags/dag/poster\?run_id=run-\d+&task_id=video&map_index=-1", question["body"]
     )
-    assert "> A fox" in question["body"]
+    assert "> Take 1: A fox" in question["body"]
 
 
 def test_approval_returns_the_manifest_with_the_review_and_pays_nothing(reviewed, sandbox):
@@ -250,7 +250,7 @@ def test_what_is_no_manifest_is_refused(task, questions):
 
 def test_a_prompt_draws_nothing_in_the_question():
     ti = SimpleNamespace(dag_id="d", run_id="r", task_id="review", map_index=-1)
-    body = _body({"prompt": "![x](http://evil.test/x.png)\n# Big", "task_id": "film"}, 1, ti)
+    body = _body({"prompt": "![x](http://evil.test/x.png)\n# Big", "task_id": "film"}, 1, 1, ti)
     assert "![x]" not in body
     assert "\n# Big" not in body
 
