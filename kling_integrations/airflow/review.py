@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -164,7 +164,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
 
     def _ask(self, context: Context, review: Review) -> Any:
         context["ti"].xcom_push(key=REVIEW_KEY, value=review.shown())
-        self.body = _body(review.newest, self.max_takes)
+        self.body = _body(review.newest, len(review.takes), self.max_takes, context["ti"])
         return super().execute(context)  # raises, to wait without a worker
 
     def _load(self, context: Context) -> Review:
@@ -330,21 +330,26 @@ def _form(repeats: bool) -> dict[str, Any]:
     return {"note": note, **({"prompt": prompt} if repeats else {})}
 
 
-def _body(made: Mapping[str, Any], max_takes: int) -> str:
-    """Markdown: the poster, what it is, and where to watch it."""
-    query = {name: made.get(name) for name in ("run_id", "task_id", "map_index")}
-    # Another take, another address: a browser keeps pictures for a while.
-    query["v"] = str(made.get("generation_id"))[:12]
-    poster = f"kling/dags/{made.get('dag_id')}/poster?{urlencode(query)}"
+def _body(made: Mapping[str, Any], number: int, max_takes: int, ti: Any) -> str:
+    """Markdown: the poster, what it is, and where to watch it.
+
+    Airflow keeps the text of the first question of a try. So the picture's address is that of the
+    review itself, behind which is always the newest take.
+    """
+    query = {name: getattr(ti, name) for name in ("run_id", "task_id", "map_index")}
+    poster = f"kling/dags/{quote(ti.dag_id)}/poster?{urlencode(query)}"
     prompt = " ".join(str(made.get("prompt") or "").split())
     price = made.get("usd")
     what = [str(made.get("model") or "")]
     if isinstance(price, int | float):
         what.append(cost.dollars(price))
+    take = f"Take {number}: " if max_takes > 1 else ""  # this text outlives it
     again = f" At most {max_takes} takes." if max_takes > 1 else ""
     return (
-        f"![The first picture]({poster})\n\n> {_plain(prompt)}\n\n{_plain(' · '.join(what))}\n\n"
-        f"Watch it in the tab **Video** of this task, which shows the newest take.{again}"
+        f"![The newest take's first picture]({poster})\n\n"
+        f"> {take}{_plain(prompt)}\n\n{_plain(' · '.join(what))}\n\n"
+        f"Watch it in the tab **Video** of this task, which shows the newest take and its "
+        f"prompt.{again}"
     )
 
 

@@ -96,7 +96,7 @@ def test_the_question_shows_the_first_picture_and_what_it_cost(reviewed, questio
     assert re.search(
         r"kling/dags/dag/poster\?run_id=run-\d+&task_id=video&map_index=-1", question["body"]
     )
-    assert "> A fox" in question["body"]
+    assert "> Take 1: A fox" in question["body"]
 
 
 def test_approval_returns_the_manifest_with_the_review_and_pays_nothing(reviewed, sandbox):
@@ -140,12 +140,13 @@ def test_again_pays_for_one_take_with_the_new_prompt_and_asks_again(
     assert made["review"]["answers"][0]["note"] == "Whiter"
 
 
-def test_each_take_has_a_picture_of_its_own_address(reviewed, questions):
+def test_the_pictures_address_is_that_of_the_review_whatever_the_take(reviewed, questions):
+    # Airflow keeps the first question's text; behind this address is the newest take.
     attempt = reviewed()
     another(attempt)
-    another(attempt)
     addresses = [re.search(r"poster\?[^)]+", question["body"])[0] for question in questions]
-    assert len(set(addresses)) == 3
+    assert len(set(addresses)) == 1
+    assert f"run_id={attempt.run_id}&" in addresses[0]
 
 
 def test_again_without_a_prompt_repeats_the_same_one_as_another_video(reviewed, sandbox):
@@ -248,7 +249,8 @@ def test_what_is_no_manifest_is_refused(task, questions):
 
 
 def test_a_prompt_draws_nothing_in_the_question():
-    body = _body({"prompt": "![x](http://evil.test/x.png)\n# Big", "task_id": "film"}, 1)
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="review", map_index=-1)
+    body = _body({"prompt": "![x](http://evil.test/x.png)\n# Big", "task_id": "film"}, 1, 1, ti)
     assert "![x]" not in body
     assert "\n# Big" not in body
 

@@ -170,9 +170,14 @@ def file(
 
 
 def poster(
-    dag_id: str, run_id: str, task_id: str, map_index: int = -1, row: int | None = None
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    map_index: int = -1,
+    row: int | None = None,
+    v: str = "",
 ) -> Response:
-    """Its first picture as a JPEG."""
+    """Its first picture as a JPEG; an address with ``v`` is that of one video only."""
     path, size, sha256 = _video(dag_id, run_id, task_id, map_index, row)
     key = (path, str(sha256))
     with _lock:
@@ -189,7 +194,8 @@ def poster(
                 _posters.popitem(last=False)
     if not picture:
         raise HTTPException(404, "There is no picture of this video.")
-    headers = {"Cache-Control": "private, max-age=300", "X-Content-Type-Options": "nosniff"}
+    kept = "private, max-age=300" if v else "no-store"
+    headers = {"Cache-Control": kept, "X-Content-Type-Options": "nosniff"}
     return Response(picture, media_type="image/jpeg", headers=headers)
 
 
@@ -203,6 +209,8 @@ def _video(
     """The file: its path, the size where it must be that one, SHA-256."""
     with create_session(scoped=False) as session:
         found = rows.one(session, dag_id, run_id, task_id, map_index)
+        if found is not None and found.path is None and found.maker and row is None:
+            found = rows.one(session, dag_id, run_id, *found.maker)
     if found is not None and found.is_table and row is not None:
         result = _row(found, row)
         if path := found.path_of(result):

@@ -273,3 +273,23 @@ def test_the_plugin_is_known_to_airflow_and_light_to_load():
     for view in views.values():
         assert not view["href"].startswith("/")  # so that a base path works
     assert "KlingVideoOperator" in json.dumps(views["task_instance"]["applies_to"])
+
+
+def test_the_picture_of_a_review_is_that_of_the_newest_take(browser, saved, database, tmp_path):
+    """Of a review without files of its own it is the reviewed task's; no browser keeps it."""
+    film = saved()
+    made = {"generation_id": "g", "path": str(film), "dag_id": "films", "run_id": "r1"}
+    first = {**made, "task_id": "video", "map_index": -1}
+    database.add("review", operator="KlingReviewOperator", told="", kling_review=first)
+    params = {"run_id": "r1", "task_id": "review"}
+    assert browser().get("/dags/films/file", params=params).content == MP4
+    other = {**first, "path": "/etc/passwd", "task_id": "nowhere"}
+    database.add("forged", operator="KlingReviewOperator", told="", kling_review=other)
+    assert (
+        browser().get("/dags/films/file", params={**params, "task_id": "forged"}).status_code == 404
+    )
+    elsewhere = {**first, "dag_id": "dogs"}
+    database.add("abroad", operator="KlingReviewOperator", told="", kling_review=elsewhere)
+    assert (
+        browser().get("/dags/films/file", params={**params, "task_id": "abroad"}).status_code == 404
+    )
