@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-airflow-next test-oldest test-plain test-cluster docs docs-serve lint types format clean
+.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-airflow-next test-oldest test-plain test-wheel test-mutants test-coverage test-cluster docs docs-serve lint types format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -47,6 +47,18 @@ test-oldest:  ## the core with the oldest libraries that pyproject.toml allows
 
 test-plain:  ## the README's first commands from a plain install of the built wheel
 	sh scripts/test_plain_install.sh "$(PYTHON)"
+
+test-wheel: setup  ## wheel and sdist, and what the wheel brings with each extra alone
+	$(BIN)/python scripts/test_wheel.py
+
+test-mutants: setup  ## breaks the money path on purpose; lists what no test noticed
+	test -x .venv-mutants/bin/cosmic-ray || { "$(PYTHON)" -m venv .venv-mutants && \
+	  .venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt cosmic-ray; }
+	$(BIN)/python scripts/test_mutants.py
+
+test-coverage: setup  ## the fast suite with a floor for each package
+	$(BIN)/python -m pytest -q -m "not slow and not exhaustive" -n 2 --cov --cov-report=json:build/coverage.json
+	$(BIN)/python scripts/coverage_floors.py build/coverage.json
 
 test-cluster: setup  ## Celery on Redis and PostgreSQL, two triggerers, killed processes
 	sh scripts/need_cluster.sh "$(BIN)/python"

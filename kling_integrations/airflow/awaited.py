@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from ..core.errors import InvalidRequestError
 from ..core.protocol import check_id
 from ..core.schedule import Schedule
-from .facts import facts_of, unix_seconds
+from .facts import facts_of, seconds_of, unix_seconds
 from .request_fields import manifest_or
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Awaited:
     duration: int | None = None
     submitted_at: float | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    finished: tuple[float, ...] = ()
     expected_usd: float | None = None
 
     @classmethod
@@ -46,7 +47,7 @@ class Awaited:
         return cls(
             check_id(generation_id),
             model=model or made.get("model"),
-            duration=_seconds(duration if duration is not None else inputs.get("duration")),
+            duration=seconds_of(duration if duration is not None else inputs.get("duration")),
             submitted_at=unix_seconds(made.get("submitted_at")),
             inputs=inputs,
             expected_usd=usd if isinstance(usd, int | float) else None,
@@ -54,7 +55,11 @@ class Awaited:
 
     @property
     def schedule(self) -> Schedule:
-        return Schedule.expecting(self.model, duration=self.duration)
+        return Schedule.expecting(self.model, duration=self.duration, finished=self.finished)
+
+    def knowing(self, finished: Iterable[float]) -> Self:
+        """The same, expected by what earlier ones took (seconds, the newest last)."""
+        return replace(self, finished=tuple(finished))
 
     def elapsed(self, client: KlingClient) -> float | None:
         """Seconds since the submit, by the gateway's clock."""
@@ -73,8 +78,3 @@ class Awaited:
             expected=self.schedule.expected,
             expected_usd=self.expected_usd,
         )
-
-
-def _seconds(duration: Any) -> int | None:
-    text = "" if duration is None else str(duration).strip()
-    return int(text) if text.isdecimal() and len(text) < 6 else None

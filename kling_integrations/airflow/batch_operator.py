@@ -13,16 +13,19 @@ import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from airflow.providers.common.compat.sdk import Asset, BaseOperator, conf
+from airflow.providers.common.compat.sdk import Asset, BaseOperator, ObjectStoragePath, conf
 
 from ..core import cost
+from ..core.batch import pictures
 from ..core.batch.budget import Budget
 from ..core.batch.job import BadRowsError
+from ..core.batch.learned import Learned
 from ..core.batch.options import PATIENCE, Options
-from ..core.batch.plan import Step, Wishes, plan
+from ..core.batch.plan import Need, Step, Wishes, plan
 from ..core.batch.results import Result, RowStatus, added_columns
 from ..core.batch.resuming import resume
 from ..core.batch.round import Round
@@ -38,13 +41,15 @@ from ..core.submission import Entry
 from ..core.waiting import DEFAULT_TIMEOUT
 from . import version_compat
 from .batch_storage import ResultsFile, RunLedger, open_ledger, read_table
-from .batch_trigger import KlingBatchTrigger, ended_ids
+from .batch_trigger import KlingBatchTrigger, ended_ids, learned_from
 from .deadlines import backstop
 from .deferral import defer_until
 from .exceptions import KlingFailed, KlingTaskError, task_error
 from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import Access, KlingHook
+from .lineage import WithLineage
 from .object_storage import save_video
+from .spending import Spending, run_limit
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -57,7 +62,15 @@ if TYPE_CHECKING:
 _HALF, _MOST = 0.5, 0.9
 
 
-class KlingBatchOperator(BaseOperator):
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What was seen since the last round: ids that ``ended`` (None: unknown), what was learned."""
+
+    ended: list[str] | None = None
+    learned: Learned = field(default_factory=Learned)
+
+
+class KlingBatchOperator(WithLineage, BaseOperator):
     """Makes the video of each row, paid for once; returns counts and the address of the results.
 
     :param rows: a list of mappings (of an earlier task, for example), or
@@ -74,6 +87,8 @@ class KlingBatchOperator(BaseOperator):
     :param record_path: a folder for the records of the payments (default: beside the results).
     :param at_once: generations under way at most; less where the gateway answers 429.
     :param max_cost_usd: for the whole table, over all attempts.
+    :param max_usd_per_run: as of KlingVideoOperator; what the rows that are left are expected to
+        cost is reserved as a whole, before the first of them is submitted.
     :param fail_on_partial_error: fail the task where a row ended without a video; otherwise a row
         that failed is data.
     :param on_stale_state: what to do with results of a table that had other rows: ``"resume"``
@@ -98,6 +113,7 @@ class KlingBatchOperator(BaseOperator):
         "results_path",
         "record_path",
         "max_cost_usd",
+        "max_usd_per_run",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"rows": "json", "defaults": "json"}
     ui_color = "#d8f3dc"
@@ -115,6 +131,7 @@ class KlingBatchOperator(BaseOperator):
         kling_conn_id: str = DEFAULT_CONNECTION,
         at_once: int = 50,
         max_cost_usd: float | str | None = None,
+        max_usd_per_run: float | str | None = None,
         fail_on_partial_error: bool = False,
         on_stale_state: Literal["resume", "fail"] = "resume",
         on_ambiguous_submit: Literal["fail", "resubmit"] = "fail",
@@ -135,6 +152,7 @@ class KlingBatchOperator(BaseOperator):
         self.kling_conn_id = kling_conn_id
         self.at_once = at_once
         self.max_cost_usd = max_cost_usd
+        self.max_usd_per_run = run_limit(max_usd_per_run)
         self.fail_on_partial_error = fail_on_partial_error
         if on_stale_state not in ("resume", "fail"):
             raise ValueError('on_stale_state is "resume" or "fail".')
@@ -150,31 +168,30 @@ class KlingBatchOperator(BaseOperator):
             raise ValueError("at_once is at least 1.")
 
     def execute(self, context: Context) -> dict[str, Any]:
-        return self._advance(context, None, is_resumed=False)
+        return self._advance(context)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """On a worker again, with the ids that the trigger says have ended."""
-        return self._advance(context, ended_ids(event), is_resumed=True)
+        since = Since(ended_ids(event), learned_from(event))
+        return self._advance(context, since)
 
     def execute_again(self, context: Context, event: Any = None) -> dict[str, Any]:
         """On a worker again, once the gateway's log names every POST that was taken."""
-        return self._advance(context, None, is_resumed=True)
+        return self._advance(context, Since())
 
     # --- one round -------------------------------------------------------------------------
 
-    def _advance(
-        self, context: Context, ended: list[str] | None, *, is_resumed: bool
-    ) -> dict[str, Any]:
+    def _advance(self, context: Context, since: Since | None = None) -> dict[str, Any]:
+        """``since`` is what was seen since an earlier round of this attempt; None in the first."""
         try:
             access = KlingHook(self.kling_conn_id).access()
             table, results = self._table(), ResultsFile(str(self.results_path))
-            checked = self._checked(table, access)
             ledger = open_ledger(self._record_address(results))
+            checked = self._checked(table, access, ledger, is_resumed=since is not None)
             earlier = results.earlier()
             self._check_state(checked, earlier)
-            run = run_to_end(
-                lambda: self._round(access, ledger, checked, earlier, ended, is_resumed)
-            )
+            spending = Spending(self, context)
+            run = run_to_end(lambda: self._round(access, ledger, checked, earlier, since, spending))
             again = isinstance(run, Round) and run.again and not run.interrupted
             rows = self._lines(table, checked, run.steps)
             results.write(list(rows[0]), rows, final=not again)
@@ -186,6 +203,7 @@ class KlingBatchOperator(BaseOperator):
         if again:
             assert isinstance(run, Round)
             self._defer(run, access)
+        spending.settle_all(_paid(run.steps))
         return self._finish(context, run, checked, results)
 
     async def _round(
@@ -194,8 +212,8 @@ class KlingBatchOperator(BaseOperator):
         ledger: RunLedger,
         checked: Checked,
         earlier: Mapping[str, Result],
-        ended: list[str] | None,
-        is_resumed: bool,
+        since: Since | None,
+        spending: Spending,
     ) -> Run:
         from ..core.http.async_client import AsyncKlingClient
 
@@ -219,15 +237,16 @@ class KlingBatchOperator(BaseOperator):
             def price(request: VideoRequest) -> float | None:
                 return cost.explain(request, prices.get(request.model)).usd
 
-            planned = resume if is_resumed else plan
+            planned, since = (plan, Since()) if since is None else (resume, since)
             steps = await asyncio.to_thread(
                 planned, checked.rows, ledger, access.base_url, earlier, wishes, price
             )
             self._check_prices(steps, limit)
+            await asyncio.to_thread(spending.reserve_rows, _expected(steps), limit)
             save = self._saver(access) if self.output_path else None
-            options = Options(self.at_once, float(self.timeout), wishes, save)
+            options = Options(self.at_once, float(self.timeout), wishes, save, since.learned)
             run = (
-                Round(client, steps, options, Budget(limit), ended=ended)
+                Round(client, steps, options, Budget(limit), ended=since.ended)
                 if self.deferrable
                 else Run(client, steps, options, Budget(limit))
             )
@@ -258,8 +277,6 @@ class KlingBatchOperator(BaseOperator):
         return found
 
     def _check_prices(self, steps: Sequence[Step], limit: float | None) -> None:
-        from ..core.batch.plan import Need
-
         for step in steps if limit is not None else ():
             if step.need is Need.SUBMIT and step.result.expected_usd is None:
                 raise InvalidRequestError(
@@ -286,6 +303,7 @@ class KlingBatchOperator(BaseOperator):
             kling_conn_id=self.kling_conn_id,
             enough=math.ceil(len(window) * (_HALF if run.submits_more else _MOST)),
             end_time=end,
+            learned=run.learned.to_json(),
         )
         self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop(end))
 
@@ -299,12 +317,20 @@ class KlingBatchOperator(BaseOperator):
         rows = json.loads(self.rows) if isinstance(self.rows, str) else self.rows
         return from_records(list(rows or ()))
 
-    def _checked(self, table: Table, access: Access) -> Checked:
-        checked = check(table, access.base_url, self.defaults or {}, self.columns or {})
+    def _checked(
+        self, table: Table, access: Access, ledger: RunLedger, *, is_resumed: bool
+    ) -> Checked:
+        asked = (access.base_url, self.defaults or {}, self.columns or {})
+        digest = pictures.digest(table, *asked)
+        known = pictures.from_json(ledger.pictures(), digest) if is_resumed else {}
+        checked = check(table, *asked, opened=ObjectStoragePath, known=known)
         for note in checked.notes:
             self.log.warning("%s", note)
         if checked.problems and (not self.skip_bad or not checked.rows):
             raise BadRowsError(checked.problems, len(table.records))
+        kept = None if is_resumed else pictures.to_json(checked.rows, digest)
+        if kept is not None:
+            ledger.keep_pictures(kept)
         return checked
 
     def _record_address(self, results: ResultsFile) -> str:
@@ -351,6 +377,7 @@ class KlingBatchOperator(BaseOperator):
             "results_path": results.address,
             "output_path": self.output_path,
         }
+        self.manifest = {**made, "rows_path": self.rows_path}  # for lineage
         self.log.info("Done: %s", json.dumps(made))
         for outlet in self.outlets or ():
             if isinstance(outlet, Asset):
@@ -378,3 +405,14 @@ class KlingBatchOperator(BaseOperator):
             words = f"{bad} of {made['rows']} rows ended without a video: see {results.address}."
             raise KlingFailed(KlingError(words), self.kling_conn_id)
         return made
+
+
+def _expected(steps: Sequence[Step]) -> list[float | None]:
+    """USD of each row that is still to be submitted; None where the price is not known."""
+    return [step.result.expected_usd for step in steps if step.need is Need.SUBMIT]
+
+
+def _paid(steps: Sequence[Step]) -> float:
+    """USD that the table has cost over all attempts, or will: what goes on is billed, too."""
+    billed = (RowStatus.COMPLETED, RowStatus.RUNNING, RowStatus.UNCERTAIN)
+    return sum(step.paid or 0.0 for step in steps if step.result.status in billed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,12 +24,21 @@ from ..core.storage.team_ledger import TeamLedger
 from ..core.submission import Decision
 from .object_storage import local_path, read_file
 
+_PICTURES = "pictures"  # the name of the record of them
+
 
 class RunLedger(TeamLedger):
     """The payments of one batch, in a store that every worker reaches.
 
     What a user of this machine paid for elsewhere is none of them: a new run makes new videos.
     """
+
+    def pictures(self) -> dict[str, Any] | None:
+        """What an earlier round kept of the pictures, see ``core.batch.pictures``."""
+        return self._store.read(_PICTURES)
+
+    def keep_pictures(self, value: Mapping[str, Any]) -> None:
+        self._store.write(_PICTURES, value)
 
     def _own_decision(
         self, request: VideoRequest, base_url: str, *, new: bool, take: int
@@ -63,13 +73,7 @@ def read_table(address: str) -> Table:
         data = read_file(address)
     except Exception as error:
         raise InvalidRequestError(f"{address} cannot be read ({_words(error)}).") from error
-    name = address.rpartition("/")[2]
-    if not name.lower().endswith((".parquet", ".pq")):
-        return tables.parse(data, name)
-    with tempfile.TemporaryDirectory(prefix="kling-") as folder:
-        copy = Path(folder, name)
-        copy.write_bytes(data)
-        return tables.read(copy)
+    return tables.parse(data, address.rpartition("/")[2])
 
 
 class ResultsFile:
@@ -132,5 +136,12 @@ def _path(address: str) -> Any:
         raise InvalidRequestError(f"{address!r} is no path ({_words(error)}).") from error
 
 
+_PROVIDERS = {"s3": "amazon", "gs": "google", "gcs": "google"}
+
+
 def _words(error: BaseException) -> str:
+    found = re.search(r"No filesystem registered for scheme (\w+)", str(error))
+    if found:
+        provider = _PROVIDERS.get(found[1], "microsoft-azure")
+        return f"{found[0]}: apache-airflow-providers-{provider} brings it"
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -12,7 +12,10 @@ from ..core.progress import clock_time
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from ..core.generation import Generation
     from ..core.http.client import KlingClient
+    from ..core.schedule import Schedule
+    from .progress_log import ProgressLog
 
 # Seconds behind the trigger's own deadline: for its last poll, a restart of the triggerer, the
 # sweep of the scheduler. It comes to that only where no triggerer runs.
@@ -54,3 +57,30 @@ def timed_out(generation_id: str, waited: float, limit: str = "timeout") -> Wait
         generation_id=generation_id,
         next_steps=[NextStep(Verb.WAIT, generation_id)],
     )
+
+
+def wait_until(
+    end: float,
+    client: KlingClient,
+    generation_id: str,
+    schedule: Schedule,
+    on_update: ProgressLog,
+    *,
+    submitted_at: float,
+) -> Generation:
+    """On the worker's slot. ``end`` and ``submitted_at`` are Unix seconds.
+
+    Raises KlingError: WaitTimeoutError when it is over.
+    """
+    now, speed = time.time(), client.clock.speed
+    begin = min(now, submitted_at)
+    try:
+        return client.wait(
+            generation_id,
+            timeout=max(0.0, end - now) * speed,
+            schedule=schedule,
+            elapsed=(now - begin) * speed,
+            on_update=on_update,
+        )
+    except WaitTimeoutError:
+        raise timed_out(generation_id, (time.time() - begin) * speed) from None

@@ -150,6 +150,7 @@ def kling_task(
     timeout: float | timedelta | None = None,
     poll_interval: float | None = None,
     max_cost_usd: float | str | None = None,
+    max_usd_per_run: float | str | None = None,
     on_ambiguous_submit: Literal["fail", "resubmit"] | None = None,
     on_clear: Literal["reuse", "regenerate"] | None = None,
     multiple_outputs: bool = False,

@@ -18,6 +18,7 @@ from ..core.generation import Generation
 from ..core.schedule import Schedule
 from . import version_compat
 from .deadlines import backstop
+from .learning import finished
 from .triggers import KlingPauseTrigger, KlingVideoTrigger
 
 if TYPE_CHECKING:
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
 
 # How long an outage may take when the worker confirms what the trigger found, in seconds.
 _CONFIRM_TIMEOUT = 120.0
+
+
+def schedule_of(task: Any, client: KlingClient, model: str, duration: int | None) -> Schedule:
+    """When the task asks: by what earlier ones took, or at its ``poll_interval``.
+
+    Raises InvalidRequestError for an interval that is none.
+    """
+    try:
+        earlier = finished(task, client, model, duration)
+        schedule = Schedule.expecting(model, duration=duration, finished=earlier)
+        return schedule.every(task.poll_interval) if task.poll_interval else schedule
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError(f"poll_interval {task.poll_interval!r}: {error}") from None
 
 
 def poll_once(task: Any, client: KlingClient, generation: Generation) -> Generation:

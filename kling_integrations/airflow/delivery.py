@@ -15,7 +15,8 @@ from ..core.generation import Generation, Saved
 from ..core.manifest import manifest
 from ..core.waiting import ended
 from . import telemetry
-from .facts import spent, unix_seconds, with_facts
+from .facts import seconds_of, spent, unix_seconds, with_facts
+from .learning import learn
 from .links import KlingVideoLink
 from .object_storage import file_uri, save_video
 
@@ -30,6 +31,18 @@ def announce(context: Context, client: KlingClient, generation_id: str) -> None:
     ti, link = context["ti"], KlingVideoLink()
     ti.xcom_push(key="generation_id", value=generation_id)
     ti.xcom_push(key=link.xcom_key, value=link.address(client, generation_id, ti))
+
+
+def announce_paid(log: Any, context: Context, client: KlingClient, generation_id: str) -> None:
+    """Beside a generation that is paid for, an XCom that cannot be pushed is a warning."""
+    try:
+        announce(context, client, generation_id)
+    except Exception as error:  # noqa: BLE001 (an XCom backend may raise anything)
+        log.warning(
+            "The id %s cannot be pushed to XCom (%s). The task goes on.",
+            generation_id,
+            type(error).__name__,
+        )
 
 
 def deliver(
@@ -70,6 +83,9 @@ def deliver(
         "noticed_within_seconds": None if late is None else round(late, 1),
     }
     made = with_facts(made, facts)
+    if elapsed is not None and late is not None and made.get("model"):  # its end was seen
+        parameters = facts.get("parameters") or {}
+        learn(task, client, str(made["model"]), seconds_of(parameters.get("duration")), elapsed)
     task.manifest = made  # for lineage
     telemetry.finished(made, unix_seconds(made.get("submitted_at")))
     announce_assets(context, task.outlets, made)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ..core.http.client import KlingClient
     from ..core.request import VideoRequest
+    from ..core.submission import Record
 
 FACTS_KEY = "kling_generation"
 FAILURE_KEY = "kling_failure"
@@ -67,6 +68,33 @@ def facts_of(
     }
 
 
+def described(
+    context: Context,
+    client: KlingClient,
+    generation_id: str,
+    record: Record | None,
+    *,
+    inputs: Mapping[str, Any],
+    expect: Callable[[Record], float],
+    expected_usd: float | None,
+) -> dict[str, Any]:
+    """The facts by the generation's record, which are pushed; else by the task's ``inputs``."""
+    if record is None or record.generation_id != generation_id:
+        return facts_of(context, client, generation_id, inputs=inputs)
+    facts = facts_of(
+        context,
+        client,
+        generation_id,
+        inputs=record.inputs,
+        model=record.model,
+        submitted_at=record.created_at,
+        expected=expect(record),
+        expected_usd=expected_usd,
+    )
+    push_facts(context, facts)
+    return facts
+
+
 def with_facts(made: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     """A manifest with the facts in it; what the manifest knows itself comes first."""
     known = {name: value for name, value in made.items() if value is not None}
@@ -104,9 +132,17 @@ def pull_facts(context: Context, generation_id: str) -> dict[str, Any]:
 
 
 def push_failure(
-    context: Context, error: KlingError, kling_conn_id: str, *, kept: Kept | None = EVERYWHERE
+    context: Context,
+    error: KlingError,
+    kling_conn_id: str,
+    *,
+    kept: Kept | None = EVERYWHERE,
+    prompt: object = None,
 ) -> None:
-    """Why this attempt failed and what can be done, for the task's page; never raises."""
+    """Why this attempt failed and what can be done, for the task's page; never raises.
+
+    ``prompt`` tells which video it would have been, where nothing was submitted.
+    """
     telemetry.failed(getattr(error, "kind", None) or type(error).__name__)
     with suppress(Exception):
         failure = {
@@ -115,6 +151,7 @@ def push_failure(
             "kind": error.kind if isinstance(error, GenerationFailedError) else None,
             "error": type(error).__name__,
             "generation_id": error.generation_id,
+            "prompt": prompt if isinstance(prompt, str) else None,
             "try_number": getattr(context["ti"], "try_number", None),
         }
         context["ti"].xcom_push(key=FAILURE_KEY, value=failure)
@@ -137,3 +174,9 @@ def unix_seconds(instant: object) -> float | None:
         return datetime.fromisoformat(instant).timestamp() if isinstance(instant, str) else None
     except ValueError:
         return None
+
+
+def seconds_of(duration: object) -> int | None:
+    """Seconds of video out of a number or its text; None for anything else."""
+    text = "" if duration is None else str(duration).strip()
+    return int(text) if text.isdecimal() and len(text) < 6 else None

@@ -20,6 +20,7 @@ TASK_ROUTE, RUN_ROUTE = "kling-video", "kling-videos"
 OPERATOR_NAMES = (
     "KlingVideoOperator",
     "KlingVideoSensor",
+    "KlingBatchOperator",
     "KlingReviewOperator",
     "@task.kling",
 )
@@ -61,6 +62,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "version_added": "0.2.0",
         "type": "string",
         "example": "s3://aws_default@my-bucket/kling-records",
+        "default": None,
+    },
+    "max_usd_per_run": {
+        "description": "USD that all Kling tasks of one DAG run may cost together: reserved before "
+        "each submit by the gateway's price list, settled by what was paid. Needs a record_path "
+        "that all workers reach. Operators and default_args have an argument of this name. Empty: "
+        "no budget.",
+        "version_added": "0.2.0",
+        "type": "float",
+        "example": "25.0",
         "default": None,
     },
     "video_roots": {

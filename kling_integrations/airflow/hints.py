@@ -79,6 +79,10 @@ def render(step: NextStep, kling_conn_id: str, *, kept: Kept | None = EVERYWHERE
             )
         case Verb.SET_HOME:
             return "Set KLING_HOME on the workers to a folder that can be written."
+        case Verb.SKIP_BAD_ROWS:
+            return "To go ahead with the others: skip_bad=True."
+        case Verb.NAME_PROMPTS:
+            return 'Name the column: columns={"prompt": "…"}.'
         case Verb.SET_OUTPUT:
             return "Set another output_path."
         case Verb.RAISE_COST_LIMIT:

@@ -22,6 +22,8 @@ _FIGURES = {
     "sandbox": "sandbox",
 }
 
+_OF_TABLE = ("rows", "completed", "failed", "usd")
+
 
 class WithLineage:
     """For operators: ``manifest`` is what this process delivered."""
@@ -34,9 +36,19 @@ class WithLineage:
 
 
 def lineage_of(made: Mapping[str, Any]) -> Any:
-    """Outputs with size and SHA-256, inputs where an image came from a file, a run facet."""
+    """Outputs with size and SHA-256, inputs where an image came from a file, a run facet.
+
+    Of a table: its results, what its rows were read from, and how many became videos.
+    """
     from airflow.providers.openlineage.extractors import OperatorLineage
 
+    if made.get("results_path"):
+        rows = _address(made.get("rows_path"))
+        return OperatorLineage(
+            inputs=[_input(rows)] if rows else [],
+            outputs=[_output({"path": made["results_path"]})],
+            run_facets={"kling": _facet_class()(**{name: made.get(name) for name in _OF_TABLE})},
+        )
     parameters = made.get("parameters")
     inputs = parameters if isinstance(parameters, Mapping) else {}
     images = [_address(inputs.get(name)) for name in ("image", "tail_image")]
@@ -106,5 +118,6 @@ def _facet_class() -> Any:
     import attrs
     from openlineage.client.facet_v2 import RunFacet
 
-    fields = {name: attrs.field(default=None) for name in (*_FIGURES, "prompt")}
+    names = dict.fromkeys((*_FIGURES, *_OF_TABLE, "prompt"))
+    fields = {name: attrs.field(default=None) for name in names}
     return attrs.make_class("KlingRunFacet", fields, bases=(RunFacet,), kw_only=True)

@@ -18,16 +18,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
-from ..core import cost
 from ..core.catalog import DEFAULT_MODEL
 from ..core.errors import (
     GenerationFailedError,
     GenerationNotFoundError,
-    InvalidRequestError,
     KlingError,
     NextStep,
     Verb,
-    WaitTimeoutError,
 )
 from ..core.generation import Generation
 from ..core.manifest import manifest
@@ -36,23 +33,34 @@ from ..core.schedule import Schedule
 from ..core.submission import Record, State
 from ..core.waiting import DEFAULT_TIMEOUT
 from . import telemetry, version_compat
-from .deadlines import end_time, limit_of, timed_out
-from .deferral import check_serializable, confirm, defer, defer_until, poll_once, trigger_for
-from .delivery import announce, deliver
-from .durable import StoredSubmission, SubmissionStore
+from .arguments import check_outlets, one_of, seconds
+from .deadlines import end_time, limit_of, wait_until
+from .deferral import (
+    check_serializable,
+    confirm,
+    defer,
+    defer_until,
+    poll_once,
+    schedule_of,
+    trigger_for,
+)
+from .delivery import announce_paid, deliver
+from .durable import SubmissionStore
 from .events import from_event
 from .exceptions import KlingTaskError, task_error
-from .facts import expected_usd, facts_of, pull_facts, push_facts, push_failure, with_facts
+from .facts import described, expected_usd, pull_facts, push_failure, with_facts
 from .get_provider_info import DEFAULT_CONNECTION
-from .hints import EVERYWHERE, Kept, render
+from .hints import EVERYWHERE, Kept
 from .hooks import KlingHook
 from .lineage import WithLineage
 from .links import KlingVideoLink
 from .masked_fields import MaskedField
 from .progress_log import ProgressLog
 from .record_places import default_record_path
-from .request_fields import inputs_of, request_from
+from .request_fields import fields_of, inputs_of, request_from
 from .siblings import Siblings
+from .spending import Spending, run_limit
+from .stopping import what_goes_on
 from .submitting import Submitter, duration_of
 from .task_identity import TaskIdentity
 
@@ -93,6 +101,9 @@ class KlingVideoOperator(WithLineage, BaseOperator):
     :param max_cost_usd: refuse, before submitting, what the gateway's price list says costs
         more. A price that is not listed is refused as well: a limit that lets the unknown pass
         would take it for 0.
+    :param max_usd_per_run: what all tasks of the DAG run may cost together, mapped ones too, on
+        whichever worker. In ``default_args`` it is the whole DAG's. Default: ``[kling]
+        max_usd_per_run``; None: no budget. Needs a ``record_path`` that all workers reach.
     :param on_ambiguous_submit: what to do about a POST whose outcome is not known, once a
         generation would have ended and the gateway's log does not name it: ``"fail"``, or
         ``"resubmit"``, which may pay twice. What the log names is gone on with in either case.
@@ -127,6 +138,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         "output_path",
         "record_path",
         "max_cost_usd",
+        "max_usd_per_run",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json", "extra": "json"}
     operator_extra_links = (KlingVideoLink(),)
@@ -161,6 +173,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         poll_interval: float | None = None,
         max_cost_usd: float | str | None = None,
+        max_usd_per_run: float | str | None = None,
         on_ambiguous_submit: Literal["fail", "resubmit"] = "fail",
         on_clear: Literal["reuse", "regenerate"] = "reuse",
         **kwargs: Any,
@@ -184,27 +197,22 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         self.deferrable = deferrable
         self.durable = durable
         self.record_path = record_path or default_record_path()
-        self.timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        self.timeout = seconds(timeout)
         self.poll_interval = poll_interval
         self.max_cost_usd = max_cost_usd
-        if on_ambiguous_submit not in ("fail", "resubmit"):
-            raise ValueError('on_ambiguous_submit is "fail" or "resubmit".')
-        self.on_ambiguous_submit = on_ambiguous_submit
-        if on_clear not in ("reuse", "regenerate"):
-            raise ValueError('on_clear is "reuse" or "regenerate".')
-        self.on_clear = on_clear
-        if not wait_for_completion and self.outlets:
-            # An asset's event would come before there is a video.
-            raise ValueError(
-                "Outlets belong to the sensor that waits, not to wait_for_completion=False."
-            )
-        if not self.timeout > 0:
-            raise ValueError("timeout is a positive number of seconds.")
+        self.max_usd_per_run = run_limit(max_usd_per_run)
+        self.on_ambiguous_submit = one_of(
+            "on_ambiguous_submit", on_ambiguous_submit, "fail", "resubmit"
+        )
+        self.on_clear = one_of("on_clear", on_clear, "reuse", "regenerate")
+        check_outlets(self)
         self._submissions: SubmissionStore | None = None
         self._submitter: Submitter | None = None
         self._generation_id: str | None = None
         self._expected_usd: float | None = None
+        self._spending: Spending | None = None
         self._facts: dict[str, Any] = {}
+        self._schedules: dict[tuple[str, int | None], Schedule] = {}
         self._delivered = False
 
     # --- an attempt ----------------------------------------------------------------------------
@@ -217,10 +225,11 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             self._generation_id = store.paid_id
             with KlingHook(self.kling_conn_id).access().client() as client:
                 submitter = self._submitter_for(context, client, store)
-                generation = submitter.attach_or_submit()
+                with self._spending_of(context).released_unless(lambda: submitter.open):
+                    generation = submitter.attach_or_submit()
                 self._generation_id = generation.id
                 if submitter.picked_up:
-                    self._announce(context, client, generation.id)
+                    announce_paid(self.log, context, client, generation.id)
                 elif self._expected_usd is None:
                     self._expected_usd = expected_usd(client, submitter.make_request)
                 assert store.current is not None
@@ -245,7 +254,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             if result.error is not None:
                 raise result.error
             with KlingHook(self.kling_conn_id).access().client() as client:
-                self._announce(context, client, result.generation_id)
+                announce_paid(self.log, context, client, result.generation_id)
                 self._facts = pull_facts(context, result.generation_id)
                 if record is not None:
                     submitter = self._submitter_for(context, client, store)
@@ -266,62 +275,41 @@ class KlingVideoOperator(WithLineage, BaseOperator):
 
     def on_kill(self) -> None:
         """The end of the worker, by a signal or a timeout: logs what goes on."""
-        pending = self._submitter.open if self._submitter else None
-        if self._delivered:
-            self.log.info("Generation %s is finished and delivered.", self._generation_id)
-        elif pending:
-            step = NextStep(Verb.RECOVER, client_request_id=pending.client_request_id)
-            self.log.warning(
-                "Stopped while a submission has no known outcome (client request id %s): it may "
-                "have been taken and paid. %s",
-                pending.client_request_id,
-                render(step, self.kling_conn_id, kept=self._kept),
-            )
-        elif self._generation_id:
-            self.log.warning(
-                "Generation %s goes on at the gateway (there is no cancel) and is billed when it "
-                "completes. %s",
-                self._generation_id,
-                render(
-                    NextStep(Verb.WAIT, self._generation_id),
-                    self.kling_conn_id,
-                    kept=self._kept,
-                ),
-            )
-        else:
-            self.log.warning("Stopped before anything was submitted.")
+        what_goes_on(
+            self.log,
+            self.kling_conn_id,
+            self._kept,
+            pending=self._submitter.open if self._submitter else None,
+            generation_id=self._generation_id,
+            delivered=self._delivered,
+        )
 
     @contextmanager
     def _task_errors(self, context: Context) -> Iterator[None]:
         """Errors of the core as those of a task; a failed generation is noted in the record."""
         try:
             yield
-        except KlingTaskError as caught:  # the connection is missing or cannot work
-            if self._generation_id and caught.error.generation_id is None:
-                caught.error.generation_id = self._generation_id
-            push_failure(context, caught.error, self.kling_conn_id, kept=self._kept)
-            raise self._task_error(caught.error) from None
-        except KlingError as error:
-            if isinstance(error, GenerationFailedError):
-                self._note_failure(error.generation_id)
-            if isinstance(error, GenerationNotFoundError):
+        except (KlingError, KlingTaskError) as caught:
+            error = caught if isinstance(caught, KlingError) else caught.error
+            if isinstance(caught, KlingTaskError):  # the connection is missing or cannot work
+                error.generation_id = error.generation_id or self._generation_id
+            elif isinstance(error, GenerationFailedError):
+                self._note_failure(context, error.generation_id)
+            elif isinstance(error, GenerationNotFoundError):
                 # The record makes every later attempt wait for the same generation.
                 error.next_steps += (NextStep(Verb.SUBMIT_NEW, error.generation_id),)
-            push_failure(context, error, self.kling_conn_id, kept=self._kept)
-            raise self._task_error(error) from None
+            push_failure(context, error, self.kling_conn_id, kept=self._kept, prompt=self.prompt)
+            later = self._submitter is not None and self._submitter.is_settled_later
+            raise task_error(
+                error, self.kling_conn_id, kept=self._kept, settled_later=later
+            ) from None
 
-    def _note_failure(self, generation_id: str | None) -> None:
+    def _note_failure(self, context: Context, generation_id: str | None) -> None:
+        if generation_id:
+            self._spending_of(context).settle(generation_id, 0.0)  # it is not billed
         stored = self._submissions.current if self._submissions else None
         if self._submissions and stored and stored.record.generation_id == generation_id:
             self._submissions.update(state=State.FAILED)
-
-    def _task_error(self, error: KlingError) -> KlingTaskError:
-        return task_error(
-            error,
-            self.kling_conn_id,
-            kept=self._kept,
-            settled_later=self._submitter is not None and self._submitter.is_settled_later,
-        )
 
     # --- paying --------------------------------------------------------------------------------
 
@@ -329,10 +317,11 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         self, context: Context, client: KlingClient, store: SubmissionStore
     ) -> Submitter:
         task = TaskIdentity.of(context)
+        spending = self._spending_of(context)
         self._submitter = Submitter(
             client,
-            cache(self._request),
-            inputs_of(self._fields()),
+            cache(lambda: request_from(**fields_of(self))),
+            inputs_of(fields_of(self)),
             store,
             task,
             self.log,
@@ -341,63 +330,49 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             waits=self.wait_for_completion,
             regenerate=self.on_clear == "regenerate",
             resubmit_uncertain=self.on_ambiguous_submit == "resubmit",
-            before_paying=lambda request: self._before_paying(client, request),
+            before_paying=lambda request: self._before_paying(client, request, spending),
             on_accepted=lambda generation_id: self._on_accepted(context, client, generation_id),
         )
         if self.deferrable:
             self._submitter.pause = lambda until: defer_until(self, until, "execute_again")
         return self._submitter
 
-    def _before_paying(self, client: KlingClient, request: VideoRequest) -> None:
-        schedule = self._schedule(request.model, request.duration)
+    def _before_paying(
+        self, client: KlingClient, request: VideoRequest, spending: Spending
+    ) -> None:
+        schedule = self._schedule(client, request.model, request.duration)
         if self.deferrable and self.wait_for_completion:
             now = time.time()
             check_serializable(trigger_for(self, "an-id", schedule, now, now))
-        self._check_cost(client, request)
+        stored = self._submissions.current if self._submissions else None
+        in_doubt = stored is not None and stored.record.state is State.INTENT
+        self._expected_usd = spending.reserve(client, request, in_doubt=in_doubt)
 
     def _on_accepted(self, context: Context, client: KlingClient, generation_id: str) -> None:
         self._generation_id = generation_id
+        self._spending_of(context).paid(generation_id)
         telemetry.submitted(self.model)
-        self._announce(context, client, generation_id)
-
-    def _announce(self, context: Context, client: KlingClient, generation_id: str) -> None:
-        """Beside a generation that is paid for, an XCom that cannot be pushed is a warning."""
-        try:
-            announce(context, client, generation_id)
-        except Exception as error:  # noqa: BLE001 (an XCom backend may raise anything)
-            self.log.warning(
-                "The id %s cannot be pushed to XCom (%s). The task goes on.",
-                generation_id,
-                type(error).__name__,
-            )
+        announce_paid(self.log, context, client, generation_id)
 
     def _describe(self, context: Context, client: KlingClient, generation_id: str) -> None:
         """Notes what is known of the generation: by its record, where that differs from now."""
         stored = self._submissions.current if self._submissions else None
-        record = stored.record if stored else None
-        if record is None or record.generation_id != generation_id:
-            inputs = inputs_of(self._fields())
-            self._facts = facts_of(context, client, generation_id, inputs=inputs)
-            return
-        self._facts = facts_of(
+        self._facts = described(
             context,
             client,
             generation_id,
-            inputs=record.inputs,
-            model=record.model,
-            submitted_at=record.created_at,
-            expected=self._schedule(record.model, duration_of(record)).expected,
+            stored.record if stored else None,
+            inputs=inputs_of(fields_of(self)),
+            expect=lambda record: (
+                self._schedule(client, record.model, duration_of(record)).expected
+            ),
             expected_usd=self._expected_usd,
         )
-        push_facts(context, self._facts)
 
-    def _check_cost(self, client: KlingClient, request: VideoRequest) -> None:
-        limit = cost.limit(self.max_cost_usd)
-        if limit is None:
-            return  # the price is asked for later: it must not stand in the way of a video
-        expected = cost.check_cost(request, client.prices(request.model), limit)
-        self._expected_usd = expected.usd
-        self.log.info("Expected to cost %s (at most %s).", expected, cost.dollars(limit))
+    def _spending_of(self, context: Context) -> Spending:
+        if self._spending is None:
+            self._spending = Spending(self, context)
+        return self._spending
 
     def _open_store(self, context: Context) -> SubmissionStore:
         self._submissions = store = SubmissionStore()
@@ -415,12 +390,12 @@ class KlingVideoOperator(WithLineage, BaseOperator):
 
     # --- waiting and delivering ----------------------------------------------------------------
 
-    def _schedule(self, model: str, duration: int | None) -> Schedule:
-        try:
-            schedule = Schedule.expecting(model, duration=duration)
-            return schedule.every(self.poll_interval) if self.poll_interval else schedule
-        except (TypeError, ValueError) as error:
-            raise InvalidRequestError(f"poll_interval {self.poll_interval!r}: {error}") from None
+    def _schedule(self, client: KlingClient, model: str, duration: int | None) -> Schedule:
+        """What earlier ones took is read once in an attempt."""
+        key = (model, duration)
+        if key not in self._schedules:
+            self._schedules[key] = schedule_of(self, client, model, duration)
+        return self._schedules[key]
 
     def _wait_and_deliver(
         self, context: Context, client: KlingClient, generation: Generation, store: SubmissionStore
@@ -428,7 +403,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         stored = store.current
         assert stored is not None
         record = stored.record
-        schedule = self._schedule(record.model, duration_of(record))
+        schedule = self._schedule(client, record.model, duration_of(record))
         end = end_time(self, context, stored.waiting_since, client)
         if self.deferrable:
             submitted_at = record.created_at
@@ -437,35 +412,13 @@ class KlingVideoOperator(WithLineage, BaseOperator):
                 self, generation.id, schedule, end_time=end, submitted_at=submitted_at, limit=limit
             )
         progress = ProgressLog(self.log)
-        generation = self._wait(client, stored, end, schedule, progress)
+        generation = wait_until(
+            end, client, generation.id, schedule, progress, submitted_at=record.created_at
+        )
         elapsed, polls, late = progress.elapsed, progress.polls, progress.late
         return self._deliver(
             context, client, generation, record, elapsed=elapsed, polls=polls, late=late
         )
-
-    def _wait(
-        self,
-        client: KlingClient,
-        stored: StoredSubmission,
-        end: float,
-        schedule: Schedule,
-        progress: ProgressLog,
-    ) -> Generation:
-        """On the worker's slot, until ``end`` (Unix seconds)."""
-        generation_id, speed = stored.record.generation_id, client.clock.speed
-        assert generation_id is not None
-        now = time.time()
-        begin = min(now, stored.record.created_at)
-        try:
-            return client.wait(
-                generation_id,
-                timeout=max(0.0, end - now) * speed,
-                schedule=schedule,
-                elapsed=(now - begin) * speed,
-                on_update=progress,
-            )
-        except WaitTimeoutError:
-            raise timed_out(generation_id, (time.time() - begin) * speed) from None
 
     def _deliver(
         self,
@@ -484,29 +437,10 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         made = deliver(
             self, context, client, generation, facts=facts, elapsed=elapsed, polls=polls, late=late
         )
+        self._spending_of(context).settle(generation.id, made.get("usd"))
         # Only now: until it is delivered, a clear must find this one and not pay for another.
         if record is not None and self._submissions:
             self._submissions.update(state=State.COMPLETED)
         self._delivered = True
         self.log.info("Done: %s", json.dumps(made))
         return made
-
-    def _request(self) -> VideoRequest:
-        return request_from(**self._fields())
-
-    def _fields(self) -> dict[str, Any]:
-        """What the request is made of, by the names of the operator's arguments."""
-        return {
-            "model": self.model,
-            "prompt": self.prompt,
-            "duration": self.duration,
-            "aspect_ratio": self.aspect_ratio,
-            "negative_prompt": self.negative_prompt,
-            "cfg_scale": self.cfg_scale,
-            "image": MaskedField.value(self, "image"),
-            "image_frame": self.image_frame,
-            "tail_image": MaskedField.value(self, "tail_image"),
-            "audio": self.audio,
-            "parameters": MaskedField.value(self, "parameters"),
-            "extra": MaskedField.value(self, "extra"),
-        }

@@ -12,7 +12,7 @@ from ..core.errors import InvalidRequestError
 from ..core.media import frames
 from ..core.request import VideoRequest
 from .facts import origin_of
-from .masked_fields import masked
+from .masked_fields import MaskedField, masked
 from .object_storage import open_file, read_file
 
 # A manifest as text is short; longer text is none.
@@ -20,6 +20,33 @@ _LONGEST_MANIFEST = 100_000
 
 # A longer value of a field is cut in the record: a state store is bounded.
 _LONGEST_INPUT = 2000
+
+
+FIELDS = (
+    "model",
+    "prompt",
+    "duration",
+    "aspect_ratio",
+    "negative_prompt",
+    "cfg_scale",
+    "image",
+    "image_frame",
+    "tail_image",
+    "audio",
+    "parameters",
+    "extra",
+)
+"""What a request is made of, by the names of an operator's arguments."""
+
+_MASKED = ("image", "tail_image", "parameters", "extra")
+
+
+def fields_of(task: Any) -> dict[str, Any]:
+    """The arguments of ``request_from`` as an operator holds them."""
+    return {
+        name: MaskedField.value(task, name) if name in _MASKED else getattr(task, name)
+        for name in FIELDS
+    }
 
 
 def request_from(

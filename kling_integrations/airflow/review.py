@@ -29,13 +29,15 @@ from .deferral import confirm
 from .delivery import announce_assets, deliver
 from .events import from_event
 from .exceptions import KlingTaskError, task_error
-from .facts import facts_of, push_facts, push_failure
+from .facts import facts_of, push_facts, push_failure, seconds_of
 from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import KlingHook
+from .learning import finished
 from .lineage import WithLineage
 from .record_places import default_record_path
 from .request_fields import inputs_of, manifest_or, request_from
 from .review_record import REVIEW_KEY, Review
+from .spending import Spending, run_limit
 from .task_ledger import TaskLedger
 from .triggers import KlingVideoTrigger
 from .version_compat import HITLOperator
@@ -57,6 +59,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
     :param max_takes: how many takes there may be, the first included. 1: no "Again". Before
         Airflow 3.3, which has no record of what a task paid, there is none either.
     :param max_cost_usd: what all further takes may cost together by the gateway's price list.
+    :param max_usd_per_run: as of KlingVideoOperator; further takes count.
     :param assigned_users: who may answer, ``{"id": …, "name": …}`` each; default: who may edit
         the DAG's runs.
     :param response_timeout: how long to wait for an answer; default: for ever.
@@ -77,6 +80,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         "video",
         "output_path",
         "max_cost_usd",
+        "max_usd_per_run",
         "kling_conn_id",
     )
     ui_color = "#d8f3dc"
@@ -89,6 +93,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         output_path: str | None = None,
         max_takes: int = 3,
         max_cost_usd: float | str | None = None,
+        max_usd_per_run: float | str | None = None,
         kling_conn_id: str = DEFAULT_CONNECTION,
         response_timeout: timedelta | None = None,
         on_timeout: Literal["approve", "reject"] | None = None,
@@ -118,6 +123,8 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         self.output_path = output_path
         self.max_takes = max_takes
         self.max_cost_usd = max_cost_usd
+        self.max_usd_per_run = run_limit(max_usd_per_run)
+        self.record_path = default_record_path()
         self.kling_conn_id = kling_conn_id
         self.on_timeout = on_timeout
         self.on_reject = on_reject
@@ -182,22 +189,25 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         return self._take(context, review)
 
     def _take(self, context: Context, review: Review) -> Any:
+        spending = self._spending(context, review)
         try:
             with self._client(context) as client:
                 request = self._request(review)
                 if not review.is_priced:
-                    review.price(self._priced(client, request, review))
+                    review.price(self._priced(client, request, review, spending))
                 client.recover()  # what became of a POST of an earlier attempt
                 generation = client.submit(request, take=len(review.takes) + 1)
+                spending.paid(generation.id)
                 self._describe(context, client, generation, review)
+                schedule = self._schedule(client, review)
                 speed = client.clock.speed
         except InvalidRequestError as error:
+            spending.release()
             review.refuse(error.message)
             return self._ask(context, review)
         except KlingError as error:
             push_failure(context, error, self.kling_conn_id)
             raise task_error(error, self.kling_conn_id) from None
-        schedule = Schedule.expecting(request.model, duration=request.duration)
         since = review.since
         end = since + float(self.timeout) / speed
         return self.defer(
@@ -241,11 +251,13 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         except GenerationFailedError as error:
             # So that "Again" with the same prompt does not meet the failed one again.
             TaskLedger.of(context, default_record_path()).wait_failed("", error)
+            self._spending(context, review).settle(result.generation_id, 0.0)
             review.refuse(error.message)
             return self._ask(context, review)
         except KlingError as error:
             push_failure(context, error, self.kling_conn_id)
             raise task_error(error, self.kling_conn_id) from None
+        self._spending(context, review).settle(result.generation_id, made.get("usd"))
         review.add(made)
         return self._ask(context, review)
 
@@ -261,18 +273,30 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
     def _request(self, review: Review) -> VideoRequest:
         return request_from(**review.fields)
 
-    def _priced(self, client: KlingClient, request: VideoRequest, review: Review) -> float | None:
+    def _spending(self, context: Context, review: Review) -> Spending:
+        return Spending(self, context, f".take{len(review.takes) + 1}")
+
+    def _priced(
+        self, client: KlingClient, request: VideoRequest, review: Review, spending: Spending
+    ) -> float | None:
         limit = cost.limit(self.max_cost_usd)
         prices = client.prices(request.model)
-        if limit is None:
-            return cost.estimate(request, prices)
-        return cost.check_cost(request, prices, max(0.0, limit - review.usd)).usd
+        if limit is not None:
+            expected = cost.check_cost(request, prices, max(0.0, limit - review.usd))
+        else:
+            expected = cost.explain(request, prices)
+        spending.reserve_estimate(expected, request.model)
+        return expected.usd
+
+    def _schedule(self, client: KlingClient, review: Review) -> Schedule:
+        model, duration = review.fields["model"], seconds_of(review.fields.get("duration"))
+        earlier = finished(self, client, model, duration)
+        return Schedule.expecting(model, duration=duration, finished=earlier)
 
     def _describe(
         self, context: Context, client: KlingClient, generation: Generation, review: Review
     ) -> dict[str, Any]:
         fields = review.fields
-        schedule = Schedule.expecting(fields["model"], duration=None)
         facts = facts_of(
             context,
             client,
@@ -280,7 +304,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
             inputs=inputs_of(fields),
             model=fields["model"],
             submitted_at=review.since,
-            expected=schedule.expected,
+            expected=self._schedule(client, review).expected,
             expected_usd=review.pending_usd,
         )
         push_facts(context, facts)
@@ -309,6 +333,8 @@ def _form(repeats: bool) -> dict[str, Any]:
 def _body(made: Mapping[str, Any], max_takes: int) -> str:
     """Markdown: the poster, what it is, and where to watch it."""
     query = {name: made.get(name) for name in ("run_id", "task_id", "map_index")}
+    # Another take, another address: a browser keeps pictures for a while.
+    query["v"] = str(made.get("generation_id"))[:12]
     poster = f"kling/dags/{made.get('dag_id')}/poster?{urlencode(query)}"
     prompt = " ".join(str(made.get("prompt") or "").split())
     price = made.get("usd")

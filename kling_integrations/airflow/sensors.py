@@ -33,6 +33,7 @@ from .exceptions import KlingSensorTimeout, KlingTaskError, KlingWaitTimeout, ta
 from .facts import push_facts, push_failure
 from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import KlingHook
+from .learning import finished
 from .lineage import WithLineage
 from .links import KlingVideoLink
 from .progress_log import ProgressLog
@@ -101,6 +102,7 @@ class KlingVideoSensor(WithLineage, BaseSensorOperator):
         self.duration = duration
         self._has_interval = poke_interval is not None
         self._announced = False
+        self._finished: list[float] | None = None
         self._steps: Flow[Generation] | None = None
 
     def execute(self, context: Context) -> Any:
@@ -120,7 +122,7 @@ class KlingVideoSensor(WithLineage, BaseSensorOperator):
                     context,
                     client,
                     confirm(client, result.generation_id),
-                    facts=self._awaited().facts(context, client),
+                    facts=self._expected(client).facts(context, client),
                     elapsed=result.elapsed,
                     polls=result.polls,
                     late=result.late,
@@ -129,7 +131,7 @@ class KlingVideoSensor(WithLineage, BaseSensorOperator):
     # --- deferred ------------------------------------------------------------------------------
 
     def _defer(self, context: Context, client: KlingClient) -> dict[str, Any]:  # noqa: RET503 (defer raises)
-        awaited = self._awaited()
+        awaited = self._expected(client)
         self._announce(context, client, awaited)
         generation = poll_once(self, client, Generation(awaited.generation_id, Status.UNKNOWN))
         if generation.is_terminal:
@@ -156,7 +158,7 @@ class KlingVideoSensor(WithLineage, BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue | bool:
         with self._task_errors(context):
-            awaited = self._awaited()
+            awaited = self._expected(self._client)
             if not self._announced:
                 self._announce(context, self._client, awaited)
                 self._announced = True
@@ -232,6 +234,14 @@ class KlingVideoSensor(WithLineage, BaseSensorOperator):
 
     def _awaited(self) -> Awaited:
         return Awaited.of(self.generation_id, model=self.model, duration=self.duration)
+
+    def _expected(self, client: KlingClient) -> Awaited:
+        """With what earlier ones took, which is read once in a process, not at each poke."""
+        awaited = self._awaited()
+        if self._finished is None:
+            known = awaited.model
+            self._finished = finished(self, client, known, awaited.duration) if known else []
+        return awaited.knowing(self._finished)
 
     def _announce(self, context: Context, client: KlingClient, awaited: Awaited) -> None:
         announce(context, client, awaited.generation_id)

@@ -67,6 +67,11 @@ class TaskIdentity:
         return _digest(self.dag_id, self.run_id, self.task_id)[:40]
 
     @property
+    def run_name(self) -> str:
+        """The beginning of the names of what all tasks of the run share."""
+        return f"runs/{_digest(self.dag_id, self.run_id)[:40]}"
+
+    @property
     def record_name(self) -> str:
         return self.name_of(self.map_index)
 

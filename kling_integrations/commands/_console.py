@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..core.settings import Clock
 
 _SHORT_ID = 8  # characters
-_COUNT_EVERY = 1.0  # seconds between two lines about a batch
+_FIRST_COUNT, _COUNT_EVERY = 1.0, 5.0  # seconds to the first line about a batch, and between two
 _REPEAT_AFTER = 30.0  # seconds after which an unchanged progress line is printed again
 
 
@@ -43,7 +43,8 @@ class Console:
         self.as_json = as_json
         self._printed: tuple[object, ...] = ()
         self._printed_at = 0.0
-        self._counted, self._count_again, self._bad_rows = 0, 0.0, 0
+        self._tally: Tally | None = None
+        self._counted, self._count_again, self._bad_rows = (0, 0), 0.0, 0
 
     # --- words -----------------------------------------------------------------------------
 
@@ -127,12 +128,20 @@ class Console:
         return nullcontext(self.tally)
 
     def tally(self, tally: Tally) -> None:
-        """How a batch stands: each row without a video, and the counts once in a while."""
+        """How a batch stands: each row without a video at once, the counts in ``count``."""
         self.bad_rows(tally)
-        now = time.monotonic()
-        ended = tally.ended.total()
-        if ended != self._counted and (now >= self._count_again or ended == tally.total):
-            self._counted, self._count_again = ended, now + _COUNT_EVERY
+        self._tally = tally
+
+    def count(self) -> None:
+        """Notes how the batch stands, once in a while; called again and again meanwhile."""
+        tally, now = self._tally, time.monotonic()
+        if tally is None:
+            return
+        state = (tally.ended.total(), tally.running)
+        if not self._count_again:  # by then the first ones are submitted
+            self._count_again = now + _FIRST_COUNT
+        elif state != self._counted and now >= self._count_again:
+            self._counted, self._count_again = state, now + _COUNT_EVERY
             self.note(tally.line())
 
     def bad_rows(self, tally: Tally) -> None:

@@ -41,4 +41,6 @@ def hint(step: NextStep, program: str = "kling") -> str:
         Verb.RAISE_COST_LIMIT: "Raise the limit with --max-cost, or leave it out.",
         Verb.DROP_COST_LIMIT: "Leave --max-cost out to submit at any price.",
         Verb.INSTALL: f"Install it with: pip install 'kling-integrations[{step.detail}]'",
+        Verb.SKIP_BAD_ROWS: "To go ahead with the others: --skip-bad",
+        Verb.NAME_PROMPTS: "Name the column with --prompt.",
     }[step.verb]

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from ._console import Console
 
 _EPILOG = """\
-FILE is a .csv, .tsv, .jsonl, .json or .parquet file, or - for stdin. Its columns prompt, model,
-duration, aspect_ratio, negative_prompt, cfg_scale, image, tail_image, audio, key, and whatever the
-row's model takes by the gateway's name, are the request; the flags say what a row leaves out. All
-other columns are carried through to the results.
+FILE is a .csv, .tsv, .jsonl, .json or .parquet file, also at s3://, gs:// or abfs://, or - for
+stdin. Its columns prompt, model, duration, aspect_ratio, negative_prompt, cfg_scale, image,
+tail_image, audio, key, and whatever the row's model takes by the gateway's name, are the request;
+the flags say what a row leaves out. All other columns are carried through to the results. Pictures
+are paths (beside FILE, or from here), URLs, or in object storage.
 
 The same batch again goes on where it was: what is paid for is picked up, a changed row is a new
 one. Rows that ask for the same are as many videos; a column key names rows for good."""
@@ -100,8 +101,8 @@ def run_batch(args: argparse.Namespace, console: Console, table: Table) -> int:
     for note in batch.checked.notes:
         console.note(f"Note: {note}")
     batch.check_rows()
-    for problem in batch.checked.problems:
-        console.note(f"Skipped: {problem}")
+    for line in batch.checked.skipped():
+        console.note(f"Skipped: {line}")
     if args.dry_run:
         return report_dry_run(args, console, batch)
     import asyncio  # which the other commands need not load
@@ -109,7 +110,7 @@ def run_batch(args: argparse.Namespace, console: Console, table: Table) -> int:
     prepared = batch.prepare(asyncio.run(batch.prices()))
     console.note(_headline(batch, prepared))
     with console.counting() as show:
-        outcome = batch.run_to_end(prepared, show)
+        outcome = batch.run_to_end(prepared, show, console.count)
     return report(console, outcome)
 
 
@@ -156,7 +157,7 @@ def _table(file: str) -> Table:
     from ..core.storage import tables
 
     if file != "-":
-        return tables.read(Path(file).expanduser())
+        return tables.at(file)
     if sys.stdin is None:
         raise UsageError("The table - is read from stdin, which is closed.")
     try:

@@ -42,6 +42,8 @@ class Verb(StrEnum):
     RAISE_COST_LIMIT = "raise-cost-limit"
     DROP_COST_LIMIT = "drop-cost-limit"  # no price is known, so none can be kept
     INSTALL = "install"  # ``detail`` names the extra
+    SKIP_BAD_ROWS = "skip-bad-rows"  # go ahead with the rows of a table that can be submitted
+    NAME_PROMPTS = "name-prompts"  # say which column of a table holds the prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ def python_words(step: NextStep) -> str:
         Verb.RAISE_COST_LIMIT: "Raise the limit, or leave it out to submit at any price.",
         Verb.DROP_COST_LIMIT: "Leave the limit out to submit at any price.",
         Verb.INSTALL: f"Install it with: pip install 'kling-integrations[{step.detail}]'",
+        Verb.SKIP_BAD_ROWS: "To go ahead with the others: skip_bad=True",
+        Verb.NAME_PROMPTS: 'Name the column with prompt="…".',
     }[step.verb]
 
 

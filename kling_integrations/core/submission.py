@@ -158,7 +158,8 @@ class Entry:
 
     Times in Unix seconds, ``elapsed`` in seconds from the submit to the end noticed, ``size`` in
     bytes. ``path`` is where the video was saved; ``storage.saved_files`` tells whether it still is.
-    ``owner`` is known where several share the records.
+    ``owner`` is known where several share the records; ``error_kind`` is that of the failure, and
+    missing in older records.
     """
 
     record: Record
@@ -177,6 +178,7 @@ class Entry:
     key_hash: str | None = None  # of the key that paid, see ``identity.key_hash``
     owner: Owner | None = None
     tag: str | None = None  # the user's word for it, see ``VideoRequest``
+    error_kind: str | None = None  # see ``GenerationFailedError``
 
     @classmethod
     def intent(

@@ -58,6 +58,8 @@ def call_words(step: NextStep) -> str:
         Verb.RAISE_COST_LIMIT: "Raise the limit, or leave it out.",
         Verb.DROP_COST_LIMIT: "To submit at any price, leave the limit out.",
         Verb.INSTALL: f"Install it with: pip install 'kling-integrations[{step.detail}]'",
+        Verb.SKIP_BAD_ROWS: "To go ahead with the others, add skip_bad=True to the call.",
+        Verb.NAME_PROMPTS: 'Name the column with prompt="…".',
     }[step.verb]
 
 
@@ -87,4 +89,8 @@ def magic_words(step: NextStep) -> str:
             "%config KlingMagics.max_cost)."
         ),
         Verb.INSTALL: f"Install it with: %pip install 'kling-integrations[{step.detail}]'",
+        Verb.SKIP_BAD_ROWS: (
+            "To go ahead with the others, add --skip-bad to the line (skip_bad=True to the call)."
+        ),
+        Verb.NAME_PROMPTS: "Name the column with --prompt.",
     }[step.verb]

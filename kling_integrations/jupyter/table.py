@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from ..core.errors import NextStep, StoppedWaiting, Verb
 from ..core.storage.ledger import Ledger
 from ..core.waiting import DEFAULT_TIMEOUT
 from .options import loaded
+
+_LINE_EVERY = 5.0  # seconds between two lines of a script's batch
 
 
 def batch(
@@ -127,18 +130,22 @@ class Lines(Display):
 
     def __init__(self) -> None:
         super().__init__()
-        self._said = ""
+        self._said, self._next = "", 0.0
 
     def begin(self, batch: Batch, prepared: Prepared) -> None:
         sys.stderr.write(headline(batch, prepared) + "\n")
 
     def show(self) -> None:
-        if self._last is not None and (line := self._last.line()) != self._said:
-            self._said = line
+        if self._last is not None and time.monotonic() >= self._next:
+            self._say(self._last.line())
+
+    def _say(self, line: str) -> None:
+        if line != self._said:
+            self._said, self._next = line, time.monotonic() + _LINE_EVERY
             sys.stderr.write(line + "\n")
 
     def end(self, batch: Batch, outcome: Outcome) -> None:
-        self.show()
+        self._say(outcome.tally.line())
 
 
 class InNotebook(Display):
@@ -156,7 +163,7 @@ class InNotebook(Display):
         from .frontend import print_line, print_notes
 
         print_notes(batch.checked.notes)
-        print_notes(f"skipped: {problem}" for problem in batch.checked.problems)
+        print_notes(f"skipped: {line}" for line in batch.checked.skipped())
         print_line(headline(batch, prepared))
 
     def show(self) -> None:

@@ -267,6 +267,12 @@ def operator(tmp_path: Path, deferrable: bool) -> Any:
 
 
 @pytest.fixture
+def endless(sandbox: Gateway) -> None:
+    """Before ``submitted``: it runs until ``sandbox.finish()``."""
+    sandbox.seconds = 1e9
+
+
+@pytest.fixture
 def submitted(sandbox: Gateway) -> str:
     """The id of a generation that runs."""
     with KlingClient(api_key="sandbox", base_url=sandbox.base_url) as client:

@@ -13,6 +13,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferr
 
 from kling_integrations.airflow import KlingBatchOperator
 from kling_integrations.airflow.exceptions import KlingTaskError
+from kling_integrations.core.batch.learned import Learned
+from kling_integrations.core.storage.folder_records import FolderRecords
+from kling_integrations.core.storage.shared_budget import SharedBudget
 
 pytestmark = pytest.mark.thorough  # whole lives of tasks, side by side and one after the other
 
@@ -221,3 +224,74 @@ def test_an_event_that_is_not_understood_lets_the_worker_look_at_all(
     attempt.start()
     sandbox.finish()
     assert attempt.resume({"odd": 1})["completed"] == 2
+
+
+def test_what_a_round_learned_of_the_gateway_the_next_one_begins_with(
+    sandbox, task, batch, deferrable
+):
+    if not deferrable:
+        return
+    sandbox.seconds = 300  # later than expected, so that it is asked for more than once
+    attempt = task(batch(prompts(30), at_once=16))
+    sandbox.fault("submit", "slow", 3, seconds=0.01)
+    sandbox.fault("submit", "429", 1)
+    first = attempt.start()
+    assert isinstance(first, TaskDeferred)
+    limit = attempt.trigger.learned["limit"]
+    assert limit is not None
+    assert limit <= len(attempt.trigger.window) + 1 < 16
+    with pytest.raises(TaskDeferred) as again:
+        attempt.resume()
+    assert attempt.event["learned"]["times"][0][2]  # when they ended, as the triggerer saw it
+    attempt.deferred_again(again.value)
+    assert attempt.trigger.learned["limit"] <= limit + 1
+    assert len(attempt.trigger.window) <= limit + 1
+    assert attempt.trigger.learned["times"]
+
+
+def test_a_worker_looks_at_those_that_ended_while_it_started(sandbox, task, batch, deferrable):
+    if not deferrable:
+        return
+    attempt = task(batch(prompts(8)))
+    attempt.start()
+    sandbox.finish()
+    first, *others = sandbox.jobs
+    young = {"format": 1, "ended": [first]}
+    old = Learned(times={(model, seconds): [1.0] * 20 for model, seconds in kinds_of(attempt)})
+    with pytest.raises(TaskDeferred) as again:
+        attempt.resume({**young, "learned": old.to_json()})
+    attempt.deferred_again(again.value)
+    assert len(sandbox.posts) == 8
+    assert not {each["id"] for each in attempt.trigger.window} & {first, *others}
+
+
+def kinds_of(attempt):
+    return {(each["model"], each["duration"]) for each in attempt.trigger.window}
+
+
+# --- the budget of the run ---------------------------------------------------------------------
+
+
+def test_a_table_that_does_not_fit_into_the_runs_budget_pays_nothing(
+    sandbox, task, batch, tmp_path
+):
+    shelf = (tmp_path / "shelf").as_uri()
+    with pytest.raises(AirflowFailException, match="is left of") as caught:
+        to_the_end(task(batch(prompts(6), max_usd_per_run=0.5, record_path=shelf)))
+    assert "max_usd_per_run" in str(caught.value)
+    assert sandbox.posts == []
+
+
+def test_a_table_is_settled_in_the_runs_budget_once_over_all_attempts(
+    sandbox, task, batch, tmp_path
+):
+    shelf = tmp_path / "shelf"
+    attempt = task(batch(prompts(3), max_usd_per_run=5, record_path=shelf.as_uri()))
+    made, _ = to_the_end(attempt)
+    attempt.clear()
+    to_the_end(attempt)
+    (run,) = (shelf / "runs").iterdir()
+    totals = SharedBudget(FolderRecords(shelf), f"runs/{run.name}").totals()
+    assert totals.spent == pytest.approx(made["usd"])
+    assert totals.reserved == 0.0
+    assert len(sandbox.jobs) == 3

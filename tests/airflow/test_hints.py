@@ -43,6 +43,8 @@ WORDS = {
     NextStep(Verb.INSTALL, detail="jupyter"): (
         "Install it on the workers: pip install 'kling-integrations[jupyter]'"
     ),
+    NextStep(Verb.SKIP_BAD_ROWS): "To go ahead with the others: skip_bad=True.",
+    NextStep(Verb.NAME_PROMPTS): 'Name the column: columns={"prompt": "…"}.',
 }
 
 

@@ -119,3 +119,16 @@ def test_lineage_costs_nothing_where_nobody_asks():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "openlineage.client" not in out.stdout
+
+
+def test_a_table_tells_its_results_its_rows_and_how_many_became_videos(tmp_path):
+    made = {"results_path": "s3://shop/r.parquet", "rows": 3, "completed": 2, "failed": 1, "usd": 1}
+    lineage = lineage_of({**made, "rows_path": "s3://aws@shop/p.csv?v=1"})
+    event = emitted(lineage, tmp_path)
+    assert [(each["namespace"], each["name"]) for each in event["outputs"]] == [
+        ("s3://shop", "r.parquet")
+    ]
+    assert [each["name"] for each in event["inputs"]] == ["p.csv"]
+    facet = event["run"]["facets"]["kling"]
+    assert (facet["rows"], facet["completed"], facet["failed"], facet["usd"]) == (3, 2, 1, 1)
+    assert not lineage_of(made).inputs

@@ -140,6 +140,14 @@ def test_again_pays_for_one_take_with_the_new_prompt_and_asks_again(
     assert made["review"]["answers"][0]["note"] == "Whiter"
 
 
+def test_each_take_has_a_picture_of_its_own_address(reviewed, questions):
+    attempt = reviewed()
+    another(attempt)
+    another(attempt)
+    addresses = [re.search(r"poster\?[^)]+", question["body"])[0] for question in questions]
+    assert len(set(addresses)) == 3
+
+
 def test_again_without_a_prompt_repeats_the_same_one_as_another_video(reviewed, sandbox):
     attempt = reviewed()
     another(attempt)
@@ -186,6 +194,19 @@ def test_the_budget_is_for_all_takes_together(reviewed, sandbox):
     with pytest.raises(TaskAwaitingInput):
         attempt.answer("Again")
     assert len(sandbox.posts) == 2
+
+
+def test_further_takes_count_in_the_budget_of_the_run(reviewed, sandbox, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__KLING__RECORD_PATH", (tmp_path / "shelf").as_uri())
+    attempt = reviewed(max_usd_per_run=0.7, max_takes=5)
+    sandbox.fails = "moderation"
+    another(attempt, prompt="A red fox")  # is not billed
+    sandbox.fails = None
+    another(attempt)
+    with pytest.raises(TaskAwaitingInput):
+        attempt.answer("Again")
+    assert len(sandbox.posts) == 3
+    assert "is left of $0.70" in attempt.xcom[REVIEW_KEY]["refused"]
 
 
 def test_a_take_that_fails_leaves_the_question_and_may_be_asked_for_again(reviewed, sandbox):

@@ -61,9 +61,8 @@ def test_what_is_finished_already_is_not_deferred(sandbox, task, submitted):
 
 @pytest.mark.parametrize("knows_when", [False, True], ids=["an id", "a manifest"])
 def test_reschedule_gives_the_worker_back_and_asks_at_each_poke(
-    sandbox, task, submitted, knows_when
+    sandbox, task, endless, submitted, knows_when
 ):
-    sandbox.seconds = 1e9
     now = datetime.now(UTC).isoformat()
     given = {"generation_id": submitted, "submitted_at": now} if knows_when else submitted
     waiting = task(sensor(given, mode="reschedule", poke_interval=600))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from typing import Any
 
 import pytest
@@ -594,16 +595,20 @@ def test_a_worker_that_is_stopped_during_the_post_keeps_the_id(sandbox, task, mo
         raise Timeout
 
     previous = signal.signal(signal.SIGALRM, ring)
-    sandbox.fault("submit", "slow", seconds=0.6)
+    sandbox.fault("submit", "slow", seconds=2)
     attempt = task(
         lambda: KlingVideoOperator(task_id="v", prompt=RACCOON, deferrable=True), retries=1
     )
+
+    def stop_in_the_post() -> None:
+        sandbox.wait_for(lambda gateway: gateway.posts)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGALRM)
+
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        threading.Thread(target=stop_in_the_post, daemon=True).start()
         with pytest.raises(Timeout):
             attempt.start()
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
     assert attempt.store.get("kling_submission")["generation_id"] in sandbox.jobs
     assert attempt.run()["status"] == "completed"

@@ -1,70 +1,57 @@
-"""A batch that is killed again and again, by a gateway that fails in every twentieth request."""
+"""A batch in a shell that is killed again and again, while the gateway fails now and then."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.killed_batches import (
+    check_each_paid_once,
+    fail_now_and_then,
+    is_whole,
+    prompts,
+    write_table,
+)
 
 from kling_integrations.sandbox import Sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
-ROWS, KILLS = 120, 20
-
-FAULTS = {
-    "submit": ("drop-before", "drop-after", "429", "garbage"),
-    "poll": ("503", "drop-before", "html"),
-    "download": ("cut", "503"),
-}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", [1])
-def test_killed_twenty_times_each_row_is_one_payment_and_one_result(tmp_path, seed):
-    dice = random.Random(seed)
-    table = tmp_path / "p.jsonl"
-    table.write_text("".join(json.dumps({"prompt": f"number {n}"}) + "\n" for n in range(ROWS)))
-    with Sandbox(speed=100, seconds=60, size=(160, 90), fps=8, seed=seed) as sandbox:
-        for moment, kinds in FAULTS.items():
-            for kind in kinds:
-                sandbox.fault(moment, kind, None, share=0.05 / len(kinds))
-        kills = 0
-        while kills < KILLS:
+@pytest.mark.parametrize(
+    ("kills", "rows"),
+    [
+        pytest.param(4, 40, marks=pytest.mark.slow),
+        pytest.param(20, 120, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_killed_at_random_each_row_is_one_payment_and_one_result(tmp_path, kills, rows):
+    dice, texts = random.Random(kills), prompts(rows)
+    write_table(tmp_path / "p.jsonl", texts)
+    with Sandbox(speed=100, seconds=60, size=(160, 90), fps=8, seed=kills) as sandbox:
+        fail_now_and_then(sandbox)
+        for number in range(kills):
             running = start(tmp_path, sandbox)
-            begun = sandbox.requests.total()
-            more = dice.randint(1, 40)  # it dies after so many requests: at no special line
+            due = sandbox.requests.total() + dice.randint(1, 40)  # at no special line
             with contextlib.suppress(TimeoutError):
-                sandbox.wait_for(lambda _, n=begun + more: sandbox.requests.total() >= n, 10)
-            killed = running.poll() is None
+                sandbox.wait_for(lambda _, n=due: sandbox.requests.total() >= n, 10)
+            assert running.poll() is None, f"it ended before kill number {number + 1}"
             running.kill()
             running.communicate()
-            kills += killed
-            assert killed or kills > 5, "it ended before it could be killed"
-            if not killed:
-                break
-        rows = []
+        said = ""
         for _ in range(4):  # rows that failed or are in doubt, until none is
             ended = start(tmp_path, sandbox, "--retry-failed", "--retry-uncertain")
             _, said = ended.communicate(timeout=300)
-            rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
-            if all(row["status"] == "completed" and row["path"] for row in rows):
+            if is_whole(tmp_path / "r.jsonl"):
                 break
-        assert [row["prompt"] for row in rows] == [f"number {n}" for n in range(ROWS)], said
-        assert Counter(row["status"] for row in rows) == {"completed": ROWS}, said
-        paid = Counter(job.prompt for job in sandbox.jobs.values())
-        assert set(paid.values()) == {1}
-        assert len(paid) == ROWS
-        assert all(Path(row["path"]).stat().st_size == row["size"] for row in rows)
-        assert {row["generation_id"] for row in rows} == set(sandbox.jobs)
-        print(f"{kills} kills, {dict(sandbox.requests)}")
+        print(said)
+        check_each_paid_once(sandbox, texts, tmp_path / "r.jsonl")
 
 
 def start(folder: Path, sandbox: Sandbox, *words: str) -> subprocess.Popen[str]:

@@ -14,14 +14,17 @@ BUCKET = "records"
 
 
 @contextmanager
-def s3_server() -> Iterator[dict[str, str]]:
-    """The environment with which s3fs finds the server, which has an empty bucket ``records``."""
+def s3_server(python: str = sys.executable) -> Iterator[dict[str, str]]:
+    """The environment with which s3fs finds the server, which has an empty bucket ``records``.
+
+    ``python`` is an interpreter that has moto.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        [python, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

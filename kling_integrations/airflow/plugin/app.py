@@ -20,10 +20,13 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from jinja2 import Environment, FileSystemLoader
 from starlette.responses import HTMLResponse, Response
 
+from ...core.batch.results import Result
 from . import rows
 from .posters import poster_of
 from .rows import PAGE, TaskVideo
-from .streaming import NotAVideo, OpenVideo, response
+from .streaming import NotAVideo, OpenFile, response
+from .table_words import Board, RowCard
+from .tables import NotATable, table_at
 from .words import Card
 
 _HERE = Path(__file__).parent
@@ -75,9 +78,17 @@ def static(name: str) -> Response:
 
 
 def task_page(
-    dag_id: str, run_id: str, task_id: str, map_index: str = "-1", page: int = 0
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    map_index: str = "-1",
+    page: int = 0,
+    show: str = "",
 ) -> HTMLResponse:
-    """The tab of one task instance; of a mapped task as a whole, the grid of its instances."""
+    """The tab of one task instance; of a mapped task as a whole, the grid of its instances.
+
+    Of a table, a page of its rows; ``show="bad"``: of those without a video.
+    """
     # Airflow leaves the name of the index in place where a page has none.
     index = int(map_index) if map_index.isdecimal() else -1
     with create_session(scoped=False) as session:
@@ -89,6 +100,8 @@ def task_page(
         return gallery_page(dag_id, run_id, task_id, page)
     if found is None:
         raise HTTPException(404, "There is no such task instance.")
+    if found.is_table:
+        return _table_page(found, max(0, min(page, 10_000)), bad=show == "bad")
     return _html("video.html", card=Card(found, maker), query=_query)
 
 
@@ -115,21 +128,57 @@ def gallery_page(
     )
 
 
-def file(request: Request, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Response:
-    """The video of the task instance, with ranges."""
-    found, path = _video(dag_id, run_id, task_id, map_index)
-    video = _opened(found, path)
+def _table_page(found: TaskVideo, page: int, *, bad: bool) -> HTMLResponse:
+    table, lines, newest, trouble = None, [], [], ""
+    try:
+        if found.table:
+            table = table_at(found.table)
+            lines = table.lines(table.numbers(page, bad=bad))
+            newest = table.lines(table.newest) if found.state != "success" else []
+    except FileNotFoundError:
+        pass  # no round has ended yet
+    except NotATable:
+        trouble = "What is where the results should be is no table of results."
+    except Exception as error:  # noqa: BLE001 (a store's driver may raise anything)
+        trouble = f"The results cannot be read by the API server ({type(error).__name__})."
+    shown = table.bad if table and bad else table.total if table else 0
+    return _html(
+        "table.html",
+        board=Board(Card(found), table, trouble),
+        rows=[RowCard(found, line) for line in lines],
+        newest=[RowCard(found, line) for line in newest],
+        bad=bad,
+        page=page,
+        pages=max(1, -(-shown // PAGE)),
+        total=shown,
+        query=_query,
+    )
+
+
+def file(
+    request: Request,
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    map_index: int = -1,
+    row: int | None = None,
+) -> Response:
+    """The video of the task instance, or of a row of its table (counted from 1), with ranges."""
+    path, size, _ = _video(dag_id, run_id, task_id, map_index, row)
+    video = _opened(path, size)
     return response(video, request.headers, path.rpartition("/")[2])
 
 
-def poster(dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Response:
+def poster(
+    dag_id: str, run_id: str, task_id: str, map_index: int = -1, row: int | None = None
+) -> Response:
     """Its first picture as a JPEG."""
-    found, path = _video(dag_id, run_id, task_id, map_index)
-    key = (path, str(found.made.get("sha256")))
+    path, size, sha256 = _video(dag_id, run_id, task_id, map_index, row)
+    key = (path, str(sha256))
     with _lock:
         picture = _posters.get(key)
     if picture is None:
-        video = _opened(found, path)
+        video = _opened(path, size)
         try:
             picture = poster_of(video.file)
         finally:
@@ -148,18 +197,37 @@ _posters: OrderedDict[tuple[str, str], bytes] = OrderedDict()
 _lock = threading.Lock()
 
 
-def _video(dag_id: str, run_id: str, task_id: str, map_index: int) -> tuple[TaskVideo, str]:
+def _video(
+    dag_id: str, run_id: str, task_id: str, map_index: int, row: int | None
+) -> tuple[str, int | None, str | None]:
+    """The file: its path, the size where it must be that one, SHA-256."""
     with create_session(scoped=False) as session:
         found = rows.one(session, dag_id, run_id, task_id, map_index)
-    path = found.path if found else None
-    if found is None or path is None:
-        raise HTTPException(404, "This task instance has no video that can be shown.")
-    return found, path
+    if found is not None and found.is_table and row is not None:
+        result = _row(found, row)
+        if path := found.path_of(result):
+            return path, result.size, result.sha256
+    elif found is not None and row is None and (path := found.path):
+        made = found.made
+        return path, made.get("size") if found.told is None else None, made.get("sha256")
+    raise HTTPException(404, "This task instance has no video that can be shown.")
 
 
-def _opened(found: TaskVideo, path: str) -> OpenVideo:
+def _row(found: TaskVideo, number: int) -> Result:
     try:
-        video = OpenVideo.at(path)
+        if found.table:
+            (line,) = table_at(found.table).lines([number - 1])
+            return line.result
+    except Exception as error:  # noqa: BLE001 (a store's driver may raise anything)
+        raise HTTPException(
+            404, f"The results cannot be read by the API server ({type(error).__name__})."
+        ) from None
+    raise HTTPException(404, "This task instance has no results that can be shown.")
+
+
+def _opened(path: str, size: int | None) -> OpenFile:
+    try:
+        video = OpenFile.video(path)
     except NotAVideo:
         raise HTTPException(404, "What is there is no video.") from None
     except Exception as error:  # noqa: BLE001 (a store's driver may raise anything)
@@ -167,7 +235,7 @@ def _opened(found: TaskVideo, path: str) -> OpenVideo:
         raise HTTPException(
             404, f"The file cannot be read by the API server ({type(error).__name__})."
         ) from None
-    if found.told is None and video.size != found.made.get("size"):
+    if size is not None and video.size != size:
         video.close()
         raise HTTPException(404, "What is there is not the video that this task saved.")
     return video
@@ -180,7 +248,7 @@ def _query(video: TaskVideo, **more: Any) -> str:
         "task_id": video.task_id,
         "map_index": video.map_index,
     }
-    if sha := video.made.get("sha256"):
+    if (sha := video.made.get("sha256")) and "row" not in more:
         names["v"] = str(sha)[:12]  # another video, another address: no stale copy is shown
     return urlencode({**names, **more})
 

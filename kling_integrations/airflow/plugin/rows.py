@@ -13,6 +13,7 @@ from airflow.models.xcom import XComModel
 from airflow.providers.common.compat.sdk import conf
 from sqlalchemy import exists, func, or_, select
 
+from ...core.batch.results import Result
 from .. import version_compat
 from ..facts import FACTS_KEY, FAILURE_KEY
 from ..get_provider_info import OPERATOR_NAMES
@@ -42,6 +43,26 @@ class TaskVideo:
     facts: Mapping[str, Any] = field(default_factory=dict)
     failure: Mapping[str, Any] = field(default_factory=dict)
     told: str | None = None
+    results: str | None = None
+    """Where a table's task was told to write its results."""
+
+    @property
+    def is_table(self) -> bool:
+        return self.operator == "KlingBatchOperator"
+
+    @property
+    def table(self) -> str | None:
+        """The JSON Lines beside the results of a table, when this page may open them."""
+        if not self.results or not self.is_table:
+            return None
+        address = self.results.rpartition(".")[0] + ".jsonl"
+        return address if is_allowed(address, address, video_roots()) else None
+
+    def path_of(self, row: Result) -> str | None:
+        """Where the video of a row is, when this page may open it."""
+        folder = f"{self.told.rstrip('/')}/" if self.told else None
+        path = row.path
+        return path if path and folder and is_allowed(path, folder, video_roots()) else None
 
     @property
     def known(self) -> Mapping[str, Any]:
@@ -137,19 +158,17 @@ def _filled(session: Any, instances: Sequence[Any]) -> list[TaskVideo]:
     )
     for task_id, map_index, key, value in session.execute(rows.order_by(XComModel.timestamp)):
         xcoms.setdefault((task_id, map_index), {})[key] = value
-    told = _told(session, instances)
+    rendered = version_compat.rendered_fields(session, instances)
+    fields = {of: found or {} for of, found in rendered.items()}
     return [
-        _video(ti, xcoms.get((ti.task_id, ti.map_index), {}), told.get(ti.id)) for ti in instances
+        _video(ti, xcoms.get((ti.task_id, ti.map_index), {}), fields.get(ti.id)) for ti in instances
     ]
 
 
-def _told(session: Any, instances: Sequence[Any]) -> dict[Any, Any]:
-    """Where each was told to save, by the id of the task instance, where that is known."""
-    rendered = version_compat.rendered_fields(session, instances)
-    return {of: (fields or {}).get("output_path") or "" for of, fields in rendered.items()}
-
-
-def _video(ti: Any, xcoms: Mapping[str, Any], told: Any) -> TaskVideo:
+def _video(ti: Any, xcoms: Mapping[str, Any], rendered: Any) -> TaskVideo:
+    """``rendered``: its fields; None where Airflow has deleted them."""
+    told = None if rendered is None else rendered.get("output_path") or ""
+    results = (rendered or {}).get("results_path")
     state = getattr(ti.state, "value", ti.state)
     made = _mapping(xcoms.get(_RESULT)) or _mapping(xcoms.get(REVIEW_KEY))
     return TaskVideo(
@@ -163,10 +182,11 @@ def _video(ti: Any, xcoms: Mapping[str, Any], told: Any) -> TaskVideo:
         label=ti.rendered_map_index,
         start_date=ti.start_date,
         end_date=ti.end_date,
-        made=made if made.get("generation_id") else {},
+        made=made if made.get("generation_id") or made.get("results_path") else {},
         facts=_mapping(xcoms.get(FACTS_KEY)),
         failure=_mapping(xcoms.get(FAILURE_KEY)),
         told=told if told is None or isinstance(told, str) else "",
+        results=results if isinstance(results, str) else None,
     )
 
 

@@ -26,16 +26,28 @@ class NotAVideo(Exception):  # noqa: N818
 
 
 @dataclass(slots=True)
-class OpenVideo:
-    """An open MP4 of ``size`` bytes."""
+class OpenFile:
+    """An open file of ``size`` bytes; ``etag`` is another one after each change."""
 
     file: BinaryIO
     size: int
     etag: str
 
     @classmethod
-    def at(cls, path: str) -> OpenVideo:
-        """Raises NotAVideo, and what the store's driver raises."""
+    def video(cls, path: str) -> OpenFile:
+        """An MP4. Raises NotAVideo, and what the store's driver raises."""
+        opened = cls.at(path)
+        try:
+            if opened.file.read(12)[4:8] != b"ftyp":
+                raise NotAVideo
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    @classmethod
+    def at(cls, path: str) -> OpenFile:
+        """Raises NotAVideo for what is no regular file, and what the store's driver raises."""
         target: Any = ObjectStoragePath(path)
         local = local_path(target)
         file: Any
@@ -49,12 +61,9 @@ class OpenVideo:
             is_file, size = about.get("type") == "file", int(about["size"])
             version = str([about.get(name) for name in ("ETag", "LastModified", "mtime")])
             file = target.fs.open(target.path, "rb", block_size=_BLOCK)
-        try:
-            if not is_file or file.read(12)[4:8] != b"ftyp":
-                raise NotAVideo
-        except BaseException:
+        if not is_file:
             file.close()
-            raise
+            raise NotAVideo
         # The same in every process of the API server.
         digest = hashlib.sha256(f"{path}\0{size}\0{version}".encode()).hexdigest()[:32]
         return cls(file, size, f'"{digest}"')
@@ -76,7 +85,7 @@ class OpenVideo:
             self.close()
 
 
-def response(video: OpenVideo, headers: Any, name: str) -> Response:
+def response(video: OpenFile, headers: Any, name: str) -> Response:
     """The whole video, the part that ``headers`` ask for (206), 304 or 416."""
     sent = {
         "Accept-Ranges": "bytes",
@@ -103,7 +112,7 @@ def response(video: OpenVideo, headers: Any, name: str) -> Response:
 
 
 def _stream(
-    video: OpenVideo, start: int, end: int, status: int, headers: dict[str, str]
+    video: OpenFile, start: int, end: int, status: int, headers: dict[str, str]
 ) -> StreamingResponse:
     headers["Content-Length"] = str(end - start)
     return StreamingResponse(video.part(start, end), status, headers, media_type="video/mp4")

@@ -57,8 +57,10 @@ class Card:
 
     @property
     def mood(self) -> str:
-        """done, waiting, failed or none: which picture there is."""
+        """done, submitted, table, waiting, failed or none: which picture there is."""
         state = self.video.state
+        if self.video.is_table and state == "success":
+            return "table"
         if state in ("success", "awaiting_input") and self.video.made:
             return "done" if self.video.made.get("status") == "completed" else "submitted"
         if state in ("failed", "upstream_failed", "up_for_retry"):
@@ -80,6 +82,8 @@ class Card:
         match self.mood:
             case "done":
                 return ""
+            case "table":
+                return self._of_table()
             case "submitted":
                 return "Submitted. Another task waits for it and saves it."
             case "failed":
@@ -87,6 +91,8 @@ class Card:
                 return f"{self.reason}{again}"
             case "waiting" if state == "awaiting_input":
                 return "Waits for a person: see the tab Required Action."
+            case "waiting" if video.is_table:
+                return "A table of videos is being made: open it for its rows."
             case "waiting" if video.facts:
                 where = "in the triggerer" if state == "deferred" else "on a worker"
                 return f"Waiting for the video, {where}."
@@ -95,6 +101,11 @@ class Card:
         if state == "success":
             return "This task made no video."
         return f"No video: the task is {str(state).replace('_', ' ')}."
+
+    def _of_table(self) -> str:
+        made = self.video.made
+        done, total = made.get("completed"), made.get("rows")
+        return f"A table: {done} of {total} videos. Open it for its rows."
 
     @property
     def reason(self) -> str:
@@ -137,7 +148,7 @@ class Card:
 
     @property
     def prompt(self) -> str:
-        return str(self.video.known.get("prompt") or "")
+        return str(self.video.known.get("prompt") or self.video.failure.get("prompt") or "")
 
     @property
     def model(self) -> str:

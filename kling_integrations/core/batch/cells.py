@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from .. import catalog
@@ -34,6 +35,7 @@ _WORDS = {
     **dict.fromkeys(("false", "no", "off", "0", "0.0"), False),
 }
 _WHOLE = re.compile(r"[+-]?\d{1,9}\.0*")
+_SENT = re.compile(r"https?://|data:", re.IGNORECASE)  # a picture that is sent as it is
 _IMAGES = ("image", "tail_image", "image_url", "tail_image_url", "last_image_url")
 
 
@@ -71,7 +73,7 @@ def wire_names(model: str) -> frozenset[str]:
 @cache
 def _parameter(model: str, name: str) -> Parameter | None:
     wire = _WIRE_NAMES.get(name, name)
-    for each in catalog.candidates(model) or catalog.models():
+    for each in (*catalog.candidates(model), *catalog.models()):
         if wire in each.parameters:
             return each.parameters[wire]
     return None
@@ -104,6 +106,18 @@ def value_of(model: str, name: str, cell: Any) -> Any:
 def is_image(name: str) -> bool:
     """Whether a cell under this name can be a picture's path."""
     return name in _IMAGES
+
+
+def is_read(picture: Any) -> bool:
+    """Whether a picture is read from somewhere; a link and one that is in the cell are not."""
+    return not (isinstance(picture, str) and _SENT.match(picture))
+
+
+def is_remote(picture: Any) -> bool:
+    """Whether it is in object storage: its address, or what opens it (an ``UPath``, say)."""
+    if isinstance(picture, str):
+        return "://" in picture and not _SENT.match(picture) and not picture.startswith("file:")
+    return hasattr(picture, "read_bytes") and not isinstance(picture, Path)
 
 
 def _number(text: str, otherwise: Any) -> Any:

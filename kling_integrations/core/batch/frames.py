@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequestError
@@ -29,7 +28,7 @@ def table_of(value: Any) -> Table:
     Raises InvalidRequestError for anything else.
     """
     if isinstance(value, str | os.PathLike):
-        return tables.read(Path(value).expanduser())
+        return tables.at(os.fspath(value))
     if is_pandas(value):
         columns = [str(name) for name in value.columns]
         if len(set(columns)) < len(columns):

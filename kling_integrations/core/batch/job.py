@@ -21,13 +21,14 @@ from . import cells
 from .budget import Budget
 from .options import PATIENCE, Options
 from .plan import Need, Step, Wishes, plan
+from .problems import Problem, listed
 from .results import Result, RowStatus, added_columns
-from .rows import Checked, Problem, Table, check
+from .rows import Checked, Table, check
 from .run import Run
 from .tally import Tally
 from .threads import run_to_end
 
-_MOST_SHOWN = 20  # bad rows that an error names
+_MOST_SHOWN = 20  # lines of an error about bad rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,10 @@ class Order:
 
     ``defaults`` are parameters for what a row leaves out, ``names`` the columns that are called
     otherwise (``{"prompt": "text", "key": "sku"}``). ``folder``: where the videos go, None leaves
-    them at the gateway; ``results``: the table that is written (.jsonl, .csv, .parquet; default
-    ``results.jsonl`` in the folder). ``max_cost`` in USD for the whole batch, earlier runs of it
-    included. ``timeout`` in seconds for each row. ``skip_bad``: rows that cannot be submitted get
-    a result that says so, and the others go ahead.
+    them at the gateway; ``results``: the table that is written (.jsonl, .csv, .parquet, or a folder
+    that is there; default ``results.jsonl`` in the folder of the videos). ``max_cost`` in USD for
+    the whole batch, earlier runs of it included. ``timeout`` in seconds for each row. ``skip_bad``:
+    rows that cannot be submitted get a result that says so, and the others go ahead.
     """
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +60,8 @@ class Order:
     def results_path(self) -> Path:
         """Raises InvalidRequestError where nothing says where the results go."""
         if self.results is not None:
-            return self.results
+            is_folder = not self.results.suffix and self.results.is_dir()
+            return self.results / "results.jsonl" if is_folder else self.results
         if self.folder is None:
             raise InvalidRequestError(
                 "Without a folder for the videos, say where the results go.",
@@ -115,16 +117,15 @@ class BadRowsError(InvalidRequestError):
     """Rows that cannot be submitted; nothing was. ``problems`` has them all."""
 
     def __init__(self, problems: Sequence[Problem], rows: int) -> None:
-        shown = [f"  {problem}" for problem in problems[:_MOST_SHOWN]]
-        if len(problems) > _MOST_SHOWN:
-            shown.append(f"  … and {len(problems) - _MOST_SHOWN} more")
+        shown = [f"  {line}" for line in listed(problems, _MOST_SHOWN)]
         super().__init__(
             "\n".join(
                 [
                     f"{len(problems)} of {rows} rows cannot be submitted. Nothing was submitted.",
                     *shown,
                 ]
-            )
+            ),
+            next_steps=[NextStep(Verb.SKIP_BAD_ROWS)] if len(problems) < rows else (),
         )
         self.problems = tuple(problems)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..waiting import DEFAULT_TIMEOUT, Patience
+from .learned import Learned
 from .plan import Wishes
 from .saving import Saver
 
@@ -17,12 +18,14 @@ class Options:
     """How a batch is run. ``timeout``: seconds that each row is waited for.
 
     ``save`` puts a finished video where it belongs; None: into the folder of the wishes.
+    ``learned`` is what an earlier round of the same batch found out.
     """
 
     at_once: int = 10
     timeout: float = DEFAULT_TIMEOUT
     wishes: Wishes = field(default_factory=Wishes)
     save: Saver | None = None
+    learned: Learned = field(default_factory=Learned)
 
 
 class GoesOnError(Exception):

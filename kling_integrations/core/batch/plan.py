@@ -6,7 +6,7 @@ Reads the ledger and looks at files; sends and writes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -47,10 +47,16 @@ class Step:
         return result.expected_usd if result.usd is None else result.usd
 
 
+class Previews(Protocol):
+    """Says what a submit would do; raises LedgerError."""
+
+    def preview(self, request: VideoRequest, base_url: str, *, take: int = 1) -> Decision: ...
+
+
 class RowLedger(Protocol):
     """What a plan needs of a ledger; raises LedgerError."""
 
-    def preview(self, request: VideoRequest, base_url: str, *, take: int = 1) -> Decision: ...
+    def prefetch(self, base_url: str, requests: Iterable[tuple[str, int]]) -> Previews: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,27 +86,34 @@ def plan(
 
     ``price`` says what a request is expected to cost, in USD.
     """
-    return [_step(row, ledger, base_url, earlier.get(row.id), wishes, price) for row in rows]
+    known = {row.number: earlier[row.id] for row in rows if row.id in earlier}
+    settled = {number for number, before in known.items() if _is_settled(before, wishes)}
+    asked = [row for row in rows if row.number not in settled]
+    previews = ledger.prefetch(base_url, ((row.fingerprint, row.take) for row in asked))
+    return [
+        Step(row, Need.NOTHING, replace(known[row.number], row=row.number))
+        if row.number in settled
+        else _step(row, previews, base_url, known.get(row.number), wishes, price)
+        for row in rows
+    ]
 
 
 def _step(
     row: Row,
-    ledger: RowLedger,
+    previews: Previews,
     base_url: str,
     before: Result | None,
     wishes: Wishes,
     price: Callable[[VideoRequest], float | None],
 ) -> Step:
     fresh = Result(row.number, row.id, RowStatus.NOT_SUBMITTED)
-    if before is not None and _is_settled(before, wishes):
-        return Step(row, Need.NOTHING, replace(before, row=row.number))
     try:
         request = row.request()
     except InvalidRequestError as error:
         fresh.end(RowStatus.REFUSED, "input", error.message)
         return Step(row, Need.NOTHING, fresh)
     fresh.expected_usd = price(request)
-    decision = ledger.preview(request, base_url, take=row.take)
+    decision = previews.preview(request, base_url, take=row.take)
     entry = decision.entry
     if entry is not None:
         _recall(fresh, entry, before)
@@ -110,8 +123,7 @@ def _step(
     if decision.picks_up:
         return Step(row, Need.ATTACH, fresh, entry)
     if entry is not None and entry.state is State.FAILED:
-        kind = before.error_kind if before and before.error_kind else kind_of(entry.error)
-        fresh.end(RowStatus.FAILED, kind or "unknown", entry.error or "it failed")
+        fresh.end(RowStatus.FAILED, _kind(entry, before), entry.error or "it failed")
         if not wishes.retry_failed or fresh.error_kind not in WORTH_REPEATING:
             return Step(row, Need.NOTHING, fresh, entry)
     expected = fresh.expected_usd
@@ -147,9 +159,13 @@ def _recall(result: Result, entry: Entry, before: Result | None) -> None:
         result.finished_at = before.finished_at
 
 
-def kind_of(message: str | None) -> str | None:
-    """The kind of a failure out of the record of it; None where it does not say."""
-    # The words of ``waiting.ended``, as they are today and as they were (``Generation … failed``).
+def _kind(entry: Entry, before: Result | None) -> str:
+    """Why a generation failed. Records that do not say it yet have it in their words."""
+    if entry.error_kind:
+        return entry.error_kind
+    if before is not None and before.status == RowStatus.FAILED and before.error_kind:
+        return before.error_kind
+    # Those of ``waiting.ended``, as they were at first (``Generation … failed``) and later on.
     words = r"(?:Failed|Generation \S+ failed) \((moderation|input|credits|provider)\)"
-    match = re.match(words, message or "")
-    return match[1] if match else None
+    match = re.match(words, entry.error or "")
+    return match[1] if match else "unknown"

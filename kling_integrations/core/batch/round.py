@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import WaitTimeoutError
 from ..generation import Generation
 from ..submission import Entry
-from . import in_doubt
+from .learned import Learned
 from .options import GoesOnError
 from .plan import Need, Step
 from .results import RowStatus
@@ -24,8 +24,9 @@ from .run import Run
 class Round(Run):
     """One round. After ``run``, ``left`` run at the gateway and ``again`` says whether more is due.
 
-    ``ended``: ids of generations that are said to have ended, None where nothing is known: only
-    those are looked at. The other arguments are those of Run.
+    ``ended``: ids of generations that are said to have ended, None where nothing is known. Those
+    are looked at, and those that are as old as one is when it ends: a worker takes its time to
+    start, and meanwhile more have ended. The other arguments are those of Run.
     """
 
     def __init__(self, *args: Any, ended: Collection[str] | None = None, **options: Any) -> None:
@@ -43,6 +44,12 @@ class Round(Run):
         return bool(self._left) or self.uncertain_for > 0.0
 
     @property
+    def learned(self) -> Learned:
+        """For the options of the next round."""
+        limit, patience = self._window.learned
+        return Learned(limit, patience, self._schedules.times)
+
+    @property
     def submits_more(self) -> bool:
         """Whether rows wait for a place in the window."""
         return bool(self._queue)
@@ -57,12 +64,17 @@ class Round(Run):
         if self._said_to_have_ended is None:
             return
         for step in list(self._queue):
-            if step.need is Need.ATTACH and step.result.generation_id not in (
-                self._said_to_have_ended
-            ):
+            if step.need is Need.ATTACH and not self._may_have_ended(step):
                 self._queue.remove(step)
                 self._window.attach()
                 self._left.append(step)
+
+    def _may_have_ended(self, step: Step) -> bool:
+        said, entry = self._said_to_have_ended or (), step.entry
+        if step.result.generation_id in said or entry is None:
+            return True
+        expected = self._schedules.of(step.row.model, step.row.duration).expected
+        return entry.age * self._client.clock.speed >= expected
 
     async def _wait(self, step: Step, generation: Generation, entry: Entry | None) -> Generation:
         if entry is None and generation.raw:
@@ -78,17 +90,15 @@ class Round(Run):
     def _timeout(self, entry: Entry | None) -> float:
         return 0.0  # one look
 
-    async def _settle_uncertain(self) -> None:
-        if self._left or not self._uncertain:
+    async def _settle_doubts(self) -> None:
+        if self._left or not self._doubts.steps:
             return
-        missing = await self._look_up()
+        await self._look_up()
         if self._queue:
             await self._drain()
-        self.uncertain_for = in_doubt.seconds_left(
-            self._uncertain, missing, self._schedules, self._client.clock.speed
-        )
+        self.uncertain_for = self._doubts.seconds_left()
         if not self._left and self.uncertain_for <= 0.0:
-            await self._repeat_uncertain()
+            await self._repeat_doubts()
 
     def _close(self, step: Step) -> None:
         """What is not got to in this round has its turn in another, as long as there is one."""

@@ -12,18 +12,26 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from .. import catalog, identity
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, NextStep, Verb
 from ..request import VideoRequest
 from . import cells
+from .problems import Problem, listed
 
+_WIRE_NAME = re.compile(r"^(tail_|last_)?image(_url)?: ")  # the column is named already
 _KEYED = 2**40  # takes from here on belong to rows with a key
 _LONGEST_KEY = 200  # characters
+_CLOSE = 0.8  # how alike two names are, from 0 to 1, that may be meant as one
+_MOST_SKIPPED = 50  # lines about rows that are left out
+_READERS = 16  # pictures that are read from object storage side by side
+_SOME_PICTURE = "https://picture.invalid/"  # stands for one that need not be read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +39,15 @@ class Table:
     """Rows as they were given: ``records`` maps columns to cells, in the order of ``columns``.
 
     ``folder`` is where relative paths of pictures start, besides the current folder. ``bad`` are
-    rows (by their number from 1) that could not be read as such, with the reason.
+    rows (by their number from 1) that could not be read as such, with the reason. ``lines`` says
+    for each row on which line of its file it begins, where there is a file with lines.
     """
 
     columns: Sequence[str]
     records: Sequence[Mapping[str, Any]]
     folder: Path | None = None
     bad: Mapping[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why a row cannot be submitted. ``row`` counts from 1; ``column`` is empty where unknown."""
-
-    row: int
-    column: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"row {self.row}{f', {self.column}' if self.column else ''}: {self.reason}"
+    lines: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +96,30 @@ class Checked:
     problems: list[Problem]
     notes: list[str]
 
+    def skipped(self) -> list[str]:
+        """What is left out where the good rows go ahead, in a bounded number of lines."""
+        return listed(self.problems, _MOST_SKIPPED)
+
 
 def check(
     table: Table,
     base_url: str,
     defaults: Mapping[str, Any] | None = None,
     names: Mapping[str, str] | None = None,
+    *,
+    opened: Callable[[str], Any] | None = None,
+    known: Mapping[int, str] | None = None,
 ) -> Checked:
     """Every row as a request, or with what is wrong with it. Nothing is sent.
 
     ``defaults`` are parameters of VideoRequest for cells that say nothing. ``names`` says which
-    column is meant by a parameter or by ``key`` (``{"prompt": "text"}``). Raises
+    column is meant by a parameter or by ``key`` (``{"prompt": "text"}``). ``opened`` makes a
+    picture of an address in object storage, which is else read with the platform's credentials.
+    ``known`` are fingerprints by the numbers of rows whose pictures are not read again. Raises
     InvalidRequestError for a table that cannot be meant at all.
     """
-    return _Check(table, identity.account(base_url), defaults or {}, names or {}).run()
+    account = identity.account(base_url)
+    return _Check(table, account, defaults or {}, names or {}, opened, known or {}).run()
 
 
 def meant(
@@ -135,10 +143,29 @@ def meant(
     return defaults, names
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is kept of a row's request."""
+
+    fingerprint: str
+    model: str
+    prompt: str | None
+    duration: int | None
+
+
 class _Check:
     def __init__(
-        self, table: Table, account: str, defaults: Mapping[str, Any], names: Mapping[str, str]
+        self,
+        table: Table,
+        account: str,
+        defaults: Mapping[str, Any],
+        names: Mapping[str, str],
+        opened: Callable[[str], Any] | None,
+        known: Mapping[int, str],
     ) -> None:
+        self._opened = opened
+        self._known = known
+        self._ahead: dict[int, _Asked | InvalidRequestError] = {}
         self._table = table
         self._account = account
         self._defaults = {name: value for name, value in defaults.items() if value is not None}
@@ -154,14 +181,38 @@ class _Check:
         rows = []
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
+            self._read_ahead()
             for number, record in enumerate(self._table.records, 1):
                 if reason := self._table.bad.get(number):
-                    self._problems.append(Problem(number, "", reason))
+                    self._refuse(number, "", reason)
                 elif row := self._row(number, record):
                     rows.append(row)
                 self._notes.update(dict.fromkeys(str(each.message) for each in caught))
                 caught.clear()
-        return Checked(rows, self._problems, list(self._notes))
+        if not rows:
+            self._check_prompts()
+        return Checked(rows, self._problems, [*self._misspelt(), *self._notes])
+
+    def _check_prompts(self) -> None:
+        """One sentence where all rows are bad because nothing says where the prompts are."""
+        lost = all("needs a prompt" in problem.reason for problem in self._problems)
+        if lost and not {"prompt"} & {*self._columns, *self._defaults}:
+            raise InvalidRequestError(
+                f"The table has no column 'prompt'. Its columns: {_shown(self._table.columns)}.",
+                next_steps=[NextStep(Verb.NAME_PROMPTS)],
+            )
+
+    def _misspelt(self) -> Iterator[str]:
+        """Columns that are carried through, and were perhaps meant as parameters."""
+        known = [name for name in (*cells.NAMED, "key") if name not in self._columns]
+        for column in self._table.columns:
+            if column not in self._columns.values():
+                close = get_close_matches(cells.folded(column), known, 1, _CLOSE)
+                if close:
+                    yield (
+                        f"The column {column!r} is no parameter and is carried through. For "
+                        f"{close[0]} it has to be called so."
+                    )
 
     def _row(self, number: int, record: Mapping[str, Any]) -> Row | None:
         cell = self._columns.get("key")
@@ -170,25 +221,61 @@ class _Check:
         try:
             if key is not None and (first := self._keys.setdefault(key, number)) != number:
                 raise _KeyTwiceError(f"the key {key[:40]!r} is that of row {first}, too")
-            request = VideoRequest(**parameters)
+            asked = self._ahead.pop(number, None) or self._asked(number, parameters)
+            if isinstance(asked, InvalidRequestError):
+                raise asked
         except _KeyTwiceError as error:
-            self._problems.append(Problem(number, cell or "", str(error)))
+            self._refuse(number, cell or "", str(error))
             return None
         except InvalidRequestError as error:
             column = self._column_of(error.message)
-            self._problems.append(Problem(number, column, error.message.rstrip(".")))
+            reason = _WIRE_NAME.sub("", error.message) if column else error.message
+            self._refuse(number, column, reason.rstrip("."))
             return None
         return Row(
             number,
             key,
-            self._take(request.fingerprint, key),
-            request.fingerprint,
-            request.model,
-            request.prompt,
-            request.duration,
+            self._take(asked.fingerprint, key),
+            asked.fingerprint,
+            asked.model,
+            asked.prompt,
+            asked.duration,
             self._account,
             parameters,
         )
+
+    def _refuse(self, number: int, column: str, reason: str) -> None:
+        lines = self._table.lines
+        line = lines[number - 1] if lines else None
+        self._problems.append(Problem(number, column, reason, line))
+
+    def _asked(self, number: int, parameters: Mapping[str, Any]) -> _Asked:
+        known = self._known.get(number)
+        if known:
+            instead = {name: _SOME_PICTURE for name in parameters if cells.is_image(name)}
+            parameters = {**parameters, **instead}
+        request = VideoRequest(**parameters)
+        return _Asked(known or request.fingerprint, request.model, request.prompt, request.duration)
+
+    def _read_ahead(self) -> None:
+        """Reads pictures in object storage side by side: one after the other takes minutes."""
+
+        def asked(row: tuple[int, dict[str, Any]]) -> _Asked | InvalidRequestError:
+            try:
+                return self._asked(*row)
+            except InvalidRequestError as error:
+                return error
+
+        rows = []
+        for number, record in enumerate(self._table.records, 1):
+            parameters = self._parameters(record)
+            pictures = (value for name, value in parameters.items() if cells.is_image(name))
+            if number not in self._known and any(map(cells.is_remote, pictures)):
+                rows.append((number, parameters))
+        if rows:
+            with ThreadPoolExecutor(_READERS, "kling-pictures") as pool:
+                numbers = (number for number, _ in rows)
+                self._ahead = dict(zip(numbers, pool.map(asked, rows), strict=True))
 
     def _parameters(self, record: Mapping[str, Any]) -> dict[str, Any]:
         model_column = self._columns.get("model")
@@ -207,6 +294,8 @@ class _Check:
 
     def _located(self, value: Any) -> Any:
         """A picture's path: beside the table where it is there, else as it is."""
+        if self._opened is not None and isinstance(value, str) and cells.is_remote(value):
+            return self._opened(value)
         folder = self._table.folder
         if folder is None or not isinstance(value, str) or len(value) > 1000 or ":" in value:
             return value
@@ -248,6 +337,10 @@ def _key(cell: Any) -> str | None:
     return text if text is None or len(text) <= _LONGEST_KEY else text[:_LONGEST_KEY]
 
 
+def _shown(columns: Sequence[str]) -> str:
+    return ", ".join(f"{each!r}" for each in columns[:20]) + (", …" if len(columns) > 20 else "")
+
+
 def _parameter_columns(columns: Iterable[str], names: Mapping[str, str]) -> dict[str, str]:
     """Which column each parameter (and ``key``) is in; the others are the user's own.
 
@@ -257,10 +350,9 @@ def _parameter_columns(columns: Iterable[str], names: Mapping[str, str]) -> dict
     found: dict[str, str] = {}
     for name, column in names.items():
         if column not in columns:
-            shown = ", ".join(map(str, columns[:20]))
             raise InvalidRequestError(
                 f"The table has no column {column!r}.{catalog.did_you_mean(column, columns)} "
-                f"Its columns: {shown}."
+                f"Its columns: {_shown(columns)}."
             )
         found[name] = column
     known = {*cells.NAMED, "key"} | {name for m in catalog.models() for name in m.parameters}

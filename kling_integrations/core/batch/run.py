@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +18,6 @@ from ..errors import (
     GenerationFailedError,
     InsufficientCreditsError,
     KlingError,
-    KlingWarning,
     LedgerError,
     RateLimitedError,
     ServerError,
@@ -28,19 +26,20 @@ from ..errors import (
 from ..generation import Generation, Status
 from ..http.async_client import AsyncKlingClient
 from ..progress import Progress
-from ..recovery import Recovered
 from ..submission import Entry
-from . import cells, in_doubt
+from . import cells
 from .budget import Budget
+from .endings import cut_off, not_reached
+from .in_doubt import Doubts
 from .options import PATIENCE, GoesOnError, Options
 from .plan import Need, Step
+from .reporting import Reporter
 from .results import RowStatus, classify, now_iso
 from .saving import save_in
 from .schedules import Schedules
 from .tally import Tally
 from .window import Window
 
-_MOST_UNCERTAIN = 5  # POSTs in a row without a known outcome, after which no more leave
 _LOOK_UP_EVERY = 20.0  # seconds between two looks into the gateway's log
 _SAVING = 64  # videos that wait to be saved, beyond which nothing more is submitted
 
@@ -69,19 +68,18 @@ class Run:
         self._client = client
         self._options = options
         self._budget = budget
-        self._on_result = on_result
-        self._on_change = on_change
         folder = options.wishes.folder
         self._save_video = options.save or (save_in(folder) if folder is not None else None)
-        self._window = Window(options.at_once)
-        self._schedules = Schedules()
+        learned = options.learned
+        self._window = Window(options.at_once, learned.limit, learned.patience)
+        self._report = Reporter(self.tally, self._window, budget, on_result, on_change)
+        self._schedules = Schedules(learned.times)
         self._queue: deque[Step] = deque()
         self._held: list[Step] = []  # they do not fit into the budget, as it stands
-        self._uncertain: list[Step] = []
+        self._doubts = Doubts(client, self._schedules)
         self._left: list[Step] = []  # something else waits for them
         self._tasks: dict[asyncio.Task[None], Step] = {}
         self._posting: set[asyncio.Task[None]] = set()
-        self._uncertain_in_a_row = 0
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -94,15 +92,15 @@ class Run:
         try:
             await self._look_up()
             await self._drain()
-            await self._settle_uncertain()
+            await self._settle_doubts()
         except asyncio.CancelledError:
             self.interrupted = True
             self.tally.note = "interrupted: submissions under way get their reply"
-            self._changed()
+            self._report.changed()
             await self._let_go()
-        for step in [*self._queue, *self._held, *self._uncertain]:
+        for step in [*self._queue, *self._held, *self._doubts.steps]:
             self._close(step)
-        self._changed()
+        self._report.changed()
 
     # --- beginning and ending --------------------------------------------------------------
 
@@ -114,16 +112,16 @@ class Run:
                 if step.result.status == RowStatus.COMPLETED:
                     self._budget.hold(step.paid)
                     self._budget.settle(step.paid, step.result.usd)
-                self._report(step)
+                self._report.row(step)
             elif step.need is Need.SUBMIT:
                 later.append(step)
             else:
                 step.reserved = step.paid
                 self._budget.hold(step.reserved)
                 attach = step.need is Need.ATTACH
-                (self._queue if attach else self._uncertain).append(step)
+                (self._queue if attach else self._doubts.steps).append(step)
         self._queue.extend(later)
-        self._changed()
+        self._report.changed()
 
     async def _let_go(self) -> None:
         """After an interrupt: replies of POSTs are waited for, everything else is left."""
@@ -137,19 +135,8 @@ class Run:
 
     def _close(self, step: Step) -> None:
         """The result of a row that was not got to."""
-        if step.need is Need.LOOK_UP:
-            text = "a POST of it has no known outcome, and the gateway's log does not name it"
-            self._end(step, RowStatus.UNCERTAIN, "uncertain", text)
-        elif step.need is Need.ATTACH:
-            kind = "interrupted" if self.interrupted else "stopped"
-            self._end(step, RowStatus.RUNNING, kind, "it was not waited for")
-        elif self.interrupted:
-            self._end(step, RowStatus.NOT_SUBMITTED, "interrupted", "the run was interrupted")
-        elif self.stopped is not None:
-            self._end(step, RowStatus.NOT_SUBMITTED, "stopped", self.stopped.message)
-        else:
-            text = "it does not fit into what the batch may cost"
-            self._end(step, RowStatus.NOT_SUBMITTED, "budget", text)
+        ending = not_reached(step, interrupted=self.interrupted, stopped=self.stopped)
+        self._report.end(step, *ending)
 
     # --- the loop --------------------------------------------------------------------------
 
@@ -188,7 +175,7 @@ class Run:
             task = asyncio.ensure_future(self._tend(step))
             self._tasks[task] = step
             task.add_done_callback(self._ended)
-        self._changed()
+        self._report.changed()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
@@ -247,12 +234,12 @@ class Run:
             running = False
             self._left.append(step)
         except asyncio.CancelledError:
-            self._interrupted(step)
+            self._report.end(step, *cut_off(step.result))
         except KlingError as error:
             self._failed(step, error)
         except Exception as error:  # noqa: BLE001 (a row never fails the batch)
             known = RowStatus.RUNNING if step.result.generation_id else RowStatus.NOT_SUBMITTED
-            self._end(step, known, "error", f"{type(error).__name__}: {error}")
+            self._report.end(step, known, "error", f"{type(error).__name__}: {error}")
         finally:
             if running:
                 self._window.ended(self._client.clock.now())
@@ -294,10 +281,11 @@ class Run:
             raise
         else:
             window.accepted()
-            self._uncertain_in_a_row = 0
+            self._doubts.accepted()
             self.tally.paid_now += bool(generation.raw)
             step.result.submitted_at = now_iso(time.time())
-            self._changed()
+            self._wake.set()  # one that is taken may allow one more
+            self._report.changed()
             return generation
         finally:
             self._posting.discard(task)
@@ -309,16 +297,8 @@ class Run:
 
     def _in_doubt(self, step: Step, error: SubmissionUncertainError) -> None:
         """It may have been paid: the reservation stays, and the log is looked into later."""
-        step.need, step.client_request_id = Need.LOOK_UP, error.client_request_id
-        self._uncertain.append(step)
-        self._uncertain_in_a_row += 1
-        if self._uncertain_in_a_row >= _MOST_UNCERTAIN:
-            self._stop(
-                ServerError(
-                    f"{_MOST_UNCERTAIN} submissions in a row had no known outcome "
-                    f"({error.message.rstrip('.')})."
-                )
-            )
+        if too_many := self._doubts.add(step, error):
+            self._stop(too_many)
 
     async def _wait(self, step: Step, generation: Generation, entry: Entry | None) -> Generation:
         """The completed generation, paid for and counted."""
@@ -344,8 +324,7 @@ class Run:
         )
         if last is not None:
             step.result.seconds = round(last.elapsed, 1)
-            if last.polls > 1:
-                self._schedules.add(row.model, row.duration, last.elapsed - last.queued)
+            self._schedules.saw(row.model, row.duration, last)
         self._settle(step, done)
         return done
 
@@ -365,16 +344,7 @@ class Run:
         if self._save_video is not None:
             where = await self._save_video(self._client, step.row, done, entry)
         step.result.complete(done, where)
-        self._report(step)
-
-    def _interrupted(self, step: Step) -> None:
-        result = step.result
-        if result.status == RowStatus.COMPLETED:
-            self._end(step, RowStatus.COMPLETED, "interrupted", "its video was not saved")
-        elif result.generation_id:
-            self._end(step, RowStatus.RUNNING, "interrupted", "it was not waited for")
-        else:  # in the middle of the POST
-            self._end(step, RowStatus.UNCERTAIN, "interrupted", "its POST was not waited for")
+        self._report.row(step)
 
     def _failed(self, step: Step, error: KlingError) -> None:
         status, kind = classify(error)
@@ -382,77 +352,32 @@ class Run:
             status, kind = RowStatus.COMPLETED, "download"  # asked for a link, in vain
         if isinstance(error, GenerationFailedError) or status is RowStatus.REFUSED:
             self._release(step)
-        self._end(step, status, kind, error.message)
+        self._report.end(step, status, kind, error.message)
 
     # --- submissions without a known outcome -----------------------------------------------
 
-    async def _look_up(self) -> list[Recovered]:
-        """Asks the gateway's log, which is free; rows that it names are put in line.
+    async def _look_up(self) -> None:
+        self._queue.extend(await self._doubts.look_up())
+        self.tally.note = self._doubts.trouble or self.tally.note
 
-        Returns what it does not name.
-        """
-        if not self._uncertain:
-            return []
-        try:
-            looked_up = await self._client.recover()
-        except KlingError as error:
-            self.tally.note = f"submissions in doubt cannot be looked up: {error.message}"
-            return []
-        listed = {
-            step.client_request_id: step for step in in_doubt.attach(self._uncertain, looked_up)
-        }
-        self._queue.extend(listed.values())
-        self._uncertain = [s for s in self._uncertain if s.client_request_id not in listed]
-        return [each for each in looked_up if not each.generation_id]
-
-    async def _settle_uncertain(self) -> None:
+    async def _settle_doubts(self) -> None:
         """Looks until every such generation would have ended, and so be listed."""
         clock = self._client.clock
-        while self._uncertain:
-            missing = await self._look_up()
+        while self._doubts.steps:
+            await self._look_up()
             if self._queue:
                 await self._drain()
                 continue
-            left = in_doubt.seconds_left(self._uncertain, missing, self._schedules, clock.speed)
+            left = self._doubts.seconds_left()
             if left <= 0.0:
                 break
             await asyncio.sleep(clock.real(min(left, _LOOK_UP_EVERY)))
-        await self._repeat_uncertain()
+        await self._repeat_doubts()
 
-    async def _repeat_uncertain(self) -> None:
+    async def _repeat_doubts(self) -> None:
         """Submits again what the log does not name, where the user wants that."""
-        if self._uncertain and self._options.wishes.retry_uncertain:
-            for step in self._uncertain:
-                step.again, step.need = True, Need.SUBMIT
+        if self._doubts.steps and self._options.wishes.retry_uncertain:
+            for step in self._doubts.give_up():
                 self._release(step)
                 self._queue.append(step)
-            self._uncertain = []
             await self._drain()
-
-    # --- telling ---------------------------------------------------------------------------
-
-    def _end(self, step: Step, status: RowStatus, kind: str, message: str) -> None:
-        step.result.end(status, kind, message)
-        self._report(step)
-
-    def _report(self, step: Step) -> None:
-        """The row has its result."""
-        result = step.result
-        if step.need is not Need.NOTHING:
-            result.finished_at = now_iso(time.time())
-        self.tally.end(result)
-        if self._on_result and step.need is not Need.NOTHING:
-            self._on_result(step)
-        self._changed()
-
-    def _changed(self) -> None:
-        tally, window = self.tally, self._window
-        tally.running, tally.limit = window.under_way, window.limit
-        tally.spent = self._budget.spent
-        tally.reserved = self._budget.reserved
-        if self._on_change:
-            try:
-                self._on_change(tally)
-            except Exception as error:  # noqa: BLE001 (what is paid for is waited for without it)
-                self._on_change = None
-                warnings.warn(f"The progress is shown no more: {error}", KlingWarning, 2)

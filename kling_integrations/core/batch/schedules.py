@@ -5,32 +5,41 @@ No I/O. A batch of thousands need not read the ledger for each: its own finish t
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from ..progress import Progress
 from ..schedule import Schedule
+from .learned import Kind
 
 _REMEMBERED = 20  # finish times; ten make the most of it
 
-Kind = tuple[str, int | None]
-
 
 class Schedules:
-    """Schedules by model and duration."""
+    """Schedules by model and duration; ``times`` are those that an earlier run saw."""
 
-    def __init__(self) -> None:
-        self._times: dict[Kind, list[float]] = {}
+    def __init__(self, times: Mapping[Kind, Sequence[float]] | None = None) -> None:
+        self.times: dict[Kind, list[float]] = {
+            kind: list(found)[-_REMEMBERED:] for kind, found in (times or {}).items()
+        }
         self._made: dict[Kind, Schedule] = {}
 
     def of(self, model: str, duration: int | None) -> Schedule:
         kind = (model, duration)
         if kind not in self._made:
-            times = self._times.get(kind, ())
+            times = self.times.get(kind, ())
             self._made[kind] = Schedule.expecting(model, duration, finished=times)
         return self._made[kind]
 
-    def add(self, model: str, duration: int | None, seconds: float) -> None:
-        """One was seen to finish so many seconds after its submit, the queue apart."""
+    def saw(self, model: str, duration: int | None, last: Progress) -> None:
+        """One has finished, and this was the last progress of its wait.
+
+        Its first poll says nothing about when: it may have ended long before.
+        """
+        if last.polls <= 1:
+            return
         kind = (model, duration)
-        times = self._times.setdefault(kind, [])
-        times.append(seconds)
+        times = self.times.setdefault(kind, [])
+        times.append(last.elapsed - last.queued)
         del times[:-_REMEMBERED]
         if len(times) < _REMEMBERED or len(times) % 5 == 0:
             self._made.pop(kind, None)

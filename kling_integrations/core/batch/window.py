@@ -14,22 +14,30 @@ _MOST_PATIENT = 16  # times the limit in acceptances before one more is tried ag
 
 
 class Window:
-    """Slots for generations. A slot is entered before a POST and left when the generation ends."""
+    """Slots for generations. A slot is entered before a POST and left when the generation ends.
 
-    def __init__(self, at_once: int) -> None:
+    ``limit`` and ``patience`` are what an earlier one has learned, see ``learned``.
+    """
+
+    def __init__(self, at_once: int, limit: int | None = None, patience: int = 1) -> None:
         if at_once < 1:
             raise ValueError(f"At least one generation at once is needed, not {at_once}.")
         self.at_once = at_once
-        self.limit = min(at_once, _FIRST)
+        self.limit = min(at_once, _FIRST if limit is None else limit)
         self.posting = 0
         self.running = 0
         self.blocked_since: float | None = None
         """Since when no POST has been taken, of those that were tried; None where one was."""
-        self._learned = False
+        self._learned = limit is not None
         self._resume_at = float("-inf")
         self._pause = _PAUSE
         self._accepted = 0  # since the limit last changed
-        self._patience = 1
+        self._patience = min(patience, _MOST_PATIENT)
+
+    @property
+    def learned(self) -> tuple[int | None, int]:
+        """The limit that 429s have taught (None: there was none) and the patience."""
+        return (self.limit if self._learned else None), self._patience
 
     @property
     def under_way(self) -> int:

@@ -22,6 +22,7 @@ from urllib.request import url2pathname
 
 from .. import catalog
 from ..errors import InvalidRequestError, KlingError, NextStep, Verb
+from ..storage import object_files
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -68,10 +69,11 @@ def encode(value: Any, *, name: str, model_id: str | None) -> Any:
 def image_url(value: Any, *, name: str = "image") -> str:
     """``value`` as the gateway takes it: URL, data URI or base64.
 
-    Takes an http(s) URL, a data URI or base64 text (sent as they are), the path of a file, bytes,
-    a binary file, a PIL image, a matplotlib figure, an array (height × width [× channels], uint8
-    or floats from 0 to 1), an object with ``last_frame()`` (an earlier result: the video goes on
-    where that one ended) or with a PNG for notebooks. Raises InvalidRequestError, naming ``name``.
+    Takes an http(s) URL, a data URI or base64 text (sent as they are), the path of a file, the
+    address of one in object storage (``s3://``, ``gs://``, ``abfs://``), bytes, a binary file,
+    a PIL image, a matplotlib figure, an array (height × width [× channels], uint8 or floats from 0
+    to 1), an object with ``last_frame()`` (an earlier result: the video goes on where that one
+    ended) or with a PNG for notebooks. Raises InvalidRequestError, naming ``name``.
     """
     if isinstance(value, str):
         return _from_text(value.strip(), name)
@@ -234,9 +236,12 @@ def _from_text(text: str, name: str) -> str:
         return text
     if known == "file":
         return _from_file(Path(url2pathname(urlsplit(text).path)), name)
+    if object_files.is_address(text):
+        return _from_store(text, name)
     if scheme and "://" in text:
         raise InvalidRequestError(
-            f"{name} is at {known}://, which the gateway cannot open: give an https URL or a file."
+            f"{name} is at {known}://, which the gateway cannot open: give an https URL, a "
+            "file, or an object of S3, Google Cloud Storage or Azure."
         )
     if not text:
         raise InvalidRequestError(f"{name} is empty: give a path, a URL or base64.")
@@ -275,6 +280,14 @@ def _from_file(path: Path, name: str) -> str:
             f"{name}: {shortened(path)} cannot be read as a file ({why})."
         ) from None
     return _data_uri(data, name, str(path))
+
+
+def _from_store(address: str, name: str) -> str:
+    try:
+        data = object_files.read(address, most=GENERAL.max_bytes)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"{name}: {error.message}") from None
+    return _data_uri(data, name, address)
 
 
 def shortened(path: Path) -> str:

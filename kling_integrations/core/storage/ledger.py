@@ -7,6 +7,7 @@ of all machines that ask for the same video at the same moment one pays.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from .. import settings
@@ -15,7 +16,7 @@ from ..request import VideoRequest
 from ..submission import Decision, Entry, Record
 from .record_stores import is_address
 from .sqlite_ledger import RequestLock, SqliteLedger
-from .team_ledger import TeamLedger
+from .team_ledger import Prefetched, TeamLedger
 
 
 class Ledger:
@@ -69,6 +70,15 @@ class Ledger:
         ``KlingClient.submit``. Another process may be quicker in between.
         """
         return self._records().preview(request, base_url, new=new, take=take)
+
+    def prefetch(
+        self, base_url: str, requests: Iterable[tuple[str, int]]
+    ) -> SqliteLedger | TeamLedger | Prefetched:
+        """What previews many requests, given by fingerprint and take, with few round trips.
+
+        Its ``preview`` says what is known now; what is written later it may not know.
+        """
+        return self._records().prefetch(base_url, requests)
 
     def lock(self, request: VideoRequest | Record) -> RequestLock:
         """The lock under which this request, or that of this record, is decided and posted."""

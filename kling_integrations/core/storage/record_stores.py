@@ -8,19 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import InvalidRequestError
 from ..records import RecordStore, unreachable
+from . import object_files
 from .bucket_records import BucketRecords
 from .folder_records import FolderRecords
-
-# The extra of this package that brings the driver of each kind of address.
-_EXTRAS = {
-    "s3": "s3",
-    "s3a": "s3",
-    "gs": "gcs",
-    "gcs": "gcs",
-    "abfs": "azure",
-    "abfss": "azure",
-    "az": "azure",
-}
 
 
 def is_address(text: str) -> bool:
@@ -37,7 +27,7 @@ def open_store(address: str) -> RecordStore:
     scheme, _, rest = address.partition("://")
     if scheme == "file":
         return FolderRecords(_folder(address))
-    if scheme not in _EXTRAS:
+    if scheme not in object_files.EXTRAS:
         raise InvalidRequestError(
             f"Records cannot be kept at {scheme}://: S3 (s3://), Google Cloud Storage (gs://), "
             "Azure Blob Storage (abfs://) and a folder (file:///) can create a file only if it is "
@@ -45,26 +35,18 @@ def open_store(address: str) -> RecordStore:
         )
     if not rest.strip("/"):
         raise InvalidRequestError(f"{address} names no bucket.")
-    filesystem, root = _filesystem(address, _EXTRAS[scheme])
+    filesystem, root = _filesystem(address)
     return BucketRecords(filesystem, root)
 
 
-def _filesystem(address: str, extra: str) -> tuple[Any, str]:
+def _filesystem(address: str) -> tuple[Any, str]:
     try:
-        import fsspec
-
         # Others write there, too: what was listed a moment ago says nothing.
-        filesystem, root = fsspec.url_to_fs(
-            address, use_listings_cache=False, skip_instance_cache=True
-        )
-    except ImportError as error:
-        raise InvalidRequestError(
-            f"{address} needs a driver that is not installed ({error}). "
-            f'It comes with: pip install "kling-integrations[{extra}]"'
-        ) from error
+        return object_files.filesystem(address, use_listings_cache=False, skip_instance_cache=True)
+    except InvalidRequestError:
+        raise
     except Exception as error:
         raise unreachable(address, error) from error
-    return filesystem, root
 
 
 def _folder(address: str) -> Path:

@@ -22,8 +22,7 @@ def check_target(path: Path) -> None:
     """Raises InvalidRequestError for a results file that cannot be, before anything is paid."""
     if path.suffix.lower() not in FORMATS:
         raise InvalidRequestError(
-            f"Results are written as {', '.join(FORMATS)}: {path.name!r} ends otherwise.",
-            next_steps=[NextStep(Verb.SET_OUTPUT)],
+            f"Results are written as .jsonl, .csv or .parquet: {path.name!r} ends otherwise."
         )
     if path.suffix.lower() == ".parquet":
         needed("pyarrow.parquet")
@@ -60,7 +59,7 @@ class Journal:
                 f"{self.path} cannot be read: {error.strerror or error}."
             ) from None
         for number, line in enumerate(lines, 1):
-            if line.strip() and (result := _result(line)):
+            if line.strip() and (result := result_of(line)):
                 found[result.row_id] = result
             elif line.strip() and number < len(lines):  # a last line without an end was cut
                 raise InvalidRequestError(
@@ -166,7 +165,8 @@ def _line(row: Mapping[str, Any]) -> bytes:
     return text.encode("utf-8", errors="backslashreplace") + b"\n"
 
 
-def _result(line: bytes) -> Result | None:
+def result_of(line: bytes) -> Result | None:
+    """The result that a line of a journal holds; None for anything else."""
     try:
         stored = json.loads(line)
     except (ValueError, RecursionError):

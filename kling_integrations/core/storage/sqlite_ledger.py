@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import warnings
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,13 +48,14 @@ CREATE TABLE IF NOT EXISTS submissions (
     user              TEXT,
     host              TEXT,
     pid               TEXT,
-    tag               TEXT
+    tag               TEXT,
+    error_kind        TEXT
 );
 CREATE INDEX IF NOT EXISTS by_request ON submissions (base_url, fingerprint, take);
 CREATE INDEX IF NOT EXISTS by_generation ON submissions (generation_id);
 """
 _VERSION = 1
-_ADDED = {"key_hash", "user", "host", "pid", "tag"}  # columns since version 0.1.0
+_ADDED = {"key_hash", "user", "host", "pid", "tag", "error_kind"}  # columns since version 0.1.0
 
 T = TypeVar("T")
 
@@ -110,6 +112,10 @@ class SqliteLedger:
         """
         with self._file.transaction() as db:
             return _decide(db, request, base_url, new=new, take=take)
+
+    def prefetch(self, base_url: str, requests: Iterable[tuple[str, int]]) -> SqliteLedger:
+        """See ``Ledger.prefetch``: a file of this machine is quick enough."""
+        return self
 
     def lock(self, request: VideoRequest | Record) -> RequestLock:
         """The lock under which this request, or that of this record, is decided and posted."""
@@ -195,9 +201,15 @@ class SqliteLedger:
         if isinstance(error, GenerationFailedError):
             with self._file.transaction() as db:
                 db.execute(
-                    "UPDATE submissions SET state = ?, error = ? "
+                    "UPDATE submissions SET state = ?, error = ?, error_kind = ? "
                     "WHERE base_url IN (?, ?) AND generation_id = ?",
-                    (State.FAILED.value, error.message, *_accounts(base_url), error.generation_id),
+                    (
+                        State.FAILED.value,
+                        error.message,
+                        error.kind,
+                        *_accounts(base_url),
+                        error.generation_id,
+                    ),
                 )
 
     def forget(self, entry: Entry) -> None:
@@ -370,6 +382,7 @@ def _columns(entry: Entry) -> dict[str, Any]:
         "host": entry.owner.host if entry.owner else None,
         "pid": entry.owner.pid if entry.owner else None,
         "tag": entry.tag,
+        "error_kind": entry.error_kind,
     }
 
 
@@ -421,6 +434,7 @@ def _read(row: sqlite3.Row) -> Entry:
         key_hash=_text(row["key_hash"]),
         owner=_owner(row),
         tag=_text(row["tag"]),
+        error_kind=_text(row["error_kind"]),
     )
 
 

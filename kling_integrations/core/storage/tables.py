@@ -11,9 +11,17 @@ from typing import Any
 
 from ..batch.rows import Table
 from ..errors import InvalidRequestError, NextStep, Verb
+from . import object_files
 
 _LONGEST_CELL = 100 * 2**20  # characters: a picture in a cell
 _DELIMITERS = ",;\t|"
+
+
+def at(where: str) -> Table:
+    """The table at a path as a user writes it, or at an address in object storage."""
+    if object_files.is_address(where):
+        return parse(object_files.read(where), where.rpartition("/")[2])
+    return read(Path(where).expanduser())
 
 
 def read(path: Path) -> Table:
@@ -23,8 +31,6 @@ def read(path: Path) -> Table:
     InvalidRequestError for what cannot be read.
     """
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return _parquet(path)
         data = path.read_bytes()
     except OSError as error:
         raise InvalidRequestError(f"{path} cannot be read: {error.strerror or error}.") from None
@@ -32,9 +38,15 @@ def read(path: Path) -> Table:
 
 
 def parse(data: bytes, name: str = "", *, folder: Path | None = None) -> Table:
-    """The table in the bytes of a text file; ``name`` is for its ending and for messages."""
-    text = _decoded(data, name)
+    """The table in the bytes of a file; ``name`` is for its ending and for messages."""
     ending = Path(name).suffix.lower()
+    if ending in (".parquet", ".pq") or data[:4] == b"PAR1":
+        return _parquet(data, name, folder)
+    if data[:4] == b"PK\x03\x04" or data[:4] == b"\xd0\xcf\x11\xe0":
+        raise InvalidRequestError(
+            f"{name or 'The table'} is a workbook or an archive: save the sheet as CSV (UTF-8)."
+        )
+    text = _decoded(data, name)
     start = text.lstrip()[:1]
     if ending == ".json" or (ending not in (".csv", ".tsv", ".jsonl", ".ndjson") and start == "["):
         return _json(text, name, folder)
@@ -70,11 +82,22 @@ def _csv(text: str, name: str, folder: Path | None) -> Table:
     if "\0" in text:
         raise InvalidRequestError(f"{name or 'The table'} is no text: it holds zero bytes.")
     before = csv.field_size_limit(_LONGEST_CELL)
+    start = 1
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, name))
-        lines = [cells for cells in reader if any(cell.strip() for cell in cells)]
+        # Strict: a quote that is not closed would swallow the rows after it, in one paid prompt.
+        delimiter = _delimiter(text, name)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        lines, starts = [], []
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                lines.append(cells)
+                starts.append(start)
+            start = reader.line_num + 1
     except csv.Error as error:
-        raise InvalidRequestError(f"{name or 'The table'} is no CSV: {error}.") from None
+        raise InvalidRequestError(
+            f"{name or 'The table'} is no CSV: in the row from line {start} on, {error}. A quote "
+            "within a text is written twice, and the text is between quotes."
+        ) from None
     finally:
         csv.field_size_limit(before)
     if not lines:
@@ -88,7 +111,7 @@ def _csv(text: str, name: str, folder: Path | None) -> Table:
                 "quotes around it"
             )
         records.append(dict(zip(columns, cells, strict=False)))
-    return Table(columns, records, folder, bad)
+    return Table(columns, records, folder, bad, starts[1:])
 
 
 def _delimiter(text: str, name: str) -> str:
@@ -116,8 +139,9 @@ def _unique(names: Sequence[str]) -> list[str]:
 def _json_lines(text: str, folder: Path | None) -> Table:
     columns: dict[str, None] = {}
     records: list[Mapping[str, Any]] = []
-    bad = {}
-    for line in text.split("\n"):  # not splitlines: a text may hold other signs for a line's end
+    bad, starts = {}, []
+    # Not splitlines: a text may hold other signs for a line's end.
+    for start, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -129,7 +153,8 @@ def _json_lines(text: str, folder: Path | None) -> Table:
             record = {}
         columns.update(dict.fromkeys(record))
         records.append(record)
-    return Table(list(columns), records, folder, bad)
+        starts.append(start)
+    return Table(list(columns), records, folder, bad, starts)
 
 
 def _json(text: str, name: str, folder: Path | None) -> Table:
@@ -143,13 +168,14 @@ def _json(text: str, name: str, folder: Path | None) -> Table:
     return Table(table.columns, table.records, folder)
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(data: bytes, name: str, folder: Path | None) -> Table:
     parquet = needed("pyarrow.parquet")
     try:
-        table = parquet.read_table(path)
+        table = parquet.read_table(io.BytesIO(data))
     except Exception as error:  # noqa: BLE001 (Arrow has errors of its own)
-        raise InvalidRequestError(f"{path} is no Parquet file: {str(error)[:200]}.") from None
-    return Table(_unique(table.column_names), table.to_pylist(), path.parent)
+        what = name or "The table"
+        raise InvalidRequestError(f"{what} is no Parquet file: {str(error)[:200]}.") from None
+    return Table(_unique(table.column_names), table.to_pylist(), folder)
 
 
 def needed(module: str) -> Any:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +35,7 @@ LEASE = 300.0
 
 _CHUNK = 500  # records that are read side by side
 _REMEMBERED = 2000  # submissions that one process writes without reading them again
+_MANY = 20  # requests for which one listing of all names is less than one for each
 _FRESH = 1.0  # seconds for which what was listed holds, within one process
 
 
@@ -70,8 +71,28 @@ class TeamLedger:
         self, request: VideoRequest, base_url: str, *, new: bool = False, take: int = 1
     ) -> Decision:
         """See ``Ledger.preview``; one round trip where nothing is there, else two."""
-        own = self._own_decision(request, base_url, new=new, take=take)
         entries = self._of_request(prefix(base_url, request.fingerprint, take))
+        return self._previewed(entries, request, base_url, new=new, take=take)
+
+    def prefetch(
+        self, base_url: str, requests: Iterable[tuple[str, int]]
+    ) -> TeamLedger | Prefetched:
+        """See ``Ledger.prefetch``; a listing of all names and what is read of them."""
+        prefixes = [prefix(base_url, fingerprint, take) for fingerprint, take in requests]
+        if len(prefixes) < _MANY:
+            return self
+        return Prefetched(self, team_records.of_requests(self._store, prefixes))
+
+    def _previewed(
+        self,
+        entries: dict[str, Entry],
+        request: VideoRequest,
+        base_url: str,
+        *,
+        new: bool,
+        take: int,
+    ) -> Decision:
+        own = self._own_decision(request, base_url, new=new, take=take)
         decision = _decided(entries, request, new)
         if own is not None and not decision.picks_up and not _has(entries, own):
             return own
@@ -123,7 +144,9 @@ class TeamLedger:
 
     def _of_request(self, where: str) -> dict[str, Entry]:
         """What the team knows of a request, each with its file on this machine."""
-        entries = team_records.of_request(self._store, where)
+        return self._here(team_records.of_request(self._store, where))
+
+    def _here(self, entries: dict[str, Entry]) -> dict[str, Entry]:
         try:
             return self._mirror.found_here(entries)
         except LedgerError:  # a copy that cannot be read is no trouble
@@ -207,10 +230,11 @@ class TeamLedger:
     def wait_failed(self, base_url: str, error: BaseException) -> None:
         if not isinstance(error, GenerationFailedError) or not error.generation_id:
             return
-        message = error.message
+        message, kind = error.message, error.kind
 
         def change(entry: Entry) -> Entry:
-            return replace(entry, record=entry.record.ended(State.FAILED), error=message)
+            record = entry.record.ended(State.FAILED)
+            return replace(entry, record=record, error=message, error_kind=kind)
 
         if not self._change(base_url, error.generation_id, change):
             self._own.wait_failed(base_url, error)
@@ -347,6 +371,22 @@ class TeamLedger:
         if found is None:
             raise LedgerError(f"The team's records do not hold the submission {client_request_id}.")
         return found
+
+
+class Prefetched:
+    """Previews of many requests out of what was read at one moment; see ``Ledger.prefetch``."""
+
+    def __init__(self, ledger: TeamLedger, found: dict[str, dict[str, Entry]]) -> None:
+        self._ledger = ledger
+        self._found = found
+
+    def preview(self, request: VideoRequest, base_url: str, *, take: int = 1) -> Decision:
+        """See ``Ledger.preview``; no round trip for what was asked for."""
+        found = self._found.get(prefix(base_url, request.fingerprint, take))
+        if found is None:
+            return self._ledger.preview(request, base_url, take=take)
+        here = self._ledger._here(found)
+        return self._ledger._previewed(here, request, base_url, new=False, take=take)
 
 
 def _decided(entries: dict[str, Entry], request: VideoRequest, new: bool) -> Decision:

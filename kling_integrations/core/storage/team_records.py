@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ..records import RecordStore, unreadable
 from ..submission import FORMAT, Entry, Owner, Record, State
 
 REQUESTS = "requests/"
+_CHUNK = 500  # records that are read side by side
 _RECORD = re.compile(rf"{REQUESTS}[0-9a-f]{{8}}/[0-9a-f]{{2}}/[0-9a-f]{{40}}-[0-9]+-[0-9]{{4,9}}")
 _FORGOTTEN = ".forgotten"
 
@@ -51,7 +52,30 @@ def of_request(store: RecordStore, prefix: str) -> dict[str, Entry]:
     LedgerError where one of them is unreadable: it may be of something paid for.
     """
     names = store.names(prefix)
-    values = store.read_many([name for name in names if is_record(name)])
+    return _entries(store.read_many([name for name in names if is_record(name)]), names)
+
+
+def of_requests(store: RecordStore, prefixes: Collection[str]) -> dict[str, dict[str, Entry]]:
+    """What ``of_request`` gives for each of many at one gateway, by their prefixes.
+
+    All names there are listed once, and what is wanted of them is read together.
+    """
+    found: dict[str, list[str]] = {prefix: [] for prefix in prefixes}
+    account = next(iter(found)).split("/")[1]
+    for name in store.names(f"{REQUESTS}{account}/"):
+        if (names := found.get(f"{name.rpartition('-')[0]}-")) is not None:
+            names.append(name)
+    records = [name for names in found.values() for name in names if is_record(name)]
+    values: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(records), _CHUNK):
+        values |= store.read_many(records[start : start + _CHUNK])
+    return {
+        prefix: _entries({name: values[name] for name in names if name in values}, names)
+        for prefix, names in found.items()
+    }
+
+
+def _entries(values: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> dict[str, Entry]:
     entries = {name: from_json(values[name], name) for name in sorted(values, key=number_of)}
     states = consequences({name: entry.state for name, entry in entries.items()}, names)
     for name, state in states.items():
@@ -114,6 +138,7 @@ def to_json(entry: Entry) -> dict[str, Any]:
         "sha256": entry.sha256,
         "key_hash": entry.key_hash,
         "tag": entry.tag,
+        "error_kind": entry.error_kind,
     }
     if entry.owner:
         owner = entry.owner
@@ -158,6 +183,7 @@ def _entry(value: Mapping[str, Any]) -> Entry:
         sha256=_text(value.get("sha256")),
         key_hash=_text(value.get("key_hash")),
         tag=_text(value.get("tag")),
+        error_kind=_text(value.get("error_kind")),
         owner=Owner(str(owner["user"]), str(owner["host"]), int(owner["pid"])) if owner else None,
     )
 

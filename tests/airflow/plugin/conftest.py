@@ -78,6 +78,7 @@ class Database:
         state: str | None = "success",
         operator: str = "KlingVideoOperator",
         told: str | None = None,
+        results: str | None = None,
         **xcoms: Any,
     ) -> None:
         instances, values, rendered = self.tables
@@ -108,7 +109,12 @@ class Database:
                 timestamp=NOW,
             )
         if told is not None:
-            self.insert(rendered, **key, **of_attempt, rendered_fields={"output_path": told})
+            self.insert(
+                rendered,
+                **key,
+                **of_attempt,
+                rendered_fields={"output_path": told, "results_path": results},
+            )
 
 
 @pytest.fixture

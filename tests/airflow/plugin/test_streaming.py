@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from kling_integrations.airflow.plugin.streaming import (
     CHUNK,
     NotAVideo,
-    OpenVideo,
+    OpenFile,
     byte_range,
     response,
 )
@@ -47,7 +47,7 @@ def browser(path):
 
     @app.get("/file")
     def file(request: Request):
-        return response(OpenVideo.at(path), request.headers, 'a "b".mp4')
+        return response(OpenFile.video(path), request.headers, 'a "b".mp4')
 
     return TestClient(app)
 
@@ -112,9 +112,9 @@ def test_only_a_video_is_sent(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     for name in ("secrets.mp4", "empty.mp4", "pipe.mp4"):
         with pytest.raises(NotAVideo):
-            OpenVideo.at(str(tmp_path / name))
+            OpenFile.video(str(tmp_path / name))
     with pytest.raises(OSError, match="directory"):
-        OpenVideo.at(str(tmp_path))
+        OpenFile.video(str(tmp_path))
 
 
 async def test_memory_is_bounded_whatever_the_size(tmp_path):
@@ -122,7 +122,7 @@ async def test_memory_is_bounded_whatever_the_size(tmp_path):
     with path.open("wb") as file:
         file.write(VIDEO[:12])
         file.truncate(200 * 2**20)
-    video = OpenVideo.at(str(path))
+    video = OpenFile.video(str(path))
     tracemalloc.start()
     total = 0
     async for chunk in video.part(0, video.size):
@@ -136,7 +136,7 @@ async def test_memory_is_bounded_whatever_the_size(tmp_path):
 async def test_a_browser_that_leaves_closes_the_file(tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(VIDEO)
-    video = OpenVideo.at(str(path))
+    video = OpenFile.video(str(path))
     parts = video.part(0, video.size)
     await anext(parts)
     await parts.aclose()

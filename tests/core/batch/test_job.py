@@ -2,6 +2,7 @@
 
 import json
 import threading
+from contextlib import suppress
 
 import pytest
 from core.batch.conftest import Desk, prompts
@@ -119,6 +120,26 @@ def test_a_429_is_learned_from_and_every_row_gets_its_video(desk):
     outcome = desk(prompts(10), at_once=10)
     assert statuses(outcome) == ["completed"] * 10
     assert desk.sandbox.paid == 10
+
+
+def test_the_window_fills_up_before_the_first_one_ends(desk):
+    with Sandbox(speed=1000, seconds=float("inf"), size=(160, 90)) as sandbox:
+        own = Desk(sandbox, desk.folder)
+
+        def end_them_all():
+            with suppress(TimeoutError):
+                sandbox.wait_for(lambda _: len(sandbox.jobs) == 12, 20)
+            seen.append(len(sandbox.jobs))
+            sandbox.wait_for(lambda _: not sandbox.finish() and len(sandbox.jobs) == 15, 20)
+            sandbox.finish()
+
+        seen: list[int] = []
+        thread = threading.Thread(target=end_them_all)
+        thread.start()
+        outcome = own(prompts(15), at_once=12)
+        thread.join()
+    assert seen == [12]
+    assert statuses(outcome) == ["completed"] * 15
 
 
 def test_a_post_without_a_reply_is_looked_up_and_not_repeated(desk):

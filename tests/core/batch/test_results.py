@@ -9,7 +9,6 @@ from kling_integrations import (
     SubmissionUncertainError,
     WaitTimeoutError,
 )
-from kling_integrations.core.batch.plan import kind_of
 from kling_integrations.core.batch.results import (
     COLUMNS,
     Result,
@@ -46,16 +45,3 @@ def test_a_line_that_is_no_result_is_none():
     whole = Result(1, "a", RowStatus.COMPLETED, "id")
     assert Result.of(whole.to_json()) == whole
     assert set(whole.to_json()) == set(COLUMNS)
-
-
-@pytest.mark.parametrize(
-    ("message", "kind"),
-    [
-        ("Failed (moderation): no. A failed generation is not billed.", "moderation"),
-        ("Generation a:b failed (provider): busy.", "provider"),
-        ("Failed: it says failed (moderation) of somebody else.", None),
-        (None, None),
-    ],
-)
-def test_the_kind_of_a_failure_is_read_from_its_record(message, kind):
-    assert kind_of(message) == kind

@@ -84,3 +84,21 @@ def test_refusals_in_a_row_are_tried_ever_more_rarely():
 def test_a_window_for_nothing_is_refused():
     with pytest.raises(ValueError, match="At least one"):
         Window(0)
+
+
+def test_what_one_window_has_learned_the_next_begins_with():
+    window = Window(20)
+    assert window.learned == (None, 1)
+    for _ in range(4):
+        window.post()
+    for _ in range(3):
+        window.accepted()
+    window.refused(0.0)
+    limit, patience = window.learned
+    assert (limit, patience) == (3, 1)
+    again = Window(20, limit, patience)
+    for _ in range(3):
+        assert again.is_free(1.0)
+        again.attach()
+    assert not again.is_free(1.0)  # without it: as many more as at the start of a batch
+    assert Window(2, limit, patience).limit == 2

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -115,6 +116,45 @@ def test_a_paid_post_takes_two_round_trips(sandbox, raccoon, tmp_path, monkeypat
     store = Counting(tmp_path / "team")
     submit(sandbox, TeamLedger("file:///team", store), raccoon)
     assert store.calls == ["create", "write"]
+
+
+def test_thousands_are_previewed_with_few_round_trips_and_as_one_by_one(
+    sandbox, raccoon, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KLING_HOME", str(tmp_path / "home"))
+    store = Counting(tmp_path / "team")
+    ledger = TeamLedger("file:///team", store)
+    requests = [VideoRequest(prompt=f"number {number}") for number in range(1200)]
+    with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+        paid = [client.submit(request, take=2) for request in requests[:3]]
+        ledger.forget(ledger.entry(client.base_url, paid[1].id))
+    asked = [(request.fingerprint, take) for request in requests for take in (1, 2)]
+    store.calls.clear()
+    previews = ledger.prefetch(sandbox.base_url, iter(asked))
+    many = [
+        previews.preview(request, sandbox.base_url, take=take)
+        for request in requests
+        for take in (1, 2)
+    ]
+    assert Counter(store.calls) == {"names": 1, "read_many": 1, "read": 3}  # side by side
+    assert [many[at].pays for at in (1, 3, 5)] == [False, True, False]
+    assert sum(decision.picks_up for decision in many) == 2
+    for request, decision in zip(requests[:5], many[1:10:2], strict=True):
+        assert decision == ledger.preview(request, sandbox.base_url, take=2)
+    store.calls.clear()
+    previews.preview(raccoon, sandbox.base_url)  # not asked for before: it is looked up
+    assert "names" in store.calls
+
+
+def test_an_unreadable_record_stops_a_preview_of_many(sandbox, raccoon, tmp_path, monkeypatch):
+    monkeypatch.setenv("KLING_HOME", str(tmp_path / "home"))
+    ledger = TeamLedger((tmp_path / "team").as_uri())
+    submit(sandbox, ledger, raccoon)
+    files(tmp_path)[0].write_text("{")
+    asked = [(f"{number:064x}", 1) for number in range(50)]
+    ledger.prefetch(sandbox.base_url, asked)  # of others it is none
+    with pytest.raises(LedgerError, match="unreadable"):
+        ledger.prefetch(sandbox.base_url, [*asked, (raccoon.fingerprint, 1)])
 
 
 def test_what_one_paid_for_before_sharing_is_not_paid_again(sandbox, machine, raccoon, tmp_path):

@@ -39,6 +39,14 @@ def airflow(
         "KLING_E2E_OUT": str(out),
         "KLING_HOME": str(tmp_path_factory.mktemp("home")),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
+        # Read where the OpenLineage provider is installed.
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
+            {
+                "type": "file",
+                "log_file_path": str(tmp_path_factory.mktemp("lineage") / "event"),
+                "append": False,
+            }
+        ),
     }
     home = tmp_path_factory.mktemp("airflow")
     with LocalAirflow(Path(__file__).parent / "dags", home=home, settings=settings) as running:

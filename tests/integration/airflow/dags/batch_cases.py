@@ -32,3 +32,24 @@ with DAG("table", schedule=None):
         retry_delay=timedelta(seconds=1),
         on_execute_callback=note_pid,
     )
+
+
+def note_pid_in_folder(context: Any) -> None:
+    Path(context["dag_run"].conf["folder"], "pid").write_text(str(os.getpid()))
+
+
+with DAG("kills", schedule=None):
+    folder = "{{ dag_run.conf['folder'] }}"
+    KlingBatchOperator(
+        task_id="videos",
+        rows_path=f"{folder}/p.jsonl",
+        output_path=f"{folder}/videos/",
+        results_path=f"{folder}/results.jsonl",
+        at_once=8,
+        deferrable=True,
+        on_ambiguous_submit="resubmit",
+        retry_failed=True,
+        retries=40,
+        retry_delay=timedelta(seconds=1),
+        on_execute_callback=note_pid_in_folder,
+    )

@@ -1,0 +1,60 @@
+"""Files in object storage, read through fsspec with the credentials of the platform's tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import InvalidRequestError
+
+EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "abfs": "azure",
+    "abfss": "azure",
+    "az": "azure",
+}
+"""The extra of this package that brings the driver of each kind of address."""
+
+
+def is_address(text: str) -> bool:
+    """Whether it is one of a kind that can be read: ``s3://…``, ``gs://…``, ``abfs://…``."""
+    scheme, mark, _ = text.partition("://")
+    return bool(mark) and scheme.lower() in EXTRAS
+
+
+def filesystem(address: str, **options: Any) -> tuple[Any, str]:
+    """The file system of fsspec that reaches the address, and the path there.
+
+    Raises InvalidRequestError where its driver is not installed, else what the driver raises.
+    """
+    try:
+        import fsspec
+
+        found: tuple[Any, str] = fsspec.url_to_fs(address, **options)
+    except ImportError as error:
+        extra = EXTRAS[address.partition("://")[0].lower()]
+        raise InvalidRequestError(
+            f"{address} needs a driver that is not installed ({error}). "
+            f'It comes with: pip install "kling-integrations[{extra}]"'
+        ) from error
+    return found
+
+
+def read(address: str, most: int | None = None) -> bytes:
+    """The bytes of a file, in one round trip; of a larger one than ``most`` one byte more.
+
+    Raises InvalidRequestError in one sentence that names the address.
+    """
+    try:
+        files, path = filesystem(address)
+        data: bytes = files.cat_file(path, end=None if most is None else most + 1)
+    except InvalidRequestError:
+        raise
+    except FileNotFoundError:
+        raise InvalidRequestError(f"There is no {address}.") from None
+    except Exception as error:  # noqa: BLE001 (each driver has errors of its own)
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InvalidRequestError(f"{address} cannot be read ({why}).") from None
+    return data
