@@ -2,9 +2,10 @@
 
     python scripts/test_mutants.py [--each N] [--seed S] [MODULE …]
 
-cosmic-ray (in .venv-mutants) makes the mutants of each module of MODULES in a copy of what is checked
-in; N of them, drawn by the seed, are tried with the tests named here. What survives is listed with its
-change. Exit code 1 if any does: some are equivalent, so read before you write a test.
+cosmic-ray (in .venv-mutants) makes the mutants of each module of MODULES in a copy of what is
+checked in; N of them, drawn by the seed, are tried with the tests named here. What survives is
+listed with its change. Exit code 1 if any does: some are equivalent, so read before you write a
+test.
 """
 
 from __future__ import annotations

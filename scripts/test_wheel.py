@@ -28,7 +28,13 @@ GIT = shutil.which("git") or "git"
 RACCOON = "A white raccoon in a forest"
 
 # What a wheel is not complete without, and what has no place in it.
-NEEDED = ("py.typed", "core/models.json", "sandbox/", "airflow/plugin/", "jupyter/", "commands/")
+NEEDED = (
+    "py.typed",
+    "core/models.json",
+    "airflow/plugin/static/page.js",
+    "jupyter/display/live.js",
+    "jupyter/display/live.css",
+)
 STRANGE = ("tests/", "docs/", "benchmarks/", ".pyc", ".ipynb", ".venv", "__pycache__")
 
 
