@@ -14,13 +14,13 @@ from ..commands import (
     generation_arguments,
     seconds,
 )
-from .batch import Variant, plan, run_batch
 from .cost_limits import check_cost, dry_run
 from .display.live import JobView
 from .frontend import print_line, print_notes
 from .options import notebook, options
 from .session import current
 from .templating import fill
+from .variants import Variant, plan, run_batch
 
 NEW_PAYS = "--new is set: each run of this cell pays for another video."
 

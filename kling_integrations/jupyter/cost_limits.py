@@ -11,11 +11,11 @@ from ..commands import UsageError, connect
 from ..core import settings
 from ..core.cost import dollars, explain
 from ..core.errors import InvalidRequestError, KlingError, NextStep, Verb
-from .batch import Variant
 from .display.preview import Preview, preview, text
 from .frontend import choose_ui, print_line, publish
 from .options import options
 from .session import current
+from .variants import Variant
 
 
 @dataclass(frozen=True)

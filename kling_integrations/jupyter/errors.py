@@ -33,13 +33,16 @@ def presentable(error: E) -> E:
 
 
 def presented(function: Callable[P, T]) -> Callable[P, T]:
-    """A function whose errors are presentable."""
+    """A function whose errors are presentable. A notebook without IPython, such as marimo, shows
+    a traceback of its own: it ends here, where full ones are not wanted."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return function(*args, **kwargs)
         except (KlingError, StoppedWaiting) as error:
+            if options().short_errors:
+                error.__traceback__ = None
             raise presentable(error) from None
 
     return call

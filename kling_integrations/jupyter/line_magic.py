@@ -29,7 +29,6 @@ from ..core.generation import Saved
 from ..core.request import VideoRequest
 from ..core.storage.saved_files import saved_file
 from ..core.submission import Entry, State
-from .batch import Variant, picture, raise_first
 from .cell_magic import NEW_PAYS, filled, run_one, split
 from .console import NotebookConsole
 from .cost_limits import check_cost, dry_run
@@ -43,6 +42,7 @@ from .options import Options, notebook, options
 from .session import current
 from .stored import saved_video, start_sandbox, video_of, video_of_record
 from .templating import look_up
+from .variants import Variant, picture, raise_first
 from .video import KlingVideo
 
 

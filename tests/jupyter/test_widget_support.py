@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from kling_integrations.jupyter import widget_support
-from kling_integrations.jupyter.widget_support import can_show_widgets
+from kling_integrations.jupyter.widget_support import Server, can_show_widgets
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The environment that this kernel's Jupyter is said to run in; it is empty."""
-    monkeypatch.setattr(widget_support, "_server_prefixes", lambda: [tmp_path])
+    later = Server([tmp_path], time.time() + 60)
+    monkeypatch.setattr(widget_support, "_server", lambda: later)
     monkeypatch.setattr(widget_support, "_SYSTEM", ())
     monkeypatch.setattr(widget_support.site, "getuserbase", lambda: str(tmp_path / "user"))
     monkeypatch.setattr(widget_support, "_version", lambda: "0.11.0")
@@ -40,6 +42,13 @@ def test_without_anywidget_where_jupyter_runs_nothing_is_shown_that_cannot_be(se
     assert not can_show_widgets()
 
 
+def test_what_is_installed_while_jupyter_runs_is_not_in_a_page_that_is_open(server, monkeypatch):
+    put(server, "0.11.0")
+    earlier = Server([server], time.time() - 60)
+    monkeypatch.setattr(widget_support, "_server", lambda: earlier)
+    assert not can_show_widgets()
+
+
 def test_what_the_user_installed_for_all_environments_counts(server):
     put(server / "user", "0.11.3")
     assert can_show_widgets()
@@ -55,7 +64,8 @@ def test_the_server_is_the_process_that_started_the_kernel(tmp_path, monkeypatch
     import os
 
     monkeypatch.setenv("JPY_PARENT_PID", str(os.getpid()))
-    found = list(widget_support._server_prefixes())
-    assert not found or Path(sys.prefix) in found or Path(sys.base_prefix) in found
+    found = widget_support._server()
+    assert found is None or {Path(sys.prefix), Path(sys.base_prefix)} & set(found.prefixes)
+    assert found is None or found.started < time.time()
     monkeypatch.setenv("JPY_PARENT_PID", "999999999")  # has ended
-    assert list(widget_support._server_prefixes()) == []
+    assert widget_support._server() is None

@@ -86,6 +86,16 @@ def test_errors_name_calls_that_are_there(plain, sandbox):
     assert f"kling_integrations.resume({caught.value.generation_id!r})" in str(caught.value)
 
 
+def test_a_traceback_ends_at_the_call_unless_a_full_one_is_wanted(plain, sandbox):
+    with pytest.raises(kling.GenerationFailedError) as caught:
+        kling.generate("A riot [fail:moderation]", duration=5)
+    assert len(caught.traceback) == 2  # here, and the function that was called
+    kling.configure(short_errors=False)
+    with pytest.raises(kling.GenerationFailedError) as caught:
+        kling.generate("A riot [fail:moderation]", duration=5)
+    assert len(caught.traceback) > 2
+
+
 def test_options_are_set_by_a_call_and_all_or_none(plain):
     assert kling.configure(width=640, max_cost="2").width == 640
     assert loaded().options.max_cost == 2

@@ -17,7 +17,7 @@ from ...core.errors import KlingError
 from ...core.progress import clock_time
 from ..frontend import TEXT, WIDGET, Bundle, Ui, print_line, publish
 from .live_html import LiveHtml
-from .markup import AGAIN, SMALL, badge, base64_text, plain_badge
+from .markup import AGAIN, BESIDE_WIDGET, SMALL, badge, base64_text, plain_badge
 
 _GO_ON = "Run this cell again to go on; nothing is paid twice."
 _REDRAW, _REDRAW_PICTURES = 0.5, 2.0  # seconds at least between two of them
@@ -71,6 +71,7 @@ class Board:
 
     def _static(self) -> Bundle:
         html = f'<div>{badge(self._sandbox)}<span style="{SMALL}">{_GO_ON}</span></div>'
+        html += BESIDE_WIDGET if self._ui.kind == WIDGET else ""
         return {"text/html": html, "text/plain": plain_badge(self._sandbox) + _GO_ON}, {}
 
     def _newest(self, tally: Tally) -> str:

@@ -15,7 +15,7 @@ from .board import Board
 from .grid import Cell, grid, total_line
 from .live_html import LiveHtml
 from .log_lines import LogLines
-from .markup import AGAIN
+from .markup import AGAIN, BESIDE_WIDGET
 
 _REDRAW = 0.8  # seconds between two redraws: each job calls for one every second
 _MOST_BYTES = 1_000_000  # a second: a grid of 100 videos has megabytes
@@ -106,13 +106,16 @@ class GridView:
     def _bundle(self) -> Bundle:
         if self._is_refused:
             return NOTHING
-        return grid(
+        data, metadata = grid(
             self._cells,
             prompt=self._prompt,
             total=total_line(self._cells),
             embed=self._embed,
             width=self._width,
         )
+        if self._live is not None and self._live.widget is not None:
+            data["text/html"] += BESIDE_WIDGET
+        return data, metadata
 
     def show_news(self) -> None:
         """As that of JobView."""

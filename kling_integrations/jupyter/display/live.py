@@ -16,6 +16,7 @@ from ..frontend import HTML, NOTHING, TEXT, WIDGET, Bundle, choose_ui, publish
 from ..job import Job
 from .cards import job_card
 from .log_lines import LogLines
+from .markup import BESIDE_WIDGET
 from .strip import Strip
 
 
@@ -93,13 +94,16 @@ class JobView:
     def _bundle(self) -> Bundle:
         if self._is_refused:
             return NOTHING
-        return job_card(
+        data, metadata = job_card(
             self.job,
             bar=self._bar,
             with_time=self._bar,
             embed=self._embed,
             width=self._width,
         )
+        if self._ui.kind == WIDGET and not self.job.status.is_over:
+            data["text/html"] += BESIDE_WIDGET
+        return data, metadata
 
     def show_news(self) -> None:
         """What is new and only the cell's own thread can show: lines of text, all in marimo."""

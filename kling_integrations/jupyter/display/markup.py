@@ -14,6 +14,13 @@ AGAIN = "Run this cell again to see them; nothing is paid again."  # after a rel
 SMALL = "font-size:.85em;opacity:.75"
 ID_STYLE = "font-size:.9em;overflow-wrap:anywhere;background:none;padding:0"
 
+# In a notebook that was saved meanwhile the widget is dead: JupyterLab puts an error in its place.
+# What stands beside it says how to go on, and hides that; a live widget has elements in it.
+BESIDE_WIDGET = (
+    '<style class="kling-beside">.jp-OutputArea:has(.kling-beside) '
+    ".jupyter-widgets:not(:has(*)){display:none}</style>"
+)
+
 _BADGE = (
     '<b style="background:#f5b301;color:#000;border-radius:3px;padding:0 5px;'
     'font-size:.85em;letter-spacing:.04em">SANDBOX</b> '

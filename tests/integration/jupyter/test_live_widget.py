@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
 from support.notebooks import texts, until
@@ -98,6 +99,23 @@ def test_a_killed_kernel_is_noticed(lab, lab_sandbox):
     assert_it_stands_still(lab)
     lab.shot("live-killed")
     lab_sandbox.finish()
+
+
+def test_what_was_saved_meanwhile_shows_the_card_alone_without_its_kernel(lab, lab_sandbox):
+    generating(lab, "meanwhile")
+    assert "widget-view" in texts(lab.save())
+    shutil.copy(lab.folder / "meanwhile.ipynb", lab.folder / "later.ipynb")
+    lab.end_kernel()
+    lab.open("later.ipynb")
+    error = lab.locate(".jupyter-widgets")
+    error.wait_for(state="attached")
+    assert "model not found" in error.text_content()
+    assert not error.is_visible()
+    assert "Run this cell again to go on with it" in lab.text
+    lab.shot("saved-meanwhile")
+    lab_sandbox.finish()
+    lab.run_all()
+    lab.locate("video").wait_for()
 
 
 def test_a_grid_goes_on_after_a_reload_and_says_at_its_end_where_the_videos_are(lab, lab_sandbox):

@@ -99,6 +99,7 @@ def test_the_widget_gets_pictures_apart_from_counts_and_leaves_the_gallery(displ
     board, tally = Board(Ui(WIDGET, False), sandbox=True), running()
     board.update(tally)
     card, live = displays
+    assert "kling-beside" in card.shown[0]["text/html"]  # hides the widget that is dead later
     widget = live.shown[0]["widget"]
     assert "<img" not in widget.html
     assert widget.extra.count("<img") == 6
