@@ -230,10 +230,10 @@ class KlingVideoOperator(WithLineage, BaseOperator):
                 self._generation_id = generation.id
                 if submitter.picked_up:
                     announce_paid(self.log, context, client, generation.id)
-                elif self._expected_usd is None:
-                    self._expected_usd = expected_usd(client, submitter.make_request)
                 assert store.current is not None
                 record = store.current.record
+                if self._expected_usd is None and submitter.asks_for(record):
+                    self._expected_usd = expected_usd(client, submitter.make_request)
                 self._describe(context, client, generation.id)
                 if not self.wait_for_completion:
                     made = manifest(generation, base_url=client.endpoint.base_url)

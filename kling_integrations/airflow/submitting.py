@@ -133,6 +133,13 @@ class Submitter:
             "; ".join(differences) or "its record does not say what: perhaps an image's content",
         )
 
+    def asks_for(self, record: Record) -> bool:
+        """Whether the record's generation is what is asked for now."""
+        try:
+            return record.fingerprint in self._fingerprints(self.make_request())
+        except InvalidRequestError:  # an image that is gone
+            return False
+
     # --- deciding ------------------------------------------------------------------------------
 
     def _recorded(self) -> tuple[Record | None, bool]:

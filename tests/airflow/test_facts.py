@@ -42,6 +42,16 @@ def test_the_manifest_holds_what_was_asked_for_and_what_it_cost(sandbox, task, o
     assert "noticed_within_seconds" in made
 
 
+def test_a_retry_that_picks_up_a_finished_video_knows_what_it_cost(sandbox, task, operator):
+    attempt = task(operator(duration=5, deferrable=True), retries=2)
+    attempt.start()
+    sandbox.finish()
+    attempt.xcom.clear()  # as Airflow does before a retry
+    made = attempt.run()
+    assert made["usd"] == made["expected_usd"] > 0
+    assert len(sandbox.posts) == 1
+
+
 def test_the_facts_are_those_of_the_submit_not_of_a_later_edit(sandbox, task, tmp_path):
     prompts = iter(["A fox", "A wolf", "A wolf"])
     attempt = task(
