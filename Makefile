@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-airflow-next test-oldest test-plain test-wheel test-mutants test-coverage test-cluster screenshots docs docs-serve lint types format clean
+.PHONY: help setup system demo test test-fast test-slow test-exhaustive test-airflow-min test-airflow-next test-python test-oldest test-plain test-wheel test-mutants test-coverage test-cluster screenshots docs docs-serve lint types format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -41,6 +41,9 @@ test-airflow-min:  ## Airflow, unit and end to end, on the oldest version suppor
 
 test-airflow-next:  ## the same on the newest pre-release
 	sh scripts/test_airflow.sh "$(PYTHON)" 3.4.0b2 constraints-airflow-next.txt
+
+test-python:  ## core, commands, notebook and sandbox on another Python: make test-python PYTHON=python3.13
+	sh scripts/test_python.sh "$(PYTHON)"
 
 test-oldest:  ## the core with the oldest libraries that pyproject.toml allows
 	sh scripts/test_oldest.sh "$(PYTHON)"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import settings
 from ..generation import Generation, Saved
@@ -16,7 +17,9 @@ from ..request import VideoRequest
 from ..submission import Decision, Entry, Record
 from .record_stores import is_address
 from .sqlite_ledger import RequestLock, SqliteLedger
-from .team_ledger import Prefetched, TeamLedger
+
+if TYPE_CHECKING:
+    from .team_ledger import Prefetched, TeamLedger
 
 
 class Ledger:
@@ -54,8 +57,7 @@ class Ledger:
     def _records(self) -> SqliteLedger | TeamLedger:
         source = self.source
         if self._opened is None or self._opened[0] != source:
-            made = TeamLedger(source) if is_address(source) else SqliteLedger(source)
-            self._opened = source, made
+            self._opened = source, _open(source)
         return self._opened[1]
 
     # --- claiming --------------------------------------------------------------------------
@@ -155,3 +157,11 @@ class Ledger:
     def finished(self, base_url: str, model: str, duration: int | None) -> list[float]:
         """Seconds, the queue apart, that the last 50 watched ones took; the newest last."""
         return self._records().finished(base_url, model, duration)
+
+
+def _open(source: str) -> SqliteLedger | TeamLedger:
+    if not is_address(source):
+        return SqliteLedger(source)
+    from .team_ledger import TeamLedger  # which few need
+
+    return TeamLedger(source)
