@@ -9,11 +9,11 @@ import json
 import re
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from .. import catalog
 from ..catalog import Parameter
+from ..media.images import is_remote_path
 
 NAMED = (
     "prompt",
@@ -117,7 +117,7 @@ def is_remote(picture: Any) -> bool:
     """Whether it is in object storage: its address, or what opens it (an ``UPath``, say)."""
     if isinstance(picture, str):
         return "://" in picture and not _SENT.match(picture) and not picture.startswith("file:")
-    return hasattr(picture, "read_bytes") and not isinstance(picture, Path)
+    return is_remote_path(picture)
 
 
 def _number(text: str, otherwise: Any) -> Any:

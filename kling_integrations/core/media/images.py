@@ -79,7 +79,7 @@ def image_url(value: Any, *, name: str = "image") -> str:
         return _from_text(value.strip(), name)
     if isinstance(value, bytes | bytearray | memoryview):
         return _data_uri(bytes(value), name)
-    if isinstance(value, os.PathLike) and not _is_remote_path(value):
+    if isinstance(value, os.PathLike) and not is_remote_path(value):
         return _from_file(Path(value), name)
     try:
         data = _from_object(value)
@@ -332,9 +332,14 @@ def decoded(text: str, name: str) -> tuple[str | None, bytes]:
 _URL_SAFE = str.maketrans("-_", "+/")
 
 
-def _is_remote_path(value: Any) -> bool:
-    """Path objects of object stores are os.PathLike too, and only read by their own methods."""
-    return not isinstance(value, Path) and hasattr(value, "read_bytes")
+def is_remote_path(value: Any) -> bool:
+    """Path objects of object stores are os.PathLike too, and only read by their own methods.
+
+    Those of universal_pathlib before 0.3, which Airflow 3.0 has, are even a ``pathlib.Path``.
+    """
+    if isinstance(value, Path):
+        return getattr(value, "protocol", "") not in ("", "file", "local")
+    return hasattr(value, "read_bytes")
 
 
 def _from_object(value: Any) -> Any:

@@ -512,3 +512,15 @@ def test_a_picture_that_pillow_cannot_write_is_one_kind_of_error(
     monkeypatch.setattr(frames, "frame", lambda *_: object())
     with pytest.raises(InvalidRequestError):
         media.poster(clip)
+
+
+def test_a_remote_path_that_is_a_path_as_well_is_read_by_its_own_method() -> None:
+    class Stored(type(Path())):  # type: ignore[misc]
+        """As universal_pathlib before 0.3 makes them, and Airflow 3.0 with it."""
+
+        protocol = "s3"
+
+        def read_bytes(self) -> bytes:
+            return encoded("PNG")
+
+    assert media.image_url(Stored("bucket/a.png")).startswith("data:image/png")
