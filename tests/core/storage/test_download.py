@@ -33,7 +33,7 @@ from kling_integrations.core.flows import Flows
 from kling_integrations.core.generation import Failure, Generation, Saved, Status, Video
 from kling_integrations.core.protocol import Endpoint
 from kling_integrations.core.settings import Clock
-from kling_integrations.core.storage import download
+from kling_integrations.core.storage import download, transfer
 from kling_integrations.core.storage.download import save
 from kling_integrations.core.storage.file_names import resolve_target
 from kling_integrations.core.waiting import Flow, Patience
@@ -747,7 +747,7 @@ def test_a_redirect_elsewhere_is_refused(
 
 
 def test_https_may_not_fall_back_to_plain_http_off_loopback() -> None:
-    problem = download._address_problem
+    problem = transfer.address_problem
     assert problem("http://cdn.example/x", "https://cdn.example/x")
     assert problem("//cdn.example/x", "https://other.example/x") is None
     assert problem("http://127.0.0.1/x", "https://cdn.example/x")
@@ -975,7 +975,8 @@ def test_a_full_or_forbidden_disk_is_told_in_a_sentence(
     with pytest.raises(DownloadError, match="is a folder"):
         get(store.url, tmp_path)
     program = (
-        "import resource, signal, sys; from kling_integrations.core.storage.download import *\n"
+        "import resource, signal, sys; from kling_integrations.core.errors import DownloadError\n"
+        "from kling_integrations.core.storage.download import save\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "try: save(sys.argv[1], sys.argv[2])\n"
@@ -1115,7 +1116,7 @@ def test_a_video_that_drips_for_an_hour_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fast enough to be no hung connection, and yet without an end."""
-    monkeypatch.setattr(download, "_LONGEST", 0.0)
+    monkeypatch.setattr(transfer, "_LONGEST", 0.0)
     with pytest.raises(DownloadError, match="not whole after"):
         get(cdn(reply(mp4)).url, tmp_path / "a.mp4")
     assert_nothing(tmp_path)
