@@ -114,6 +114,7 @@ class Job:
         self._over = threading.Event()
         self._future.add_done_callback(lambda _: self._over.set())
         self._listeners: list[Listener] = []
+        self._at_end: list[Callable[[], object]] | None = []  # None: it is over
         self._on_stop: Callable[[], None] | None = None
         self._show: Callable[[Job], None] | None = None
         self._element: Callable[[Job], Any] | None = None
@@ -329,6 +330,14 @@ class Job:
         if other.target.file and other.target != self.target:
             self.other_targets.append(other.target)
 
+    def at_end(self, work: Callable[[], object]) -> None:
+        """For the session: ``work()`` is done before anyone who waits for the job goes on."""
+        with self._lock:
+            if self._at_end is not None:
+                self._at_end.append(work)
+                return
+        work()
+
     def on_stop(self, callback: Callable[[], None]) -> None:
         """For the watcher: ``callback`` is called when the waiting shall end, at once if it should
         already."""
@@ -405,6 +414,10 @@ class Job:
         """The listeners are called first: a cell must not end before its card is done."""
         self._status = status
         self.changed()
+        with self._lock:
+            works, self._at_end = self._at_end or [], None
+        for work in works:
+            work()
         self._id_known.set()
 
     def changed(self) -> None:

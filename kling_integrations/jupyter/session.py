@@ -281,7 +281,7 @@ def _hold(reserved: Reservation, job: Job | None) -> None:
         reserved.release()
         return
     job.listen(lambda job: reserved.name(job.id))
-    job.add_done_callback(lambda _: reserved.release())
+    job.at_end(reserved.release)
 
 
 def _show(job: Job) -> None:
