@@ -12,6 +12,23 @@ from contextlib import contextmanager
 
 BUCKET = "records"
 
+# moto looks whether an object is there and then puts it, in several threads at once: of a race for
+# one name two could win, which S3 never lets them. So its puts take turns.
+_SERVER = """
+import sys, threading
+from moto.s3.responses import S3Response
+from moto.server import main
+
+turn, put = threading.Lock(), S3Response.put_object
+
+def put_object(self):
+    with turn:
+        return put(self)
+
+S3Response.put_object = put_object
+main(sys.argv[1:])
+"""
+
 
 @contextmanager
 def s3_server(python: str = sys.executable) -> Iterator[dict[str, str]]:
@@ -24,7 +41,7 @@ def s3_server(python: str = sys.executable) -> Iterator[dict[str, str]]:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     server = subprocess.Popen(
-        [python, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        [python, "-c", _SERVER, "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
