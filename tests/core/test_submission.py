@@ -11,8 +11,10 @@ from kling_integrations import (
     VideoRequest,
 )
 from kling_integrations.core.errors import Verb
+from kling_integrations.core.generation import Status
 from kling_integrations.core.submission import (
     Action,
+    Entry,
     Record,
     State,
     changed,
@@ -169,3 +171,16 @@ def test_the_first_released_form_of_a_record_still_loads():
         "max_tries": 2,
     }
     assert Record.from_json(stored).to_json() == stored
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        (State.SUBMITTED, Status.UNKNOWN),
+        (State.COMPLETED, Status.COMPLETED),
+        (State.FAILED, Status.UNKNOWN),
+    ],
+)
+def test_only_the_record_of_a_finished_generation_says_that_it_is(state, status):
+    entry = Entry.intent(REQUEST, record(state), "https://api.aimlapi.com", 1, None)
+    assert (entry.generation().id, entry.generation().status) == ("gen-1", status)
