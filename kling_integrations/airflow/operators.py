@@ -57,7 +57,7 @@ from .links import KlingVideoLink
 from .masked_fields import MaskedField
 from .progress_log import ProgressLog
 from .record_places import default_record_path
-from .request_fields import fields_of, inputs_of, request_from
+from .request_fields import FIELDS, fields_of, inputs_of, request_from
 from .siblings import Siblings
 from .spending import Spending, run_limit
 from .stopping import what_goes_on
@@ -123,18 +123,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
 
     template_fields: Sequence[str] = (
         "kling_conn_id",
-        "model",
-        "prompt",
-        "duration",
-        "aspect_ratio",
-        "negative_prompt",
-        "cfg_scale",
-        "image",
-        "image_frame",
-        "tail_image",
-        "audio",
-        "parameters",
-        "extra",
+        *FIELDS,
         "output_path",
         "record_path",
         "max_cost_usd",
@@ -225,8 +214,11 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             self._generation_id = store.paid_id
             with KlingHook(self.kling_conn_id).access().client() as client:
                 submitter = self._submitter_for(context, client, store)
-                with self._spending_of(context).released_unless(lambda: submitter.open):
+                spending = self._spending_of(context)
+                with spending.released_unless(lambda: submitter.open):
                     generation = submitter.attach_or_submit()
+                if not submitter.picked_up:
+                    spending.paid(generation.id)  # after the record, whose id comes first
                 self._generation_id = generation.id
                 if submitter.picked_up:
                     announce_paid(self.log, context, client, generation.id)
@@ -350,7 +342,6 @@ class KlingVideoOperator(WithLineage, BaseOperator):
 
     def _on_accepted(self, context: Context, client: KlingClient, generation_id: str) -> None:
         self._generation_id = generation_id
-        self._spending_of(context).paid(generation_id)
         telemetry.submitted(self.model)
         announce_paid(self.log, context, client, generation_id)
 

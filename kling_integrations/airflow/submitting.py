@@ -137,7 +137,7 @@ class Submitter:
         """Whether the record's generation is what is asked for now."""
         try:
             return record.fingerprint in self._fingerprints(self.make_request())
-        except InvalidRequestError:  # an image that is gone
+        except KlingError:  # an image that is gone
             return False
 
     # --- deciding ------------------------------------------------------------------------------

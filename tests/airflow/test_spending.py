@@ -235,3 +235,15 @@ def test_default_args_make_it_the_whole_dags():
     with DAG("films", schedule=None, default_args={"max_usd_per_run": 10}):
         film = KlingVideoOperator(task_id="film", prompt="x")
     assert film.max_usd_per_run == 10
+
+
+def test_the_record_has_the_id_before_the_budget_is_written(task, operator, monkeypatch):
+    seen = []
+
+    def paid(self, generation_id):
+        seen.append(attempt.store.get("kling_submission")["generation_id"] == generation_id)
+
+    monkeypatch.setattr(Spending, "paid", paid)
+    attempt = task(operator())
+    attempt.run()
+    assert seen == [True]
