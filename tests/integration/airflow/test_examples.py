@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(speed=60, size=(320, 180), fps=8) as gateway:
+    # A generation that ends within seconds of its submit is met by Airflow's own races.
+    with Sandbox(speed=30, size=(320, 180), fps=8) as gateway:
         yield gateway
 
 
@@ -66,31 +66,35 @@ def test_a_review_pays_for_another_take_and_publishes_what_was_approved(examples
     dag_id, posts = "kling_review_before_publishing", len(sandbox.posts)
     run_id = examples.trigger(dag_id, {"prompt": "A paper boat"})
 
-    def asked(times: int) -> bool:
-        states = {task["task_id"]: task["state"] for task in examples.tasks(dag_id, run_id)}
-        return states.get("review") == "awaiting_input" and len(sandbox.posts) - posts == times
+    def questions() -> int:
+        """How often the scheduler has heard that the process which asked has ended.
+
+        An answer before that is lost with the try: Airflow takes the task, queued anew, for one
+        that was killed ("state mismatch"), and its retry asks again. No person is that quick.
+        """
+        told = (line for line in examples.said("scheduler").splitlines() if run_id in line)
+        return sum("Finished" in line and "state=awaiting_input" in line for line in told)
 
     def answer(choice: str, prompt: str = "", note: str = "") -> None:
-        """Quicker than any person: Airflow may take the task for lost, and its retry asks anew."""
         path = f"{examples.run_path(dag_id, run_id)}/taskInstances/review/-1/hitlDetails"
         given = {"chosen_options": [choice], "params_input": {"prompt": prompt, "note": note}}
-        with suppress(RuntimeError):  # it was answered a moment ago
-            examples.call("PATCH", path, json=given)
+        examples.call("PATCH", path, json=given)
 
-    def second_take() -> bool:
-        if asked(1):
-            answer("Again", prompt="A white paper boat")
-        return asked(2)
+    answered = 0
 
     def over() -> bool:
-        if asked(2):
-            answer("Approve", note="Good")
+        nonlocal answered
+        if (asked := questions()) > answered:
+            answered = asked
+            if len(sandbox.posts) - posts == 1:
+                answer("Again", prompt="A white paper boat")
+            else:
+                answer("Approve", note="Good")
         return examples.run_state(dag_id, run_id) in ("success", "failed")
 
-    examples.until(lambda: asked(1), 120, "the question")
-    examples.until(second_take, 180, "the question about the second take")
-    examples.until(over, 180, "the end")
-    assert examples.run_state(dag_id, run_id) == "success"
+    examples.until(over, 300, "the end")
+    tries = [(t["task_id"], t["state"], t["try_number"]) for t in examples.tasks(dag_id, run_id)]
+    assert examples.run_state(dag_id, run_id) == "success", tries
     published = examples.xcom(dag_id, run_id, "publish")
     assert published["path"].endswith("film-take2.mp4")
     assert published["note"] == "Good"
