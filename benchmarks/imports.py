@@ -1,11 +1,14 @@
 """What importing costs: the package, the operators, the notebook extension.
 
-    python benchmarks/imports.py [--rounds N]                      # about two minutes
+    python benchmarks/imports.py [--rounds N]                      # about three minutes
+    python -m venv /tmp/extensions && /tmp/extensions/bin/pip install -r benchmarks/extensions.txt
+    python benchmarks/imports.py --extensions /tmp/extensions/bin/python       # beside others
 
 How to read it: each row is a fresh interpreter that runs one line; *ms* is its CPU time (an import
 does nothing but compute, and the clock on the wall counts the neighbours, too), the median over
 rounds in which all rows take turns. *Over* is the median of the differences to the row that it
-builds upon, within a round. Bytecode is compiled before. *Heavy* names what was loaded of aiohttp,
+builds upon, within a round. Bytecode is compiled before. ``import asyncio`` tells how fast the
+processor is just now. *Heavy* names what was loaded of aiohttp,
 requests, PIL, av, IPython, numpy and Airflow: Airflow imports DAG files again and again, and a
 notebook starts with `%load_ext`. "… and makes one" makes a KlingVideoOperator with opening files,
 connecting and resolving names forbidden (but for Python's own imports): no I/O at parse time.
@@ -43,6 +46,7 @@ KlingVideoOperator(task_id="teaser", prompt="A raccoon", model="v2.5-turbo-pro",
 # name: (the line, the row that it builds upon, what it must reach)
 ROWS = {
     "python -c pass": ("pass", None, ""),
+    "import asyncio": ("import asyncio", "python -c pass", ""),
     "import kling_integrations": ("import kling_integrations", "python -c pass", "≤ 60 ms"),
     "… and its public names": (
         "import kling_integrations as k; [getattr(k, n) for n in k.__all__]",
@@ -76,13 +80,22 @@ ROWS = {
         "≤ 10 %",
     ),
 }
+# Other notebook extensions, in an environment of their own, and ours in the same one.
+EXTENSIONS = {"IPython's shell": (SHELL, None, "")} | {
+    f"%load_ext {name}": (
+        f"{SHELL}; s.run_line_magic('load_ext', '{name}')",
+        "IPython's shell",
+        "",
+    )
+    for name in ("kling_integrations", "sql", "bigquery_magics", "jupyter_ai_magics")
+}
 
 
-def run(line: str, environment: dict[str, str]) -> tuple[float, str]:
+def run(python: str, line: str, environment: dict[str, str]) -> tuple[float, str]:
     """CPU milliseconds of a fresh interpreter, and what it printed last."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-c", line], env=environment, capture_output=True, text=True, check=False
+        [python, "-c", line], env=environment, capture_output=True, text=True, check=False
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     took = 1000.0 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
@@ -94,11 +107,14 @@ def run(line: str, environment: dict[str, str]) -> tuple[float, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--extensions", metavar="PYTHON", help="the Python that has the others")
     options = parser.parse_args()
-    times: dict[str, list[float]] = {name: [] for name in ROWS}
+    rows = EXTENSIONS if options.extensions else ROWS
+    python = options.extensions or sys.executable
+    times: dict[str, list[float]] = {name: [] for name in rows}
     loaded: dict[str, str] = {}
     missing: dict[str, str] = {}
-    show = f"; import sys; print(' '.join(n for n in {HEAVY} if n in sys.modules))"
+    show = f"\nimport sys; print(' '.join(n for n in {HEAVY} if n in sys.modules) or '–')"
     with tempfile.TemporaryDirectory() as home:
         environment = {
             **os.environ,
@@ -107,15 +123,15 @@ def main() -> None:
             "KLING_HOME": home,
             "IPYTHONDIR": home,
         }
-        for name, (line, _, _) in ROWS.items():  # also compiles the bytecode
+        for name, (line, _, _) in rows.items():  # also compiles the bytecode
             try:
-                loaded[name] = run(line.rstrip() + show.replace("; ", "\n", 1), environment)[1]
+                loaded[name] = run(python, line.rstrip() + show, environment)[1]
             except RuntimeError as error:
                 missing[name] = str(error)
         for _ in range(options.rounds):
-            for name, (line, _, _) in ROWS.items():
+            for name, (line, _, _) in rows.items():
                 if name not in missing:
-                    times[name].append(run(line, environment)[0])
+                    times[name].append(run(python, line, environment)[0])
     print(
         f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, "
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores; "
@@ -123,7 +139,7 @@ def main() -> None:
     )
     print("| line | ms | over the row it builds upon | in % of it | to reach | heavy |")
     print("|---|---:|---:|---:|---|---|")
-    for name, (_, below, reach) in ROWS.items():
+    for name, (_, below, reach) in rows.items():
         if name in missing:
             print(f"| {name} | skipped: {missing[name]} | | | {reach} | |")
             continue

@@ -1,4 +1,4 @@
-"""Imitates the wire formats of five video services, as far as their clients need it to wait.
+"""Imitates the wire formats of six video services, as far as their clients need it to wait.
 
 Run by waiting.py. Every POST makes a job that ends after a while; what the polls tell is shaped
 as the path asks for. ``GET /stats`` counts requests and connections and tells how late the end of
@@ -89,6 +89,13 @@ class Services:
             "created_at": MOMENT, "assets": {"video": VIDEO} if done else None,
         }  # fmt: skip
 
+    def google(self, request: web.Request, number: int, done: bool) -> dict[str, Any]:
+        # Polls go to what stands before "/operations/" in the name.
+        found: dict[str, Any] = {"name": f"publishers/google/models/{number}/veo/operations/made"}
+        if done:
+            found |= {"done": True, "response": {"videos": [{"gcsUri": VIDEO}]}}
+        return found
+
     def openai(self, request: web.Request, number: int, done: bool) -> dict[str, Any]:
         return {
             "id": str(number), "object": "video", "model": "sora-2", "seconds": "8",
@@ -113,6 +120,7 @@ async def run(speed: float) -> None:
 
     app = web.Application()
     app.router.add_get("/stats", stats)
+    app.router.add_post("/{path:.*}:fetchPredictOperation", services.poll)
     app.router.add_post("/{path:.*}", services.submit)
     app.router.add_get("/{path:.*}", services.poll)
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=75)

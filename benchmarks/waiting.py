@@ -59,6 +59,8 @@ KINDS = {
     "aimlapi-sync": ("aimlapi, threads", "10 s", "sandbox"),
     "fal-async": ("fal-client, async", "0.1 s", "fal"),
     "fal-sync": ("fal-client, threads", "0.1 s", "fal"),
+    "google-async": ("google-genai, async", "10 s (documented loop)", "google"),
+    "google-sync": ("google-genai, threads", "10 s (documented loop)", "google"),
     "lumaai-async": ("lumaai, async", "3 s (documented loop)", "lumaai"),
     "lumaai-sync": ("lumaai, threads", "3 s (documented loop)", "lumaai"),
     "openai-async": ("openai, async", "1 s", "openai"),
@@ -152,6 +154,33 @@ def fal(kind: str, base: str, interval: float) -> tuple[Job, Any]:
     client = (fal_client.AsyncClient if "async" in kind else fal_client.SyncClient)(key="k")
     arguments = {"prompt": PROMPT}
     return lambda _: client.subscribe("fal-ai/kling", arguments, interval=0.1 * interval), None
+
+
+def google(kind: str, base: str, interval: float) -> tuple[Job, Any]:
+    from google import genai
+    from google.genai import types
+
+    # The version at hand makes videos from a prompt in this mode only.
+    options = types.HttpOptions(base_url=f"{base}/google")
+    client = genai.Client(enterprise=True, api_key="k", http_options=options)
+    video = {"model": "veo-2.0-generate-001", "prompt": PROMPT}
+    if "async" in kind:
+
+        async def wait(_: int) -> None:
+            found = await client.aio.models.generate_videos(**video)
+            while not found.done:
+                await asyncio.sleep(10.0 * interval)
+                found = await client.aio.operations.get(found)
+
+        return wait, None
+
+    def job(_: int) -> None:
+        found = client.models.generate_videos(**video)
+        while not found.done:
+            time.sleep(10.0 * interval)
+            found = client.operations.get(found)
+
+    return job, None
 
 
 def lumaai(kind: str, base: str, interval: float) -> tuple[Job, Any]:

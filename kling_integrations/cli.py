@@ -32,7 +32,6 @@ from .commands import (
     size,
 )
 from .core.errors import KlingError, KlingWarning, StoppedWaiting, describe
-from .core.http.client import INTERRUPT_GRACE
 from .core.progress import Progress, clock_time
 
 if TYPE_CHECKING:
@@ -193,6 +192,8 @@ def explaining_interrupts(console: Console) -> Iterator[None]:
         yield
         return
 
+    from .core.http.client import INTERRUPT_GRACE  # which a look at the history does not load
+
     def explain() -> None:
         console.note(
             f"\nInterrupted while submitting: waiting up to {INTERRUPT_GRACE:.0f} s for the reply, "
@@ -229,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _show_warnings(console)
         try:
             _check_text(words)
-            return run(parser().parse_args(words), console)
+            return run(parser(words=words).parse_args(words), console)
         except SystemExit as leaving:  # -h
             return int(leaving.code or 0)
         except BrokenPipeError as error:  # the reader of the output is gone

@@ -240,7 +240,7 @@ def test_loading_the_extension_reads_neither_the_catalogue_nor_a_request():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names = {name.removeprefix("kling_integrations.") for name in out.stdout.split()}
-    assert not names & {"anywidget", "ipywidgets", "psutil"}
+    assert not names & {"anywidget", "ipywidgets", "psutil", "importlib.metadata", "email"}
     assert "jupyter.magics" in names
     assert not names & {"core.catalog", "core.request", "core.cost", "commands", "jupyter.session"}
 

@@ -13,7 +13,10 @@ import pytest
 from kling_integrations.sandbox import Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if page.name not in ("faults.md",))
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.name != "faults.md"),
+]
 _BLOCK = re.compile(r"^```(python|sh|ipython)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -23,7 +26,7 @@ def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
 
 def having(*languages: str) -> list[object]:
     return [
-        pytest.param(page, id=page.relative_to(ROOT / "docs").as_posix())
+        pytest.param(page, id=page.relative_to(ROOT).as_posix())
         for page in PAGES
         if blocks(page, *languages)
     ]

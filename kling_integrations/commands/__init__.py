@@ -8,6 +8,9 @@ an underscore hold the commands, a group each; the others are their helpers.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._arguments import (
     Parser,
     UsageError,
@@ -26,10 +29,12 @@ from ._hints import hint
 from ._parser import parser, run
 from ._target import is_foreign, refused, request_name
 from ._text import clean, columns, cut, money, one_line, size
-from .batch import batch_from, report_dry_run
-from .generate import extended_before
-from .history import history_table, matching
-from .info import print_status
+
+if TYPE_CHECKING:
+    from .batch import batch_from, report_dry_run
+    from .generate import extended_before
+    from .history import history_table, matching
+    from .info import print_status
 
 __all__ = [
     "Console",
@@ -66,3 +71,19 @@ __all__ = [
     "seconds",
     "size",
 ]
+
+# What the notebook shares with single commands: loaded with these, when it is asked for.
+_HOME_OF = {
+    "batch_from": "batch",
+    "extended_before": "generate",
+    "history_table": "history",
+    "matching": "history",
+    "print_status": "info",
+    "report_dry_run": "batch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

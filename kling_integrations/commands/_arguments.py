@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..core import catalog, cost
 from ..core.errors import InvalidRequestError, KlingError
-from ..core.waiting import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
     from ..core.request import VideoRequest
@@ -192,6 +191,8 @@ def overwrite_argument(parser: argparse._ActionsContainer) -> None:
 
 def timeout_argument(parser: argparse._ActionsContainer) -> None:
     """``--timeout``, in seconds once it is parsed."""
+    from ..core.waiting import DEFAULT_TIMEOUT
+
     parser.add_argument(
         "--timeout",
         metavar="T",

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from ..core import identity, protocol, settings
 from ..core.errors import GenerationFailedError, InvalidRequestError, KlingError, LedgerError
-from ..core.generation import Generation, Status
+from ..core.generation import Status
 from ..core.storage.ledger import Ledger
 from ..core.submission import State
-from ..core.waiting import ended
 from ._arguments import UsageError
 
 if TYPE_CHECKING:
+    from ..core.generation import Generation
     from ..core.http.client import KlingClient
     from ..core.submission import Entry
     from ._console import Console
@@ -127,6 +127,8 @@ def adopt(
 
 def poll(client: KlingClient, ledger: Ledger | None, generation_id: str) -> Generation:
     """One poll; a generation that has ended is marked so in the ledger. Raises KlingError."""
+    from ..core.waiting import ended
+
     generation = client.get(generation_id)
     if ledger and generation.is_terminal:
         base_url = client.endpoint.base_url

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from . import (
-    batch,
-    contact_sheet,
-    export,
-    forget,
-    generate,
-    history,
-    info,
-    models,
-    recover,
-    sandbox,
-    wait,
-)
 from ._arguments import Parser
 
 if TYPE_CHECKING:
     from ._console import Console
+
+# Each module and the commands that it adds, in the order of the help.
+_COMMANDS_OF = {
+    "generate": ("generate", "gen", "extend"),
+    "batch": ("batch",),
+    "contact_sheet": ("contact-sheet",),
+    "wait": ("wait", "download"),
+    "history": ("jobs", "show", "history"),
+    "export": ("frames", "export"),
+    "models": ("models", "cost", "balance"),
+    "recover": ("recover",),
+    "forget": ("forget",),
+    "info": ("config", "version"),
+    "sandbox": ("sandbox", "demo"),
+}
 
 _EXIT_CODES = """\
 exit codes: 0 done · 1 the generation failed · 2 usage, or a request, key or balance that is
@@ -29,8 +33,12 @@ refused · 3 still running (timeout, Ctrl-C, --detach) · 4 gateway, network or 
 5 it is not certain whether the submission was taken (see: %(prog)s recover) · 143 SIGTERM"""
 
 
-def parser(prog: str = "kling") -> Parser:
-    """The grammar of all commands. ``prog`` is how the user calls it, for help and messages."""
+def parser(prog: str = "kling", words: Sequence[str] = ()) -> Parser:
+    """The grammar of all commands. ``prog`` is how the user calls it, for help and messages.
+
+    ``words``, the line to be parsed, spares it the commands that the line does not name: loading
+    them all takes longer than a look at what is running.
+    """
     root = Parser(
         prog=prog,
         description="Kling AI video generation: never pay twice, never lose what was paid for.",
@@ -40,24 +48,23 @@ def parser(prog: str = "kling") -> Parser:
     commands = root.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", parser_class=Parser
     )
-    for module in (
-        generate,
-        batch,
-        contact_sheet,
-        wait,
-        history,
-        export,
-        models,
-        recover,
-        forget,
-        info,
-        sandbox,
-    ):
-        module.add(commands)
+    first = next((word for word in words if not word.startswith("-")), None)
+    named = [module for module, names in _COMMANDS_OF.items() if first in names]
+    for module in named or _COMMANDS_OF:
+        _module(module).add(commands)
     for each in dict.fromkeys((root, *commands.choices.values())):
         _add_global_flags(each)
-    root.set_defaults(run=info.run_status)
+    root.set_defaults(run=_run_status)
     return root
+
+
+def _module(name: str) -> Any:
+    return import_module(f"{__package__}.{name}")
+
+
+def _run_status(args: argparse.Namespace, console: Console) -> int:
+    code: int = _module("info").run_status(args, console)
+    return code
 
 
 def _add_global_flags(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +80,6 @@ def run(args: argparse.Namespace, console: Console) -> int:
 
     Raises KlingError, and StoppedWaiting on an interrupt, for the caller to show.
     """
-    command = info.run_version if getattr(args, "version", False) else args.run
+    command = _module("info").run_version if getattr(args, "version", False) else args.run
     code: int = command(args, console)
     return code

@@ -22,12 +22,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import catalog
 from .errors import InvalidRequestError, NextStep, Verb
-from .generation import Usage
-from .request import VideoRequest
+
+if TYPE_CHECKING:
+    from .generation import Usage
+    from .request import VideoRequest
 
 CREDITS_PER_USD = 2_000_000  # docs of the gateway, "Balance" and FAQ
 

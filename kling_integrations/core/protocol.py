@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from ..version import __version__
@@ -45,7 +45,9 @@ from .payloads import (
     one_line,
     video_of,
 )
-from .request import VideoRequest
+
+if TYPE_CHECKING:
+    from .request import VideoRequest
 
 USER_AGENT = f"kling-integrations/{__version__}"
 

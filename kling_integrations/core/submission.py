@@ -11,13 +11,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import KlingError, LedgerError, StoppedWaiting, SubmissionUncertainError
 from .generation import Generation, Status, Usage
 from .identity import account
 from .protocol import new_client_request_id, uncertain
-from .request import VideoRequest
+
+if TYPE_CHECKING:
+    from .request import VideoRequest
 
 FORMAT = 1
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import site
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -69,6 +68,8 @@ def _page_version(prefix: Path, started: float) -> str:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # it loads email, csv and zip
+
     try:
         return version("anywidget")
     except PackageNotFoundError:  # a copy without its metadata

@@ -27,8 +27,8 @@ def test_flags_for_all_commands_stand_on_either_side_of_the_command():
     assert not hasattr(parsed("history"), "json")
 
 
-def commands():
-    root = parser()
+def commands(words=()):
+    root = parser(words=words)
     found = next(a for a in root._actions if isinstance(a, argparse._SubParsersAction))
     return sorted(found.choices)
 
@@ -39,6 +39,18 @@ def test_every_command_that_is_promised_is_there():
         "recover config version sandbox demo"
     )
     assert set(promised.split()) <= set(commands())
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_line_that_names_a_command_is_read_without_most_others(command):
+    for words in ([command], ["--json", command, "--debug"]):
+        assert command in commands(words)
+        assert len(commands(words)) <= 3
+
+
+@pytest.mark.parametrize("words", [[], ["-h"], ["nope"], ["--json"], ["nope", "jobs"]])
+def test_a_line_without_a_command_knows_them_all(words):
+    assert commands(words) == commands()
 
 
 @pytest.mark.parametrize("command", commands())

@@ -34,7 +34,8 @@ def table_of(value: Any) -> Table:
         if len(set(columns)) < len(columns):
             raise InvalidRequestError("Two columns of the DataFrame have the same name.")
         rows = value.itertuples(index=False, name=None)
-        return Table(columns, [dict(zip(columns, row, strict=True)) for row in rows])
+        records = [dict(zip(columns, row, strict=True)) for row in rows]
+        return Table(columns, records, index=value.index.tolist())
     if is_polars(value):
         return Table(list(value.columns), value.to_dicts())
     if isinstance(value, Sequence) and not isinstance(value, bytes):

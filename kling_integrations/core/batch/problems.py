@@ -12,16 +12,20 @@ _ALIKE = 4  # rows with the same trouble, from which on they are one line
 class Problem:
     """Why a row cannot be submitted. ``row`` counts from 1; ``column`` is empty where unknown.
 
-    ``line`` is where the row begins in its file, None where it has none.
+    ``line`` is where the row begins in its file, ``index`` what a DataFrame calls it; None where it
+    has none.
     """
 
     row: int
     column: str
     reason: str
     line: int | None = None
+    index: str | None = None
 
     def __str__(self) -> str:
         where = "" if self.line in (None, self.row) else f" (line {self.line})"
+        if self.index is not None:
+            where = f" (index {self.index})"
         return f"row {self.row}{self._what}{where}"
 
     @property

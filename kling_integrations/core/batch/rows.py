@@ -29,6 +29,7 @@ from .problems import Problem, listed
 _WIRE_NAME = re.compile(r"^(tail_|last_)?image(_url)?: ")  # the column is named already
 _KEYED = 2**40  # takes from here on belong to rows with a key
 _LONGEST_KEY = 200  # characters
+_LONGEST_LABEL = 60  # characters
 _CLOSE = 0.8  # how alike two names are, from 0 to 1, that may be meant as one
 _MOST_SKIPPED = 50  # lines about rows that are left out
 _READERS = 16  # pictures that are read from object storage side by side
@@ -41,7 +42,8 @@ class Table:
 
     ``folder`` is where relative paths of pictures start, besides the current folder. ``bad`` are
     rows (by their number from 1) that could not be read as such, with the reason. ``lines`` says
-    for each row on which line of its file it begins, where there is a file with lines.
+    for each row on which line of its file it begins, where there is a file with lines; ``index``
+    what a DataFrame calls it, where there is one with an index.
     """
 
     columns: Sequence[str]
@@ -49,6 +51,7 @@ class Table:
     folder: Path | None = None
     bad: Mapping[int, str] = field(default_factory=dict)
     lines: Sequence[int] = ()
+    index: Sequence[object] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +252,10 @@ class _Check:
         )
 
     def _refuse(self, number: int, column: str, reason: str) -> None:
-        lines = self._table.lines
+        lines, index = self._table.lines, self._table.index
         line = lines[number - 1] if lines else None
-        self._problems.append(Problem(number, column, reason, line))
+        label = repr(index[number - 1])[:_LONGEST_LABEL] if len(index) else None
+        self._problems.append(Problem(number, column, reason, line, label))
 
     def _asked(self, number: int, parameters: Mapping[str, Any]) -> _Asked:
         known = self._known.get(number)

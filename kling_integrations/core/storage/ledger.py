@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import settings
-from ..generation import Generation, Saved
-from ..request import VideoRequest
-from ..submission import Decision, Entry, Record
 from .record_stores import is_address
-from .sqlite_ledger import RequestLock, SqliteLedger
+from .sqlite_ledger import SqliteLedger
 
 if TYPE_CHECKING:
+    from ..generation import Generation, Saved
+    from ..request import VideoRequest
+    from ..submission import Decision, Entry, Record
+    from .sqlite_ledger import RequestLock
     from .team_ledger import Prefetched, TeamLedger
 
 

@@ -14,15 +14,17 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import identity, settings, submission
 from ..errors import GenerationFailedError, KlingWarning, LedgerError, NextStep, Verb
-from ..generation import Generation, Saved
-from ..request import VideoRequest
 from ..submission import Action, Decision, Entry, Owner, Record, State
 from . import saved_files
 from .sqlite_file import SqliteFile, make_private
+
+if TYPE_CHECKING:
+    from ..generation import Generation, Saved
+    from ..request import VideoRequest
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS submissions (

@@ -3,6 +3,7 @@
 import pytest
 
 from kling_integrations import InvalidRequestError
+from kling_integrations.core.batch.frames import table_of
 from kling_integrations.core.batch.problems import Problem, listed
 from kling_integrations.core.batch.rows import check
 from kling_integrations.core.errors import Verb
@@ -24,6 +25,16 @@ def test_a_row_is_named_with_its_line_where_that_is_another_number():
     assert second.endswith("(line 6)")
     assert problems('{"prompt": "a"}\n{"prompt": ""}\n', "p.jsonl")[0].endswith("needs a prompt")
     assert problems('\n{"prompt": "a"}\n{"prompt": ""}\n', "p.jsonl")[0].endswith("(line 3)")
+
+
+def test_a_row_of_a_dataframe_is_named_with_its_index_too():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"prompt": ["a fox", "", "a hen"]}, index=["B7", "C9", "D1"])
+    [problem] = check(table_of(frame), URL).problems
+    assert str(problem).startswith("row 2, prompt: ")
+    assert str(problem).endswith("(index 'C9')")
+    [problem] = check(table_of(frame.reset_index(drop=True)), URL).problems
+    assert str(problem).endswith("(index 1)")
 
 
 def test_thousands_with_the_same_trouble_are_one_line():
