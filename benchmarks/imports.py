@@ -91,6 +91,9 @@ EXTENSIONS = {"IPython's shell": (SHELL, None, "")} | {
 }
 
 
+NO_BYTECODE = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+
+
 def run(python: str, line: str, environment: dict[str, str]) -> tuple[float, str]:
     """CPU milliseconds of a fresh interpreter, and what it printed last."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -117,7 +120,7 @@ def main() -> None:
     show = f"\nimport sys; print(' '.join(n for n in {HEAVY} if n in sys.modules) or '–')"
     with tempfile.TemporaryDirectory() as home:
         environment = {
-            **os.environ,
+            **{name: text for name, text in os.environ.items() if name not in NO_BYTECODE},
             "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
             "AIRFLOW_HOME": home,
             "KLING_HOME": home,
