@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 BUCKET = "records"
 
 # moto looks whether an object is there and then puts it, in several threads at once: of a race for
@@ -34,8 +36,11 @@ main(sys.argv[1:])
 def s3_server(python: str = sys.executable) -> Iterator[dict[str, str]]:
     """The environment with which s3fs finds the server, which has an empty bucket ``records``.
 
-    ``python`` is an interpreter that has moto.
+    ``python`` is an interpreter that has moto. Where that or s3fs is missing the test is skipped.
     """
+    if python == sys.executable:
+        pytest.importorskip("moto")
+        pytest.importorskip("s3fs")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

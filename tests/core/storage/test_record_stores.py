@@ -138,7 +138,7 @@ class TestBucket(RecordStoreConformance):
 
 
 def test_a_file_system_that_cannot_create_exclusively_is_refused():
-    import fsspec
+    fsspec = pytest.importorskip("fsspec")
 
     with pytest.raises(InvalidRequestError, match="two processes could pay"):
         BucketRecords(fsspec.filesystem("memory"), "x")
