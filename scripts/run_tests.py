@@ -7,7 +7,6 @@ Each lane is one pytest, so a failure reads as usual.
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -28,9 +27,6 @@ LANES = {
 
 
 def main() -> int:
-    # Started in the background of a shell, SIGINT is ignored, by all children too; but what an
-    # interrupt does is under test.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     build = ROOT / "build"
     build.mkdir(exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,13 @@ HERE = Path(__file__).parent
 
 # Fixtures of tests that start a command, a compiler or an Airflow task's whole life for real.
 PROCESSES = {"shell", "shell_on", "terminal"}
+
+
+def pytest_configure() -> None:
+    # Started in the background of a shell, SIGINT is ignored, by all children too; but what an
+    # interrupt does is under test.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
