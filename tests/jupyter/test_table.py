@@ -2,13 +2,14 @@
 
 import json
 
-import pandas
-import polars
 import pytest
 
 import kling_integrations
 from kling_integrations import BadRowsError, KlingError, StoppedWaiting
 from kling_integrations.commands import UsageError
+
+pandas = pytest.importorskip("pandas")
+polars = pytest.importorskip("polars")
 
 
 def frame(count=3):
