@@ -261,6 +261,18 @@ def test_a_ledger_that_cannot_be_written_after_the_post_still_tells_the_id(
     monkeypatch.undo()
 
 
+def test_a_ledger_that_breaks_while_a_generation_runs_is_a_warning_and_no_error(
+    front, sandbox, ledger, raccoon, monkeypatch
+):
+    def broken(*_):
+        raise LedgerError("The disk is full.")
+
+    monkeypatch.setattr(Ledger, "completed", broken)
+    with pytest.warns(KlingWarning, match=r"disk is full\. The generation itself goes on"):
+        made = generate(front, sandbox, ledger, raccoon)
+    assert made.video
+
+
 @own_only
 def test_the_ledger_is_private_and_holds_neither_key_nor_signed_url(sandbox, ledger, tmp_path):
     request = VideoRequest(
