@@ -387,6 +387,12 @@ def test_only_ones_own_are_waited_for(sandbox, machine, raccoon, monkeypatch):
     assert {entry.generation_id for entry in ben.history()} == {mine.id, his.id}
 
 
+def test_what_ones_other_machine_submitted_is_seen_by_the_first_look(sandbox, machine, raccoon):
+    made = submit(sandbox, machine("build-7"), raccoon)
+    [entry] = machine("laptop").running(sandbox.base_url)
+    assert entry.generation_id == made.id
+
+
 def test_records_hold_neither_key_nor_signed_link(sandbox, machine, raccoon, tmp_path):
     anna = machine("anna-pc")
     with KlingClient("sandbox-secret", sandbox.base_url, ledger=anna) as client:
