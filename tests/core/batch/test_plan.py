@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from kling_integrations.core.batch.plan import Need, Wishes, plan
 from kling_integrations.core.batch.results import Result, RowStatus
@@ -60,3 +61,20 @@ def test_what_an_earlier_run_said_of_a_row_that_ran_is_not_why_it_failed():
     before = (RowStatus.RUNNING, "a:b", None, None, None, None, None, None, "timeout")
     assert step("busy", None, before).result.error_kind == "unknown"
     assert step("busy", "provider", before, retry_failed=True).need is Need.SUBMIT
+
+
+def test_a_row_says_what_its_failed_generation_was_also_without_an_earlier_result():
+    assert step("busy", "provider").result.generation_id == "a:b"
+    assert step("busy", "provider").result.submitted_at
+
+
+def test_a_row_whose_picture_has_gone_since_it_was_checked_is_refused_with_the_reason(tmp_path):
+    picture = tmp_path / "cat.png"
+    Image.new("RGB", (320, 320)).save(picture)
+    table = from_records([{"prompt": "a", "image": str(picture)}])
+    [row] = check(table, URL).rows
+    picture.unlink()
+    [found] = plan([row], Records(None, None), URL, {}, Wishes(), lambda request: 0.5)
+    assert found.need is Need.NOTHING
+    assert found.result.status == RowStatus.REFUSED
+    assert "cat.png" in found.result.error
