@@ -217,8 +217,30 @@ def test_what_is_paid_for_is_gone_on_with_while_the_other_store_is_away(folder, 
     submissions = submissions_in(store, away)
     assert submissions.load().record == record()
     assert "Going on with what is recorded elsewhere" in caplog.text
+    away.fails_to = {"read"}  # what it could not say before may be a payment
     with pytest.raises(LedgerUnreachableError):
         submissions.intend(intent())
+    assert store.rows[KEY]["client_request_id"] == "kling-1"
+
+
+def test_what_a_trigger_waited_for_is_delivered_with_a_warning_where_its_record_is_away(
+    folder, caplog
+):
+    away = Away(folder)
+    away.fails_to = {"read"}
+    assert submissions_in(None, away).record_of("g-1:klingai/v2.5") is None
+    assert "The task's record cannot be read" in caplog.text
+
+
+def test_what_is_given_up_is_so_for_every_other_instance(folder):
+    store = Store()
+    submissions = submissions_in(store, folder)
+    submissions.give_up()  # without a record: nothing
+    assert stored_in(folder) is None
+    submissions.note(record())
+    submissions.give_up()
+    assert stored_in(folder)["given_up"] is store.rows[KEY]["given_up"] is True
+    assert submissions_in(None, folder).load().given_up
 
 
 @pytest.mark.parametrize("state", ["failed", "refused"])

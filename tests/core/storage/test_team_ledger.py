@@ -20,11 +20,11 @@ from kling_integrations.core.errors import (
     LedgerError,
     SubmissionUncertainError,
 )
-from kling_integrations.core.storage import owner, team_ledger
+from kling_integrations.core.storage import owner, team_ledger, team_records
 from kling_integrations.core.storage.folder_records import FolderRecords
 from kling_integrations.core.storage.ledger import Ledger
 from kling_integrations.core.storage.team_ledger import TeamLedger
-from kling_integrations.core.submission import Owner, State
+from kling_integrations.core.submission import Entry, Owner, Record, State
 
 BADGER = VideoRequest(model="v2.5-turbo-pro", prompt="A badger")
 
@@ -175,6 +175,23 @@ def test_what_failed_after_it_was_shared_may_be_submitted_anew(sandbox, machine,
     assert anna.preview(raccoon, sandbox.base_url).pays
     assert submit(sandbox, anna, raccoon).id != first.id
     assert len(sandbox.posts) == 2
+
+
+def test_the_newest_decides_and_one_that_failed_only_where_no_other_is(raccoon):
+    def entry(state):
+        record = Record.intent(raccoon).submitted("a:b").ended(state)
+        return Entry.intent(raccoon, record, "http://127.0.0.1:1", 1, None)
+
+    def decides(*states):
+        found = team_records.deciding({f"r/{n}": entry(each) for n, each in enumerate(states)})
+        return found and found.record.state
+
+    assert decides(State.COMPLETED, State.FAILED) is State.COMPLETED
+    assert decides(State.FAILED, State.SUBMITTED) is State.SUBMITTED
+    assert decides(State.COMPLETED, State.SUBMITTED) is State.SUBMITTED
+    assert decides(State.FAILED) is State.FAILED
+    assert decides(State.REFUSED, State.FORGOTTEN) is None
+    assert decides() is None
 
 
 def test_a_post_in_doubt_from_before_sharing_stays_a_question(sandbox, machine, raccoon):
