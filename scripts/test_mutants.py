@@ -48,10 +48,15 @@ MODULES = {
     "core/storage/team_ledger": ["tests/core/storage/test_team_ledger.py"],
     "core/storage/team_records": ["tests/core/storage/test_team_ledger.py"],
     "core/batch/plan": ["tests/core/batch"],
-    "airflow/durable": ["tests/airflow/test_durable.py", "tests/airflow/test_submitting.py"],
+    "airflow/durable": [
+        "tests/airflow/test_durable.py",
+        "tests/airflow/test_submitting.py",
+        "tests/airflow/test_siblings.py",
+    ],
     "airflow/submitting": [
         "tests/airflow/test_submitting.py",
         "tests/airflow/test_earlier_tries.py",
+        "tests/airflow/test_siblings.py",
     ],
     "airflow/siblings": ["tests/airflow/test_siblings.py"],
     "airflow/task_ledger": ["tests/airflow/test_task_ledger.py", "tests/airflow/test_durable.py"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import shutil
 import threading
@@ -63,6 +64,10 @@ class Mapped:
         return lambda: KlingVideoOperator(
             task_id="video", prompt=PROMPTS[letter], output_path=None, **self.options
         )
+
+    def records(self) -> list[dict[str, Any]]:
+        found = [json.loads(file.read_text()) for file in self.folder.rglob("*.json")]
+        return [each for each in found if "client_request_id" in each]
 
     def run(self, *order: int) -> list[str]:
         """The ids of the generations, by index."""
@@ -287,6 +292,31 @@ def test_how_far_a_generation_came_is_what_its_maker_knows(tmp_path):
     others = Siblings(store, other, logging.getLogger(), lambda task, index: None)
     taken, _ = others.take([record.fingerprint])
     assert taken.generation_id == "g-1"
+
+
+def test_wherever_a_video_is_held_it_says_how_it_ended(sandbox, mapped):
+    mapped.becomes("ab")
+    mapped.run()
+    for file in mapped.folder.rglob("*.json"):  # as if its process had died right after the POST
+        file.write_text(file.read_text().replace('"completed"', '"submitted"'))
+    for task in mapped.tasks.values():
+        task.store.rows.clear()
+    mapped.run()
+    assert prompts_of(sandbox) == "ab"
+    newest = {file.parent: file for file in sorted(mapped.folder.rglob("inputs/*/*/*.json"))}
+    states = [json.loads(file.read_text())["state"] for file in newest.values()]
+    assert states == ["completed", "completed"]
+
+
+def test_one_that_may_pay_gives_nothing_up_while_a_record_cannot_be_read(sandbox, mapped):
+    mapped.becomes("ab")
+    mapped.run()
+    mapped.becomes("ba")
+    mapped.tasks[0].store.rows["kling_submission"] = '{"format": 99}'
+    with pytest.raises((AirflowFailException, KlingTaskError), match="unreadable"):
+        mapped.run(0)
+    assert not any(each.get("given_up") for each in mapped.records())
+    assert prompts_of(sandbox) == "ab"
 
 
 def test_a_post_in_doubt_is_settled_by_the_one_that_wants_it_now(sandbox, mapped):
