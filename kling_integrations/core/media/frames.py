@@ -113,7 +113,7 @@ def opened_video(path: Source) -> Iterator[tuple[Any, Any]]:
             raise InvalidRequestError(f"{_name(path)} holds no video.")
         stream = container.streams.video[0]
         if stream.codec_context is None:  # decoding it ends the process in PyAV 12
-            raise InvalidRequestError(f"{_name(path)} is no readable video: PyAV knows no codec of it.")
+            raise InvalidRequestError(f"{_name(path)} is no readable video: its codec is unknown.")
         stream.thread_type = "AUTO"
         yield container, stream
 
