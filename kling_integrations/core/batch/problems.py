@@ -23,9 +23,11 @@ class Problem:
     index: str | None = None
 
     def __str__(self) -> str:
-        where = "" if self.line in (None, self.row) else f" (line {self.line})"
+        where = ""
         if self.index is not None:
             where = f" (index {self.index})"
+        elif self.line not in (None, self.row):
+            where = f" (line {self.line})"
         return f"row {self.row}{self._what}{where}"
 
     @property

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..generation import Generation, Saved
     from ..request import VideoRequest
     from ..submission import Decision, Entry, Record
-    from .sqlite_ledger import RequestLock
+    from .request_lock import RequestLock
     from .team_ledger import Prefetched, TeamLedger
 
 

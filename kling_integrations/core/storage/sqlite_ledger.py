@@ -20,6 +20,7 @@ from .. import identity, settings, submission
 from ..errors import GenerationFailedError, KlingWarning, LedgerError, NextStep, Verb
 from ..submission import Action, Decision, Entry, Owner, Record, State
 from . import saved_files
+from .request_lock import RequestLock
 from .sqlite_file import SqliteFile, make_private
 
 if TYPE_CHECKING:
@@ -60,30 +61,6 @@ _VERSION = 1
 _ADDED = {"key_hash", "user", "host", "pid", "tag", "error_kind"}  # columns since version 0.1.0
 
 T = TypeVar("T")
-
-
-class RequestLock:
-    """Held by one process while it decides about a request and posts it.
-
-    The lock is the operating system's, so it falls with its holder.
-    """
-
-    def __init__(self, file: Path) -> None:
-        from filelock import FileLock  # it loads asyncio, which a look at the history does not need
-
-        self._lock = FileLock(file, thread_local=False, mode=0o600)
-
-    def try_acquire(self) -> bool:
-        from filelock import Timeout
-
-        try:
-            self._lock.acquire(blocking=False)
-        except Timeout:
-            return False
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
 
 
 class SqliteLedger:

@@ -26,7 +26,8 @@ from . import saved_files, team_records
 from .mirror import Mirror
 from .owner import this_owner
 from .record_stores import open_store
-from .sqlite_ledger import RequestLock, SqliteLedger
+from .request_lock import RequestLock
+from .sqlite_ledger import SqliteLedger
 from .team_records import deciding, number_of, numbered, prefix
 
 # How long a submission may take (seconds): an intent that is older belongs to a process that died.
