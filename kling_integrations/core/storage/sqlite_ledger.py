@@ -309,11 +309,11 @@ def _decide(
     # a video that is paid for stays the answer when another one was asked for and failed.
     forms = ", ".join("?" * len(request.fingerprints))
     row = db.execute(
-        "SELECT * FROM submissions WHERE base_url IN (?, ?) "
-        f"AND fingerprint IN ({forms}) AND take = ? "  # noqa: S608 (marks only)
+        f"SELECT * FROM submissions WHERE fingerprint IN ({forms}) "  # noqa: S608 (marks only)
+        "AND base_url IN (?, ?) AND take = ? "
         "AND state NOT IN ('refused', 'abandoned', 'forgotten') "
         "ORDER BY state = 'failed', rowid DESC",
-        (*_accounts(base_url), *request.fingerprints, take),
+        (*request.fingerprints, *_accounts(base_url), take),
     ).fetchone()
     entry = _entry(row) if row else None
     decision = submission.decide(
