@@ -346,13 +346,13 @@ class Wait:
                 self.trouble_since = self.not_found_since = None
                 self.silence_told, self.tries = False, 0
                 self.asked = since = self.now() - self.submitted
+                odd = protocol.odd_status(generation)
                 if generation.is_terminal:
-                    yield self._report(generation, None, "")
+                    yield self._report(generation, None, odd)
                     return ended(generation)
                 if generation.status is Status.QUEUED:
                     self.queued = since
                 delay = self._next_delay(since)
-                odd = protocol.odd_status(generation)
                 if odd and odd not in self.warned:
                     self.warned.add(odd)
                     yield self._report(generation, delay, odd)
@@ -384,7 +384,8 @@ class Wait:
     def _silence(self, trouble: Trouble, generation_id: str) -> str:
         """What somebody who sees no progress hears once of trouble that lasts; else empty."""
         since = self.trouble_since
-        if since is None or self.silence_told or self.now() - since < _SILENCE:
+        lasts = since is not None and self.now() - since >= _SILENCE
+        if since is None or not lasts or self.silence_told or trouble.status == 404:
             return ""
         self.silence_told = True
         return (

@@ -159,7 +159,8 @@ def report(progress: Progress, on_update: OnUpdate | None) -> None:
     wait for what is paid. Anything else that ``on_update`` raises is the caller's own.
     """
     if on_update is None:
-        if progress.trouble or (progress.note and progress.status is Status.UNKNOWN):
+        odd = progress.status is Status.UNKNOWN or progress.status.is_terminal
+        if progress.trouble or (progress.note and odd):
             warn(progress.trouble or progress.note, stacklevel=7)
         return
     try:
