@@ -111,7 +111,7 @@ class _Adapter(HTTPAdapter):
 
     def build_connection_pool_key_attributes(
         self, request: Any, verify: Any, cert: Any = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    ) -> Any:
         host, how = super().build_connection_pool_key_attributes(request, verify, cert)
         secure = host["scheme"] == "https"
         return host, {"ssl_context": network.ssl_context()} if secure else how
