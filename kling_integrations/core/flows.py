@@ -371,11 +371,22 @@ class Flows:
             raise InvalidRequestError("recover needs a client with a ledger.")
         entries: list[Entry] = yield OnDisk(partial(ledger.uncertain, self._endpoint.base_url))
         results = yield from recovery.look_up(self._endpoint, entries)
-        for result in results:
-            if result.generation_id:
-                found = result.entry.record.submitted(result.generation_id)
-                yield OnDisk(partial(ledger.advance, found))
+        for number, result in enumerate(results):
+            results[number] = yield from self._attached(ledger, result)
         return results
+
+    def _attached(self, ledger: SubmissionLedger, result: Recovered) -> Flow[Recovered]:
+        """What was found is written down; one that cannot be does not stop the others."""
+        if result.generation_id is None:
+            return result
+        found = result.entry.record.submitted(result.generation_id)
+        try:
+            yield OnDisk(partial(ledger.advance, found))
+        except KlingError as error:
+            return replace(
+                result, reason=f"{result.reason}, but it cannot be written down: {error.message}"
+            )
+        return result
 
     def find_submission(self, client_request_id: str, submitted_at: float) -> Flow[str | None]:
         """The generation that the gateway's log names for one POST, or None."""
