@@ -22,7 +22,7 @@ from .. import catalog, values
 from ..catalog import Parameter
 from ..errors import InvalidRequestError, NextStep, Verb
 from ..media.images import is_remote_path
-from ..validation import is_missing_text, placeholders
+from ..validation import is_missing_text, placeholders, typed
 
 NAMED = (
     "prompt",
@@ -39,11 +39,8 @@ NAMED = (
 """The columns that mean a parameter for every model; ``VideoRequest`` has the same names."""
 
 _WIRE_NAMES = {"image": "image_url", "tail_image": "tail_image_url", "audio": "generate_audio"}
-_WORDS = {
-    **dict.fromkeys(("true", "yes", "on", "1", "1.0"), True),
-    **dict.fromkeys(("false", "no", "off", "0", "0.0"), False),
-}
-_WHOLE = re.compile(r"[+-]?\d{1,9}\.0*")
+# What a spreadsheet makes of 16:9: the time of day 16:09:00.
+_RATIO = re.compile(r"0*([1-9]\d?):0*([1-9]\d?)(:00)?")
 _SENT = re.compile(r"https?://|data:", re.IGNORECASE)  # a picture that is sent as it is
 _IMAGES = ("image", "tail_image", "image_url", "tail_image_url", "last_image_url")
 
@@ -64,19 +61,13 @@ def folded(name: str) -> str:
 
 
 def is_blank(value: Any) -> bool:
-    """Whether a cell says nothing: None, blank text, NaN, NA, NaT."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    if isinstance(value, str):
-        return not value.strip()
-    return isinstance(value, float) and value != value
+    """Whether a cell says nothing: blank text, None, NaN, NA, NaT."""
+    return not value.strip() if isinstance(value, str) else values.is_missing(value)
 
 
 def plain(value: Any) -> Any:
-    """A NumPy scalar as Python's own; anything else as it is."""
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        return value.item()
-    return value
+    """A scalar of another library as Python's own; anything else as it is."""
+    return values.scalar(value)
 
 
 def plain_text(cell: Any) -> str | None:
@@ -108,7 +99,9 @@ def value_of(model: str, name: str, cell: Any) -> Any:
 
     The request itself says what is wrong with such a value.
     """
-    cell = plain(cell)
+    cell = values.scalar(cell)
+    if name == "aspect_ratio" and (ratio := _RATIO.fullmatch(str(cell).strip())):
+        return f"{ratio[1]}:{ratio[2]}"
     if name in ("prompt", "negative_prompt") or not isinstance(cell, str):
         return cell
     text = cell.strip()
@@ -116,12 +109,8 @@ def value_of(model: str, name: str, cell: Any) -> Any:
         return _json(text, cell)
     parameter = _parameter(model, name)
     kind = parameter.type if parameter else ""
-    if kind == "boolean":
-        return _WORDS.get(text.lower(), cell)
-    if kind == "integer" and _WHOLE.fullmatch(text):
-        return int(text.partition(".")[0])
-    if kind == "number":
-        return _number(text, cell)
+    if kind in ("integer", "number", "boolean"):
+        return typed(Parameter(name, kind), text)  # within the bounds of its own model
     if text[:1] in "[{" and ("array" in kind or kind == "object"):
         return _json(text, cell)
     return text
@@ -142,13 +131,6 @@ def is_remote(picture: Any) -> bool:
     if isinstance(picture, str):
         return "://" in picture and not _SENT.match(picture) and not picture.startswith("file:")
     return is_remote_path(picture)
-
-
-def _number(text: str, otherwise: Any) -> Any:
-    try:
-        return float(text)
-    except ValueError:
-        return otherwise
 
 
 def _json(text: str, otherwise: Any) -> Any:
@@ -219,8 +201,8 @@ def _filled(cell: Any, column: str, form: str) -> str:
     if not form:
         return text
     try:
-        return format(number if isinstance(number := _number(text, text), float) else text, form)
-    except (TypeError, ValueError) as error:
+        return format(float(text) if re.search("[a-z%]", form) and form[-1] != "s" else text, form)
+    except ValueError as error:
         raise InvalidRequestError(f"{column} cannot be filled in as {form!r} ({error})") from None
 
 

@@ -95,8 +95,7 @@ def plan(
     known = {row.number: earlier[row.id] for row in rows if row.id in earlier}
     settled = {number for number, before in known.items() if _is_settled(before, wishes)}
     asked = [row for row in rows if row.number not in settled]
-    takes = ((row.fingerprint, take) for row in asked for take in (row.take, *row.older))
-    previews = ledger.prefetch(base_url, takes)
+    previews = ledger.prefetch(base_url, (name for row in asked for name in row.names()))
     steps = {
         number: Step(row, Need.NOTHING, replace(known[number], row=number))
         for row in rows

@@ -89,6 +89,12 @@ class Row:
         text = f"{self.account} {fingerprint or self.fingerprint} {take}"
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
+    def names(self) -> Iterator[tuple[str, int]]:
+        """The fingerprints and takes under which it may be recorded, today's first."""
+        for take in (self.take, *self.older):
+            for fingerprint in self.fingerprints[:-1] or (self.fingerprint,):
+                yield fingerprint, take
+
     def former_ids(self) -> Iterator[str]:
         """What earlier versions may have called it."""
         for fingerprint in self.fingerprints or (self.fingerprint,):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequestError
+from .encoding import pillow
 from .frames import poster
-from .images import pillow
 
 if TYPE_CHECKING:
     from PIL.Image import Image
