@@ -164,12 +164,15 @@ class Template:
 
     @staticmethod
     def _part(match: re.Match[str], columns: Sequence[str]) -> str | tuple[str, str]:
-        inside = match["twice"] if match["once"] is None else match["once"]
-        if not placeholders(f"{{{(inside or '').strip()}}}", columns) and inside is not None:
-            return match[0] if match["twice"] is None else f"{{{inside}}}"
-        name, _, form = (match["once"] or "").partition(":")
-        column = match["once"] if match["once"] in columns else None
-        column = column or _column(name, columns)
+        once, twice = match["once"], match["twice"]
+        if once is not None and (column := _column(once, columns)):
+            return column, ""
+        name, _, form = (once or "").partition(":")
+        column = _column(name, columns) if form else None
+        inside = once if twice is None else twice
+        is_text = inside is not None and not placeholders(f"{{{inside.strip()}}}", columns)
+        if column is None and is_text:
+            return match[0] if twice is None else f"{{{twice}}}"
         if column is None:
             known = ", ".join(f"{{{each}}}" for each in columns[:20])
             raise InvalidRequestError(
@@ -177,7 +180,7 @@ class Template:
                 f"filled in by their names: {known}.",
                 next_steps=[NextStep(Verb.TAKE_LITERALLY)],
             )
-        return column, "" if column == match["once"] else form
+        return column, form
 
     def fill(self, record: Mapping[str, Any]) -> str:
         """The text for one row. Raises InvalidRequestError where one of its columns is blank."""
@@ -200,10 +203,10 @@ def _filled(cell: Any, column: str, form: str) -> str:
         raise InvalidRequestError(f"{column} is to be filled in, and is blank")
     if not form:
         return text
-    try:
-        return format(float(text) if re.search("[a-z%]", form) and form[-1] != "s" else text, form)
-    except ValueError as error:
-        raise InvalidRequestError(f"{column} cannot be filled in as {form!r} ({error})") from None
+    for kind in (int, float, str):  # a cell of a CSV is text, whatever it holds
+        with suppress(ValueError):
+            return format(kind(text), form)
+    raise InvalidRequestError(f"{column} cannot be filled in as {form!r}")
 
 
 def normal_key(cell: Any) -> str | None:
