@@ -39,7 +39,9 @@ the flags say what a row leaves out. All other columns are carried through to th
 are paths (beside FILE, or from here), URLs, or in object storage.
 
 The same batch again goes on where it was: what is paid for is picked up, a changed row is a new
-one. Rows that ask for the same are as many videos; a column key names rows for good."""
+one. Rows that ask for the same are as many videos; a column key names rows for good. Prompts like
+nan or #REF!, a repeated header, {braces} that no column fills and blank pictures beside others are
+invalid, unless --raw."""
 
 
 def add(commands: Any) -> None:
