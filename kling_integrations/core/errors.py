@@ -6,6 +6,7 @@ KlingError
 ├── InvalidRequestError         refused before sending, or 400, 404 on submit, 413
 ├── RateLimitedError            429 after the retries that are safe
 ├── ServerError                 5xx, 524, no connection, after the retries that are safe
+├── SubmittingEndedError        the client submits no more: nothing left
 ├── SubmissionUncertainError    the POST may have reached the gateway: not repeated
 ├── GenerationNotFoundError     a poll keeps answering 404
 ├── GenerationFailedError       the gateway says error; see ``.kind``
@@ -17,6 +18,8 @@ KlingError
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,6 +27,14 @@ from enum import StrEnum
 
 class KlingWarning(UserWarning):
     """Something that works but deserves a look: an unknown model, parameter or status."""
+
+
+def warn(message: str, stacklevel: int = 2) -> None:
+    """A KlingWarning beside what is paid for: where warnings are errors, it is logged instead."""
+    try:
+        warnings.warn(message, KlingWarning, stacklevel=stacklevel + 1)
+    except KlingWarning:
+        logging.getLogger("kling_integrations").warning("%s", message)
 
 
 class Verb(StrEnum):
@@ -193,6 +204,10 @@ class GenerationFailedError(KlingError):
             next_steps=next_steps,
         )
         self.kind = kind
+
+
+class SubmittingEndedError(KlingError):
+    """The client was told to submit no more, see ``end_submitting``: this POST did not leave."""
 
 
 class WaitTimeoutError(KlingError):

@@ -22,6 +22,7 @@ from ..errors import (
     RateLimitedError,
     ServerError,
     SubmissionUncertainError,
+    SubmittingEndedError,
 )
 from ..generation import Generation, Status
 from ..http.async_client import AsyncKlingClient
@@ -94,6 +95,7 @@ class Run:
             await self._settle_doubts()
         except asyncio.CancelledError:
             self.interrupted = True
+            self._client.end_submitting()  # also what waits for its turn
             self.tally.note = "interrupted: submissions under way get their reply"
             self._report.changed()
             await self._let_go()
@@ -258,9 +260,10 @@ class Run:
         except ServerError:  # no connection was had: surely not taken
             window.unreachable(self._client.clock.now())
             self._put_back(step)
-        except (AuthenticationError, InsufficientCreditsError) as error:
+        except (AuthenticationError, InsufficientCreditsError, SubmittingEndedError) as error:
             window.dropped()
-            self._stop(error)
+            if not self.interrupted:
+                self._stop(error)
             self._put_back(step)
         except SubmissionUncertainError as error:
             window.dropped()

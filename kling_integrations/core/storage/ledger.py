@@ -55,6 +55,11 @@ class Ledger:
         """Whether a team's records decide."""
         return is_address(self.source)
 
+    @property
+    def lease(self) -> float | None:
+        """Seconds after which others take an intent for one left behind; None: never."""
+        return getattr(self._records(), "lease", None)
+
     def _records(self) -> SqliteLedger | TeamLedger:
         source = self.source
         if self._opened is None or self._opened[0] != source:

@@ -55,6 +55,8 @@ class TeamLedger:
     LedgerError where the records cannot be reached: nothing is submitted then.
     """
 
+    lease = LEASE
+
     def __init__(self, address: str, store: RecordStore | None = None) -> None:
         self.address = address
         self._store = store or open_store(address)
