@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from ._arguments import (
 )
 from ._context import user_ledger
 from ._exit_codes import DONE, FAILED, REFUSED, RUNNING, TROUBLE, UNCERTAIN, exit_code
-from ._target import check_output
+from ._target import path_of
 
 if TYPE_CHECKING:
     from ..core.batch.job import Batch, Outcome, Prepared
@@ -38,7 +39,9 @@ the flags say what a row leaves out. All other columns are carried through to th
 are paths (beside FILE, or from here), URLs, or in object storage.
 
 The same batch again goes on where it was: what is paid for is picked up, a changed row is a new
-one. Rows that ask for the same are as many videos; a column key names rows for good."""
+one. Rows that ask for the same are as many videos; a column key names rows for good. Prompts like
+nan or #REF!, a repeated header, {braces} that no column fills and blank pictures beside others are
+invalid, unless --raw."""
 
 
 def add(commands: Any) -> None:
@@ -53,7 +56,11 @@ def add(commands: Any) -> None:
     parser.add_argument("file", metavar="FILE", help="the table, or - for stdin")
     generation_arguments(parser)
     columns = parser.add_argument_group("columns").add_argument
-    columns("--prompt", metavar="COLUMN", help="the column of the prompts, or one prompt for all")
+    columns(
+        "--prompt",
+        metavar="COLUMN",
+        help="the column of the prompts, or a prompt for all, with {columns} to fill in",
+    )
     columns("--key", metavar="COLUMN", help="the column that names each row for good")
     batch_arguments(parser.add_argument_group("how"))
 
@@ -66,13 +73,14 @@ def batch_arguments(parser: argparse._ActionsContainer) -> None:
     add(
         "--results",
         metavar="FILE",
-        help="the table that is written: .jsonl, .csv or .parquet (default: DIR/results.jsonl; "
-        "JSON Lines are written in any case, row by row)",
+        help="the table that is written: .jsonl, .csv or .parquet, also at s3://, gs:// or abfs:// "
+        "(default: DIR/results.jsonl; JSON Lines are written in any case, row by row)",
     )
     add("--max-cost", metavar="USD", type=dollars, help="for the whole batch, all runs of it")
     add("--at-once", metavar="N", type=count, default=10, help="generations at once (default: 10)")
     add("--rate", metavar="N", type=_rate, help="requests a second at most, all together")
-    add("--skip-bad", action="store_true", help="go ahead without the rows that cannot be meant")
+    add("--skip-bad", action="store_true", help="go ahead without the invalid rows")
+    add("--raw", action="store_true", help="take every text as it is: nan, {names} in braces, …")
     add(
         "--retry-failed",
         action="store_true",
@@ -121,16 +129,14 @@ def batch_from(args: argparse.Namespace, table: Table, ledger: Ledger) -> Batch:
 
     if args.out is None and not args.no_download:
         raise UsageError("Say where the videos go: -o DIR, or --no-download.")
-    folder = None if args.no_download else Path(args.out).expanduser().absolute()
-    if folder is not None:
-        check_output(f"{folder}/")
+    folder = None if args.no_download else path_of(args.out).absolute()
     given = {"model": catalog.DEFAULT_MODEL, **parameters_from(args, args.prompt)}
     defaults, names = meant(table, given, args.key)
     order = Order(
         defaults=defaults,
         names=names,
         folder=folder,
-        results=Path(args.results).expanduser() if args.results else None,
+        results=args.results,
         max_cost=args.max_cost,
         at_once=args.at_once,
         requests_per_second=args.rate,
@@ -139,6 +145,7 @@ def batch_from(args: argparse.Namespace, table: Table, ledger: Ledger) -> Batch:
         retry_failed=args.retry_failed,
         retry_uncertain=args.retry_uncertain,
         overwrite=args.overwrite,
+        raw=args.raw,
     )
     return Batch(table, order, ledger, settings.base_url())
 
@@ -161,9 +168,10 @@ def _table(file: str) -> Table:
     if sys.stdin is None:
         raise UsageError("The table - is read from stdin, which is closed.")
     try:
-        return tables.parse(sys.stdin.buffer.read())
+        table = tables.parse(sys.stdin.buffer.read())
     except OSError as error:
         raise UsageError(f"The table cannot be read from stdin: {error.strerror}.") from None
+    return replace(table, source=Path("/dev/stdin"))
 
 
 def _headline(batch: Batch, prepared: Prepared) -> str:

@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .generation import Usage
+
 
 class KlingWarning(UserWarning):
     """Something that works but deserves a look: an unknown model, parameter or status."""
@@ -54,6 +56,7 @@ class Verb(StrEnum):
     DROP_COST_LIMIT = "drop-cost-limit"  # no price is known, so none can be kept
     INSTALL = "install"  # ``detail`` names the extra
     SKIP_BAD_ROWS = "skip-bad-rows"  # go ahead with the rows of a table that can be submitted
+    TAKE_LITERALLY = "take-literally"  # send texts that look like mistakes as they are
     NAME_PROMPTS = "name-prompts"  # say which column of a table holds the prompts
 
 
@@ -98,6 +101,7 @@ def python_words(step: NextStep) -> str:
         Verb.DROP_COST_LIMIT: "Leave the limit out to submit at any price.",
         Verb.INSTALL: f"Install it with: pip install 'kling-integrations[{step.detail}]'",
         Verb.SKIP_BAD_ROWS: "To go ahead with the others: skip_bad=True",
+        Verb.TAKE_LITERALLY: "To send such texts as they are: raw=True",
         Verb.NAME_PROMPTS: 'Name the column with prompt="…".',
     }[step.verb]
 
@@ -181,7 +185,8 @@ class GenerationNotFoundError(KlingError):
 class GenerationFailedError(KlingError):
     """The gateway ended the generation with an error; failed generations are not billed.
 
-    ``kind`` is moderation, input, credits, provider or unknown.
+    ``kind`` is moderation, input, credits, provider or unknown; ``usage`` what the gateway says
+    that it cost all the same, mostly None.
     """
 
     def __init__(
@@ -189,6 +194,7 @@ class GenerationFailedError(KlingError):
         message: str,
         *,
         kind: str = "unknown",
+        usage: Usage | None = None,
         generation_id: str | None = None,
         client_request_id: str | None = None,
         hint: str | None = None,
@@ -202,6 +208,7 @@ class GenerationFailedError(KlingError):
             next_steps=next_steps,
         )
         self.kind = kind
+        self.usage = usage
 
 
 class SubmittingEndedError(KlingError):

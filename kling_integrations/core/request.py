@@ -134,7 +134,8 @@ class VideoRequest:
             del given["generate_audio"]  # there is no audio to turn off
         own = _mapping(extra)
         pictures: dict[str, Picture] = {}
-        given = _with_images(given, self._known.id if self._known else None, pictures)
+        model_id = self._known.id if self._known else None
+        given = {n: _with_images(each, model_id, pictures, n) for n, each in given.items()}
         sent = model
         if self._known and model not in (self._known.id, *self._known.spellings):
             sent = self._known.id
@@ -296,24 +297,28 @@ _PROSE = re.compile(r"[^A-Za-z0-9+/=_\s-]|[A-Za-z] [a-z]")
 _LINK = re.compile(r"https?://", re.IGNORECASE)
 
 
-def _with_images(
-    value: Any, model_id: str | None, pictures: dict[str, Picture], name: str = ""
-) -> Any:
+def _with_images(value: Any, model_id: str | None, pictures: dict[str, Picture], name: str) -> Any:
     """Pictures in a parameter become what the gateway takes, wherever they sit in it.
 
     Those that are known by something else than that are put into ``pictures`` by what is sent.
     """
     if isinstance(value, Mapping):
-        return {key: _with_images(inner, model_id, pictures, key) for key, inner in value.items()}
-    if name not in _IMAGE_NAMES:
-        inside = isinstance(value, list | tuple)
-        return [_with_images(each, model_id, pictures, name) for each in value] if inside else value
-    if (items := values.listed(value)) is not None and getattr(value, "ndim", 1) == 1:
+        # A struct of a table has every field in every row; one that holds nothing is none.
+        holds = {key: inner for key, inner in value.items() if not _is_hole(key, inner)}
+        return {key: _with_images(inner, model_id, pictures, key) for key, inner in holds.items()}
+    items = values.listed(value)
+    if items is not None and (name not in _IMAGE_NAMES or getattr(value, "ndim", 1) == 1):
         return [_with_images(each, model_id, pictures, name) for each in items]
+    if name not in _IMAGE_NAMES:
+        return value
     picture = encode_image(value, name=name, model_id=model_id)
     if picture.identity is not None:
         pictures[picture.url] = picture
     return picture.url
+
+
+def _is_hole(name: object, value: Any) -> bool:
+    return name in _IMAGE_NAMES and values.is_missing(value)
 
 
 def _payload(

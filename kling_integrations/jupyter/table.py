@@ -21,7 +21,9 @@ from ..core.batch.rows import meant
 from ..core.batch.tally import Tally
 from ..core.batch.threads import run_to_end
 from ..core.errors import NextStep, StoppedWaiting, Verb
+from ..core.storage.file_names import local_target, target_of
 from ..core.storage.ledger import Ledger
+from ..core.storage.object_files import is_address
 from ..core.waiting import DEFAULT_TIMEOUT
 from .options import loaded
 
@@ -43,6 +45,7 @@ def batch(
     retry_uncertain: bool = False,
     fail_on_partial_error: bool = False,
     quiet: bool = False,
+    raw: bool = False,
     **parameters: Any,
 ) -> Any:
     """The videos of a table, each row paid for once; the table with the results as columns.
@@ -55,6 +58,10 @@ def batch(
     results is written, else it is ``out/results.jsonl``). ``max_cost``: USD for the whole batch,
     all runs of it. ``timeout``: seconds for each row.
 
+    A ``prompt`` for all rows may hold columns in braces: ``"A {product} at the {place}"``. Prompts
+    and keys that are what is left of a missing value (``nan``, ``#REF!``), a repeated header,
+    braces that nothing fills and a blank picture beside others make a row bad, unless ``raw``.
+
     The same call again goes on where it was. A row that fails is a row: see the columns ``status``,
     ``error_kind`` and ``error``. Raises BadRowsError, before anything is paid, for rows that cannot
     be submitted (unless ``skip_bad``), StoppedWaiting on an interrupt, and with
@@ -65,14 +72,15 @@ def batch(
     order = Order(
         defaults=defaults,
         names=names,
-        folder=None if out is None else _located(out),
-        results=None if results is None else _located(results),
+        folder=None if out is None else Path(_located(local_target(out))),
+        results=None if results is None else _located(target_of(results)),
         max_cost=max_cost,
         at_once=at_once,
         timeout=timeout,
         skip_bad=skip_bad,
         retry_failed=retry_failed,
         retry_uncertain=retry_uncertain,
+        raw=raw,
     )
     made = Batch(rows, order, Ledger(), settings.base_url())
     outcome = _run(made, _display(quiet))
@@ -201,28 +209,33 @@ def _display(quiet: bool) -> Display:
     return InNotebook() if loaded() is not None else Lines()
 
 
-def _located(path: str | Path) -> Path:
-    """Beside the notebook, where there is one."""
+def _located(target: str) -> str:
+    """A path beside the notebook, where there is one; an address as it is."""
+    if is_address(target):
+        return target
     here = loaded()
-    return (here.folder if here is not None else Path.cwd()) / Path(path).expanduser()
+    return str((here.folder if here is not None else Path.cwd()) / Path(target).expanduser())
 
 
 def contact_sheet(
-    results: Any, path: str | Path | None = None, *, columns: int | None = None, width: int = 1600
+    results: Any,
+    path: str | Path | None = None,
+    *,
+    columns: int | None = None,
+    width: int = 1600,
+    overwrite: bool = False,
 ) -> Any:
     """One picture of a batch, a tile for each row: a PIL image, also saved at ``path`` if given.
 
-    ``results`` is what ``batch`` returned, or a results file. ``width`` in pixels. A file at
-    ``path`` is replaced. Raises InvalidRequestError where there is nothing to show.
+    ``results`` is what ``batch`` returned, or a results file; ``path`` is a .jpg or a .png. A
+    file there that is no contact sheet is replaced with ``overwrite`` alone. ``width`` in pixels.
+    Raises InvalidRequestError where there is nothing to show.
     """
-    from ..core.batch.sheet import tiles
-    from ..core.media import contact_sheet as sheets
-    from ..core.storage import safe_files
+    from ..core.batch import sheet
 
-    sheet = sheets.contact_sheet(tiles(table_of(results).records), columns=columns, width=width)
-    if path is not None:
-        safe_files.write(_located(path), sheets.jpeg(sheet))
-    return sheet
+    target = None if path is None else Path(_located(local_target(path)))
+    rows = table_of(results).records
+    return sheet.make(rows, target, columns=columns, width=width, overwrite=overwrite)
 
 
 # --- %kling batch ----------------------------------------------------------------------------
@@ -243,7 +256,7 @@ def run_line(args: argparse.Namespace, console: Any) -> Any:
     args.max_cost = _lowest(args.max_cost, options().max_cost)
     for name in ("out", "results"):
         if getattr(args, name):
-            setattr(args, name, str(_located(getattr(args, name))))
+            setattr(args, name, _located(target_of(getattr(args, name))))
     made = batch_from(args, table_of(table), Ledger())
     if args.dry_run:
         made.check_rows()
@@ -265,11 +278,11 @@ def run_contact_sheet(args: argparse.Namespace, console: Any) -> Any:
 
     found, value = look_up(args.results, notebook().variables)
     results = value if found else args.results
-    sheet = contact_sheet(results, args.out, columns=args.columns)
+    sheet = contact_sheet(results, args.out, columns=args.columns, overwrite=args.overwrite)
     shown = sheet.copy()
     shown.thumbnail((1000, 4000))
     text = f"contact sheet, {sheet.width}×{sheet.height}"
-    publish(({"image/jpeg": base64_text(sheets.jpeg(shown)), "text/plain": text}, {}))
+    publish(({"image/jpeg": base64_text(sheets.encoded(shown, "JPEG")), "text/plain": text}, {}))
     return sheet
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,7 +18,8 @@ from ..errors import (
     SubmissionUncertainError,
     WaitTimeoutError,
 )
-from ..generation import Generation, Saved
+from ..generation import Generation, Saved, Usage
+from ..values import is_missing
 
 
 class RowStatus(StrEnum):
@@ -92,6 +94,16 @@ class Result:
         self.status, self.error_kind, self.error = status, kind, message
 
 
+def counted(result: Result) -> float:
+    """USD that an earlier result counts as: also what may have been paid."""
+    usage = None if result.usd is None else Usage(usd_spent=result.usd)
+    failed = result.status == RowStatus.FAILED
+    may_be = result.generation_id is not None or result.status == RowStatus.UNCERTAIN
+    if not may_be:
+        return 0.0
+    return cost.charged(usage, result.expected_usd, failed=failed).usd or 0.0
+
+
 COLUMNS: Sequence[str] = tuple(each.name for each in fields(Result))
 """The columns that a results table adds to those of its rows, in their order."""
 
@@ -107,6 +119,48 @@ def added_columns(own: Sequence[str]) -> dict[str, str]:
         taken.add(shown)
         names[name] = shown
     return names
+
+
+def encodable(text: str) -> str:
+    """Text that every format takes: half of a surrogate pair becomes its escape."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def line(
+    record: Mapping[str, Any], own: Sequence[str], result: Result, names: Mapping[str, str]
+) -> dict[str, Any]:
+    """A row of a table of results: the row's ``own`` cells, then its result, under ``names``."""
+    cells = {name: None if is_missing(cell := record.get(name)) else cell for name in own}
+    made = {
+        name: encodable(value) if isinstance(value, str) else value
+        for name, value in result.to_json().items()
+    }
+    return {**cells, **{shown: made[name] for name, shown in names.items()}}
+
+
+def result_column(columns: Iterable[str], name: str) -> str | None:
+    """What the result column ``name`` is called in a table of results; None where it has none."""
+    kinds = re.compile(rf"(kling_)*{name}")
+    return max((each for each in columns if kinds.fullmatch(each)), key=len, default=None)
+
+
+def is_results(columns: Iterable[str]) -> bool:
+    """Whether a table with these columns is one of results."""
+    columns = list(columns)
+    needed = ("row", "row_id", "status", "generation_id")
+    return all(result_column(columns, name) for name in needed)
+
+
+def own_columns(columns: Iterable[str]) -> list[str]:
+    """The columns of a table that are its own: without those that an earlier run added.
+
+    A table that had a ``status`` of its own keeps it: the added one is called ``kling_status``.
+    """
+    own = list(columns)
+    while is_results(own):
+        added = {result_column(own, name) for name in COLUMNS}
+        own = [name for name in own if name not in added]
+    return own
 
 
 def now_iso(moment: float) -> str:

@@ -100,19 +100,26 @@ class Ledger:
         new: bool = False,
         take: int = 1,
         key_hash: str | None = None,
+        resubmit: str | None = None,
     ) -> tuple[Decision, Record] | None:
         """What the records say, and the intent that is written when that is to submit.
 
         Hold the request's lock from before this call until the POST has an outcome. None while
         another machine submits the same: ask again soon. Raises SubmissionUncertainError when an
-        earlier POST has no known outcome (unless ``new``).
+        earlier POST has no known outcome, unless ``new``, or where it is the one of the client
+        request id ``resubmit``.
         """
-        return self._records().claim(request, base_url, new=new, take=take, key_hash=key_hash)
+        return self._records().claim(
+            request, base_url, new=new, take=take, key_hash=key_hash, resubmit=resubmit
+        )
 
     # --- writing what became of it ---------------------------------------------------------
 
     def advance(self, record: Record) -> None:
-        """Writes what became of a submission: its id, or its end."""
+        """Writes what became of a submission: its id, or its end.
+
+        Raises SubmissionUncertainError for an id that another submission has.
+        """
         self._records().advance(record)
 
     def completed(self, base_url: str, generation: Generation, elapsed: float | None) -> None:
@@ -140,6 +147,14 @@ class Ledger:
         """The record of a generation."""
         return self._records().entry(base_url, generation_id)
 
+    def submission(self, client_request_id: str) -> Entry | None:
+        """The record of one submission, by the id that went out with its POST."""
+        return self._records().submission(client_request_id)
+
+    def is_submitting(self, entry: Entry) -> bool:
+        """Whether a living process is at this submission, as far as can be told from here."""
+        return self._records().is_submitting(entry)
+
     def at(self, path: Path) -> list[Entry]:
         """The generations whose video was saved as this file, or is a copy of it by content."""
         return self._records().at(path)
@@ -157,7 +172,10 @@ class Ledger:
         return self._records().running(base_url)
 
     def uncertain(self, base_url: str) -> list[Entry]:
-        """Submissions without a known outcome, those that the user paid past included."""
+        """Submissions without a known outcome, those that the user paid past included.
+
+        What is being submitted at this moment is none of them.
+        """
         return self._records().uncertain(base_url)
 
     def finished(self, base_url: str, model: str, duration: int | None) -> list[float]:

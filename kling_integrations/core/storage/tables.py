@@ -5,22 +5,30 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..batch.rows import Table
 from ..errors import InvalidRequestError, NextStep, Verb
-from . import object_files
+from ..values import is_missing
+from . import file_names, object_files
 
 _LONGEST_CELL = 100 * 2**20  # characters: a picture in a cell
 _DELIMITERS = ",;\t|"
+_SAID = re.compile(r"\"?sep=(.)\"?\r?\n", re.IGNORECASE)
+JSON_LINES = (".jsonl", ".ndjson")
 
 
 def at(where: str) -> Table:
     """The table at a path as a user writes it, or at an address in object storage."""
     if object_files.is_address(where):
-        return parse(object_files.read(where), where.rpartition("/")[2])
+        table = parse(object_files.read(where), where.rpartition("/")[2])
+        return replace(table, source=where)
+    if where[:6].lower() == "file:/":
+        where = file_names.target_of(where)
     return read(Path(where).expanduser())
 
 
@@ -34,7 +42,7 @@ def read(path: Path) -> Table:
         data = path.read_bytes()
     except OSError as error:
         raise InvalidRequestError(f"{path} cannot be read: {error.strerror or error}.") from None
-    return parse(data, path.name, folder=path.parent)
+    return replace(parse(data, path.name, folder=path.parent), source=path)
 
 
 def parse(data: bytes, name: str = "", *, folder: Path | None = None) -> Table:
@@ -48,9 +56,9 @@ def parse(data: bytes, name: str = "", *, folder: Path | None = None) -> Table:
         )
     text = _decoded(data, name)
     start = text.lstrip()[:1]
-    if ending == ".json" or (ending not in (".csv", ".tsv", ".jsonl", ".ndjson") and start == "["):
+    if ending == ".json" or (ending not in (".csv", ".tsv", *JSON_LINES) and start == "["):
         return _json(text, name, folder)
-    if ending in (".jsonl", ".ndjson") or (ending not in (".csv", ".tsv") and start == "{"):
+    if ending in JSON_LINES or (ending not in (".csv", ".tsv") and start == "{"):
         return _json_lines(text, folder)
     return _csv(text, name, folder)
 
@@ -58,13 +66,16 @@ def parse(data: bytes, name: str = "", *, folder: Path | None = None) -> Table:
 def from_records(records: Sequence[Mapping[str, Any]]) -> Table:
     """Rows that are at hand. Raises InvalidRequestError for a row that is no mapping."""
     columns: dict[str, None] = {}
+    records = [{"prompt": None} if is_missing(each) else each for each in records]
     for number, record in enumerate(records, 1):
         if not isinstance(record, Mapping):
             raise InvalidRequestError(
                 f"Row {number} is a {type(record).__name__}: a row maps columns to values."
             )
         columns.update(dict.fromkeys(map(str, record)))
-    return Table(list(columns), records)
+    return Table(
+        list(columns), [{str(name): cell for name, cell in each.items()} for each in records]
+    )
 
 
 def _decoded(data: bytes, name: str) -> str:
@@ -82,17 +93,23 @@ def _csv(text: str, name: str, folder: Path | None) -> Table:
     if "\0" in text:
         raise InvalidRequestError(f"{name or 'The table'} is no text: it holds zero bytes.")
     before = csv.field_size_limit(_LONGEST_CELL)
-    start = 1
+    said = _SAID.match(text)  # the line with which spreadsheets are told the delimiter
+    start = first = 2 if said else 1
+    text = text[said.end() :] if said else text
     try:
         # Strict: a quote that is not closed would swallow the rows after it, in one paid prompt.
-        delimiter = _delimiter(text, name)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        delimiter = said[1] if said else _delimiter(text, name)
+        # After a space a quote would be a sign of the text: 'A2, "An owl"'.
+        spaced = bool(re.search(rf"{re.escape(delimiter)} +\"", text))
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=spaced, strict=True
+        )
         lines, starts = [], []
         for cells in reader:
             if any(cell.strip() for cell in cells):
                 lines.append(cells)
                 starts.append(start)
-            start = reader.line_num + 1
+            start = reader.line_num + first
     except csv.Error as error:
         raise InvalidRequestError(
             f"{name or 'The table'} is no CSV: in the row from line {start} on, {error}. A quote "
