@@ -115,6 +115,15 @@ def test_what_was_paid_for_with_an_earlier_conversion_of_the_frame_is_found(clip
     assert picture.earlier != picture.url
 
 
+def test_a_frame_whose_file_was_paid_for_is_not_paid_for_again_as_a_frame(clip, tmp_path):
+    media.last_frame(clip).save(tmp_path / "last.png")
+    saved = VideoRequest(prompt="It jumps", image=tmp_path / "last.png")
+    assert (
+        saved.fingerprint
+        in VideoRequest(prompt="It jumps", image=media.last_frame(clip)).fingerprints
+    )
+
+
 # --- figures -------------------------------------------------------------------------------------
 
 pyplot = pytest.importorskip("matplotlib.pyplot")
