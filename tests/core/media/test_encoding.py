@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from kling_integrations import VideoRequest
 from kling_integrations.core import media
 from kling_integrations.core.media import frames, images
 
@@ -118,10 +119,8 @@ def test_what_was_paid_for_with_an_earlier_conversion_of_the_frame_is_found(clip
 def test_a_frame_whose_file_was_paid_for_is_not_paid_for_again_as_a_frame(clip, tmp_path):
     media.last_frame(clip).save(tmp_path / "last.png")
     saved = VideoRequest(prompt="It jumps", image=tmp_path / "last.png")
-    assert (
-        saved.fingerprint
-        in VideoRequest(prompt="It jumps", image=media.last_frame(clip)).fingerprints
-    )
+    asked = VideoRequest(prompt="It jumps", image=media.last_frame(clip))
+    assert saved.fingerprint in asked.fingerprints
 
 
 # --- figures -------------------------------------------------------------------------------------
