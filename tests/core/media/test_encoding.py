@@ -70,7 +70,7 @@ def test_a_frame_is_the_same_picture_on_a_processor_without_its_fast_paths(clip)
 def test_a_frame_is_known_by_video_and_moment_whatever_its_pixels_became(clip, monkeypatch):
     before = identity(media.last_frame(clip)), identity(media.frame(clip, 0.25))
     monkeypatch.setattr(
-        frames, "_converted", lambda picture: picture.to_image().point(lambda x: x // 2)
+        frames, "converted", lambda picture, *_: picture.to_image().point(lambda x: x // 2)
     )
     assert (identity(media.last_frame(clip)), identity(media.frame(clip, 0.25))) == before
 
@@ -80,6 +80,14 @@ def test_each_moment_is_a_frame_of_its_own_and_the_last_is_last_however_it_is_as
     assert len(set(shown)) == 6
     assert identity(media.frame(clip, 0.05)) == shown[0]  # between two pictures
     assert identity(media.last_frame(clip)) == identity(media.frame(clip, 99)) == shown[-1]
+
+
+def test_a_frame_is_the_same_one_by_one_or_alone(clip):
+    shown = [identity(image) for image in media.all_frames(clip)]
+    assert shown == [identity(media.frame(clip, number / 12)) for number in range(6)]
+    assert [identity(each) for each in media.all_frames(clip, fps=4)] == shown[::3]
+    small = [identity(each) for each in media.all_frames(clip, width=64)]
+    assert len({*small, *shown}) == 12
 
 
 def test_a_copy_of_the_video_has_the_same_frames_and_another_video_others(clip, tmp_path):
