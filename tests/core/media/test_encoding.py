@@ -172,6 +172,18 @@ def test_an_unchanged_figure_is_one_request_however_often_it_was_drawn(layout):
     assert {first, again, third, identity(drawn), identity(figure(layout))} == {first}
 
 
+def test_a_figure_that_each_drawing_moves_to_and_fro_is_one_request():
+    drawn, axes = pyplot.subplots(2, 2, layout="tight")
+    drawn.colorbar(axes[0, 0].imshow(np.random.default_rng(0).random((9, 9))), ax=axes[0, 0])
+    found, looks = set(), set()
+    for _ in range(3):
+        found.add(identity(drawn))
+        drawn.savefig(look := io.BytesIO(), format="png")
+        looks.add(look.getvalue())
+    assert len(found) == 1
+    assert len(looks) > 1
+
+
 def test_a_figure_with_a_function_in_it_is_copied_as_well():
     drawn = figure("tight", lambda value, _: f"{value:.0f} €")
     first, before = identity(drawn), places(drawn)
