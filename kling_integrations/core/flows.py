@@ -254,6 +254,7 @@ class Flows:
         client_request_id: str,
         before: Callable[[], None] | None = None,
     ) -> Flow[Generation]:
+        request.check_reachable(self._endpoint.base_url)
         moment = self._clock.now()
         generation = yield from submitting(
             self._endpoint,

@@ -353,6 +353,7 @@ class _Check:
             instead = {name: _SOME_PICTURE for name in parameters if cells.is_image(name)}
             parameters = {**parameters, **instead}
         request = VideoRequest(**parameters)
+        request.check_reachable(self._account)
         return _Asked(
             known or request.fingerprint,
             request.model,

@@ -146,6 +146,59 @@ def test_thousands_are_previewed_with_few_round_trips_and_as_one_by_one(
     assert "names" in store.calls
 
 
+# A number as a 32-bit column holds it: earlier releases sent, and recorded, all of its digits.
+DIGITS = VideoRequest(model="v2.5-turbo-pro", prompt="A badger", cfg_scale=0.699999988079071)
+
+
+def as_earlier_releases_recorded(sandbox, machine, tmp_path, request):
+    """The record of a colleague whose release knew the request by its digits or bytes."""
+    submit(sandbox, machine("anna-pc"), request)
+    (file,) = files(tmp_path)
+    stored = json.loads(file.read_text("utf-8"))
+    old = request.fingerprints[1]
+    name = team_records.numbered(team_records.prefix(sandbox.base_url, old, 1), 1)
+    stored["fingerprint"] = old
+    file.unlink()
+    moved = tmp_path / "team" / f"{name}.json"
+    moved.parent.mkdir(parents=True, exist_ok=True)
+    moved.write_text(json.dumps(stored), encoding="utf-8")
+    return stored["generation_id"]
+
+
+def test_what_a_team_recorded_under_an_earlier_form_of_the_request_is_not_paid_again(
+    sandbox, machine, tmp_path
+):
+    assert len(DIGITS.fingerprints) == 3
+    paid = as_earlier_releases_recorded(sandbox, machine, tmp_path, DIGITS)
+    bert = machine("bert-pc")
+    assert bert.preview(DIGITS, sandbox.base_url).picks_up
+    many = [(f"{number:064x}", 1) for number in range(30)] + [(DIGITS.fingerprint, 1)]
+    assert bert.prefetch(sandbox.base_url, many).preview(DIGITS, sandbox.base_url).picks_up
+    assert submit(sandbox, bert, DIGITS).id == paid
+    assert len(sandbox.posts) == 1
+    assert submit(sandbox, bert, DIGITS, new=True).id != paid
+
+
+def test_a_record_in_doubt_under_an_earlier_form_is_a_question(sandbox, machine, tmp_path):
+    as_earlier_releases_recorded(sandbox, machine, tmp_path, DIGITS)
+    (file,) = files(tmp_path)
+    stored = json.loads(file.read_text("utf-8"))
+    stored |= {"state": "intent", "generation_id": None, "created_at": 1.0}
+    file.write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(SubmissionUncertainError):
+        submit(sandbox, machine("bert-pc"), DIGITS)
+    assert len(sandbox.posts) == 1
+
+
+def test_looking_for_an_earlier_form_costs_ordinary_requests_nothing(sandbox, tmp_path, raccoon):
+    store = Counting(tmp_path / "team")
+    ledger = TeamLedger((tmp_path / "team").as_uri(), store)
+    ledger.preview(raccoon, sandbox.base_url)
+    ordinary, store.calls[:] = len(store.calls), []
+    ledger.preview(DIGITS, sandbox.base_url)
+    assert len(store.calls) == 2 * ordinary
+
+
 def test_an_unreadable_record_stops_a_preview_of_many(sandbox, raccoon, tmp_path, monkeypatch):
     monkeypatch.setenv("KLING_HOME", str(tmp_path / "home"))
     ledger = TeamLedger((tmp_path / "team").as_uri())
