@@ -50,6 +50,7 @@ from .hooks import Access, KlingHook
 from .lineage import WithLineage
 from .object_storage import save_video
 from .spending import Spending, run_limit
+from .stopping import Stopping
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -166,6 +167,7 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         self.deferrable = deferrable
         if at_once < 1:
             raise ValueError("at_once is at least 1.")
+        self._stopping = Stopping()
 
     def execute(self, context: Context) -> dict[str, Any]:
         return self._advance(context)
@@ -179,10 +181,19 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         """On a worker again, once the gateway's log names every POST that was taken."""
         return self._advance(context, Since())
 
+    def on_kill(self) -> None:
+        """The end of the attempt: no further row is submitted, replies on their way are kept."""
+        self._stopping.end()
+        self.log.warning(
+            "No further row is submitted. What was submitted goes on at the gateway, is billed when "
+            "it completes, and is gone on with by a retry or a clear of this task."
+        )
+
     # --- one round -------------------------------------------------------------------------
 
     def _advance(self, context: Context, since: Since | None = None) -> dict[str, Any]:
         """``since`` is what was seen since an earlier round of this attempt; None in the first."""
+        self._stopping.begin(context)
         try:
             access = KlingHook(self.kling_conn_id).access()
             table, results = self._table(), ResultsFile(str(self.results_path))
@@ -223,7 +234,7 @@ class KlingBatchOperator(WithLineage, BaseOperator):
             retry_uncertain=self.on_ambiguous_submit == "resubmit",
             saves=bool(self.output_path),
         )
-        async with AsyncKlingClient(
+        client = AsyncKlingClient(
             access.api_key,
             access.base_url,
             timeout=access.timeout,
@@ -231,7 +242,8 @@ class KlingBatchOperator(WithLineage, BaseOperator):
             ledger=ledger,
             patience=PATIENCE,
             connections=min(100, self.at_once + 10),
-        ) as client:
+        )
+        async with self._stopping.watch(client):
             prices = await self._prices(client, checked.rows, limit)
 
             def price(request: VideoRequest) -> float | None:

@@ -50,6 +50,7 @@ class KlingDecoratedOperator(DecoratedOperator, KlingVideoOperator):
     _returned: Mapping[str, Any] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
+        self._stopping.begin(context)
         try:
             self._take(self._ask(context))
         except Exception as error:

@@ -27,6 +27,7 @@ from .exceptions import KlingFailed, KlingTaskError, task_error
 from .get_provider_info import CONNECTION_TYPE, DEFAULT_CONNECTION, EXTRAS, FORM, HOOK_NAME
 from .hints import renderer
 from .record_places import default_record_path
+from .stopping import end_with_task
 from .task_ledger import TaskLedger
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class KlingHook(BaseHook):
             return self.access().client()
         ledger = TaskLedger.of(context, self.record_path or default_record_path())
         ledger.client = self.access().client(ledger)
+        end_with_task(ledger.client, context)
         return ledger.client
 
     def access(self) -> Access:

@@ -60,7 +60,7 @@ from .record_places import default_record_path
 from .request_fields import FIELDS, fields_of, inputs_of, request_from
 from .siblings import Siblings
 from .spending import Spending, run_limit
-from .stopping import what_goes_on
+from .stopping import Stopping, what_goes_on
 from .submitting import Submitter, duration_of
 from .task_identity import TaskIdentity
 
@@ -203,16 +203,18 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         self._facts: dict[str, Any] = {}
         self._schedules: dict[tuple[str, int | None], Schedule] = {}
         self._delivered = False
+        self._stopping = Stopping()
 
     # --- an attempt ----------------------------------------------------------------------------
 
     def execute(self, context: Context) -> dict[str, Any]:
+        self._stopping.begin(context)
         with self._task_errors(context):
             # Before the client: a key that is gone must not fail a task for good that has paid.
             store = self._open_store(context)
             store.load()
             self._generation_id = store.paid_id
-            with KlingHook(self.kling_conn_id).access().client() as client:
+            with self._stopping.watch(KlingHook(self.kling_conn_id).access().client()) as client:
                 submitter = self._submitter_for(context, client, store)
                 spending = self._spending_of(context)
                 with spending.released_unless(lambda: submitter.open):
@@ -266,7 +268,8 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         return self.execute(context)
 
     def on_kill(self) -> None:
-        """The end of the worker, by a signal or a timeout: logs what goes on."""
+        """The end of the attempt, by a signal or a timeout: submits no more, logs what goes on."""
+        self._stopping.end()
         what_goes_on(
             self.log,
             self.kling_conn_id,

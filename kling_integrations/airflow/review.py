@@ -38,6 +38,7 @@ from .record_places import default_record_path
 from .request_fields import inputs_of, manifest_or, request_from
 from .review_record import REVIEW_KEY, Review
 from .spending import Spending, run_limit
+from .stopping import Stopping
 from .task_ledger import TaskLedger
 from .triggers import KlingVideoTrigger
 from .version_compat import HITLOperator
@@ -129,6 +130,12 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         self.on_timeout = on_timeout
         self.on_reject = on_reject
         self.timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        self._stopping = Stopping()
+
+    def on_kill(self) -> None:
+        """The end of the attempt: another take that was not submitted yet is not from then on."""
+        self._stopping.end()
+        super().on_kill()
 
     # --- the question --------------------------------------------------------------------------
 
@@ -189,9 +196,10 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         return self._take(context, review)
 
     def _take(self, context: Context, review: Review) -> Any:
+        self._stopping.begin(context)
         spending = self._spending(context, review)
         try:
-            with self._client(context) as client:
+            with self._stopping.watch(self._client(context)) as client:
                 request = self._request(review)
                 if not review.is_priced:
                     review.price(self._priced(client, request, review, spending))

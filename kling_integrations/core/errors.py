@@ -6,6 +6,7 @@ KlingError
 ├── InvalidRequestError         refused before sending, or 400, 404 on submit, 413
 ├── RateLimitedError            429 after the retries that are safe
 ├── ServerError                 5xx, 524, no connection, after the retries that are safe
+├── SubmittingEndedError        the client submits no more: nothing left
 ├── SubmissionUncertainError    the POST may have reached the gateway: not repeated
 ├── GenerationNotFoundError     a poll keeps answering 404
 ├── GenerationFailedError       the gateway says error; see ``.kind``
@@ -191,6 +192,10 @@ class GenerationFailedError(KlingError):
             next_steps=next_steps,
         )
         self.kind = kind
+
+
+class SubmittingEndedError(KlingError):
+    """The client was told to submit no more, see ``end_submitting``: this POST did not leave."""
 
 
 class WaitTimeoutError(KlingError):

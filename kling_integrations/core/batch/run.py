@@ -22,6 +22,7 @@ from ..errors import (
     RateLimitedError,
     ServerError,
     SubmissionUncertainError,
+    SubmittingEndedError,
 )
 from ..generation import Generation, Status
 from ..http.async_client import AsyncKlingClient
@@ -258,7 +259,7 @@ class Run:
         except ServerError:  # no connection was had: surely not taken
             window.unreachable(self._client.clock.now())
             self._put_back(step)
-        except (AuthenticationError, InsufficientCreditsError) as error:
+        except (AuthenticationError, InsufficientCreditsError, SubmittingEndedError) as error:
             window.dropped()
             self._stop(error)
             self._put_back(step)

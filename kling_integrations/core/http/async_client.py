@@ -264,6 +264,7 @@ class AsyncKlingClient(BaseClient):
         await self._gate.turn(likelihood)
         try:
             if call.method == "POST":
+                self.check_submitting()  # after the turn, which may have taken long
                 # As in KlingClient: a POST gets a connection of its own.
                 if self._posts is None:
                     self._posts = aiohttp_transport.new_session(self._connections, fresh=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 
 from .. import settings
 from ..concealed import secret
-from ..errors import KlingWarning
+from ..errors import KlingWarning, SubmittingEndedError
 from ..flows import Flows, SubmissionLedger
 from ..generation import Status
 from ..progress import Progress
@@ -43,6 +44,20 @@ class BaseClient:
         self.ledger = ledger
         self.patience = patience or Patience()
         self._flows = Flows(self.endpoint, self.clock, self.patience, ledger)
+        self._submitting_ended = threading.Event()
+
+    def end_submitting(self) -> None:
+        """From now on no POST leaves: a submit raises SubmittingEndedError.
+
+        One that has left is waited for, and its reply recorded. Any thread may call it, and the
+        handler of a signal.
+        """
+        self._submitting_ended.set()
+
+    def check_submitting(self) -> None:
+        """Raises SubmittingEndedError once ``end_submitting`` was called: asked before each POST."""
+        if self._submitting_ended.is_set():
+            raise SubmittingEndedError("Stopped before this was submitted: nothing was paid.")
 
     @property
     def base_url(self) -> str:

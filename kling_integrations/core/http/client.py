@@ -272,8 +272,10 @@ class KlingClient(BaseClient):
     ) -> Any:
         match effect:
             case Ask(call):
-                if submission is not None and call.method == "POST":
-                    submission.begin_post(call)
+                if call.method == "POST":
+                    self.check_submitting()
+                    if submission is not None:
+                        submission.begin_post(call)
                 return self.exchange(call)
             case Sleep(seconds):
                 if submission is None:
