@@ -11,47 +11,35 @@ from typing import TYPE_CHECKING
 
 from ..core import identity, settings
 from ..core.errors import InvalidRequestError, KlingError, NextStep, StoppedWaiting, Verb
-from ..core.storage import safe_files, saved_files
+from ..core.storage import file_names, safe_files, saved_files
 from ..core.storage.target_lock import TargetLock, resolved
 
 if TYPE_CHECKING:
     from ..core.storage.ledger import Ledger
 
-_LONGEST_NAME = 255  # bytes of one part of a path
-
 
 def check_output(output: str | None) -> None:
     """Raises InvalidRequestError for an --out that cannot be written: before anything is paid."""
     try:
-        path = Path(output or ".").expanduser()
-        os.fspath(path).encode()  # bytes that are no UTF-8 cannot be written down
-        if any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts):
-            raise ValueError("a name in it is too long")
+        path = path_of("." if output is None else output)
         is_folder = _is_folder(output, path)
-        folder = path if is_folder else path.parent
-        while not folder.exists() and not folder.is_symlink():
-            folder = folder.parent  # it will be made when there is something to put into it
-    except UnicodeError:
-        raise InvalidRequestError("--out cannot name a file: it is no Unicode text.") from None
-    except (OSError, ValueError, RuntimeError) as trouble:
+        (file_names.check_folder if is_folder else file_names.check_file)(path)
+    except (OSError, ValueError, RuntimeError) as trouble:  # a NUL in it, an unknown user
         raise InvalidRequestError(
             f"--out {(output or '')[:200]!r} cannot name a file: {trouble}."
         ) from None
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise InvalidRequestError(
-            f"The video could not be saved: {folder} is not a folder that can be written. "
-            "Nothing was done.",
-            next_steps=[NextStep(Verb.SET_OUTPUT)],
-        )
-    if not is_folder:
-        safe_files.check_target(path)
+
+
+def path_of(output: str) -> Path:
+    """The path on this disk that --out names. Raises InvalidRequestError for an address."""
+    return Path(file_names.local_target(output)).expanduser()
 
 
 def file_of(output: str | None) -> Path | None:
     """The file that --out names; None for a folder, where each video has a name of its own."""
     if output is None:
         return None
-    path = Path(output).expanduser()
+    path = path_of(output)
     return None if _is_folder(output, path) else resolved(path)
 
 

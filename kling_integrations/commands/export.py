@@ -15,7 +15,7 @@ from ..core.storage import safe_files
 from ._arguments import ID_HELP, add_command, output_argument, overwrite_argument
 from ._exit_codes import DONE
 from ._save import local_video
-from ._target import check_output, refused
+from ._target import check_output, path_of, refused
 from ._text import iso_time
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _run_frames(args: argparse.Namespace, console: Console) -> int:
         _, saved, _ = local_video(args.id, console, answer=False)
         source = saved.path
     picture = media.last_frame(source) if args.at is None else media.frame(source, args.at)
-    target = Path(args.out).expanduser()
+    target = path_of(args.out)
     data = _encoded(picture, target.name)
     if not _holds(target, data):
         if safe_files.is_foreign(target) and not args.overwrite:

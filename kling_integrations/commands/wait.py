@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import settings
@@ -20,7 +19,7 @@ from ._exit_codes import DONE, exit_code, failure
 from ._finish import finish
 from ._hints import command_line
 from ._save import local_video
-from ._target import check_output, reserved
+from ._target import check_output, path_of, reserved
 
 if TYPE_CHECKING:
     from ..core.http.client import KlingClient
@@ -155,7 +154,7 @@ def _dead(entry: Entry, console: Console) -> GenerationNotFoundError:
 
 
 def _check_folder(output: str) -> None:
-    if not (output.endswith("/") or Path(output).expanduser().is_dir()):
+    if not (output.endswith("/") or path_of(output).is_dir()):
         raise UsageError(
             "For several videos --out takes a folder; one that does not exist yet ends in /."
         )
