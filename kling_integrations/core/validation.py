@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -15,6 +16,24 @@ from .catalog import Model, Parameter
 from .errors import InvalidRequestError, KlingWarning
 
 _quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+# What stands for a missing value in the texts that tables, databases and templates write (pandas,
+# NumPy, R, SQL, PostgreSQL and MySQL exports, JavaScript, Go), whatever their case.
+_MISSING = re.compile(
+    r"[<(\[{]?(nan|none|null|nil|na|nat|n/a)[>)\]}]?|-nan|undefined|\\n|#na|-?1\.#(ind|qnan)",
+    re.IGNORECASE,
+)
+# The errors of spreadsheets: #REF!, #NAME?, #DIV/0!, #N/A, #N/A N/A, and LibreOffice's Err:502.
+_SHEET_ERROR = re.compile(
+    r"#(ref|value|num|null|name|div/0|spill|calc|error|field|blocked|connect|unknown|busy|external"
+    r"|python|n/a( n/a)?|getting_data)[!?]?|err:\d{3}",
+    re.IGNORECASE,
+)
+_BRACES = re.compile(
+    r"\$?\{\{.{0,200}?\}\}|\{%.{0,200}?%\}|\$?\{[^{}]{0,200}\}", re.DOTALL
+)  # bounded: a text of nothing but braces is read in no time
+_FORMATTED = re.compile(r"(.+?)\s*(?:![rsa])?(?::(%.*|[^:]*))?", re.DOTALL)
+_FORMAT = re.compile(r"(.?[<>=^])?[+-]?z?#?0?\d*[,_]?(\.\d+)?[a-zA-Z%]?|%.*")
 
 
 def warn(message: str) -> None:
@@ -38,6 +57,44 @@ def check_prompt(value: Any) -> None:
         raise InvalidRequestError(f"The prompt must be text, not {type(value).__name__}.")
     if not value.strip():
         raise InvalidRequestError("The prompt is blank: say what the video should show.")
+
+
+def is_missing_text(text: str) -> bool:
+    """Whether a whole text is what is left of a missing value or of a broken formula.
+
+    That is ``nan``, ``None``, ``<NA>``, ``\\N``, ``#REF!`` and the like: no video is meant by it.
+    """
+    text = text.strip()
+    return any(kind.fullmatch(text) for kind in (_MISSING, _SHEET_ERROR))
+
+
+def placeholders(text: str, names: Collection[str] = ()) -> list[str]:
+    """The placeholders in a text that nothing has filled, as they are written in it.
+
+    ``{product}``, ``{animal.upper()!r:>9}``, ``{0}``, ``{}``, ``${name}``, and Jinja's
+    ``{{ animal | upper }}`` and ``{% if … %}``. Braces around anything that is no expression with
+    a name in it (prose, JSON) are text, unless it is one of ``names`` (columns of a table, say).
+    """
+    found = (each[0] for each in _BRACES.finditer(text))
+    return [written for written in found if _is_placeholder(written, names)]
+
+
+def _is_placeholder(written: str, names: Collection[str]) -> bool:
+    inside = written.strip("${}").strip()
+    if written.startswith("{%") or not inside or inside.isdecimal() or inside in names:
+        return True
+    formatted = _FORMATTED.fullmatch(inside)
+    if formatted and (formatted[2] is None or _FORMAT.fullmatch(formatted[2])):
+        inside = formatted[1]
+    if "\\" in inside:
+        return False
+    try:
+        expression = ast.parse(inside, mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
+    if isinstance(expression, ast.Tuple | ast.Set | ast.Dict):
+        return False
+    return any(isinstance(node, ast.Name) for node in ast.walk(expression))
 
 
 def checked(model: Model, given: dict[str, Any]) -> dict[str, Any]:
