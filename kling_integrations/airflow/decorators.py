@@ -115,6 +115,11 @@ class KlingDecoratedOperator(DecoratedOperator, KlingVideoOperator):
         for name, value in returned.items():
             setattr(self, name, value)
 
+    @property
+    def _given_pictures(self) -> set[str]:
+        """What the function returns is given, too: a picture that is None there was lost."""
+        return super()._given_pictures | ({"image", "tail_image"} & (self._returned or {}).keys())
+
     def _paid_inputs(self, context: Context) -> Mapping[str, Any] | None:
         """What an earlier try of this attempt paid for was made of; None where nothing was.
 

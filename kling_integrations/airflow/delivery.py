@@ -18,7 +18,7 @@ from . import telemetry
 from .facts import seconds_of, spent, unix_seconds, with_facts
 from .learning import learn
 from .links import KlingVideoLink
-from .object_storage import file_uri, save_video
+from .object_storage import file_uri, given_path, save_video
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -64,8 +64,8 @@ def deliver(
     ended(generation)
     path: str | None = None
     saved: Saved | None = None
-    if task.output_path:
-        path, saved = save_video(client, generation, str(task.output_path), facts.get("prompt"))
+    if (target := given_path(task.output_path)) is not None:
+        path, saved = save_video(client, generation, target, facts.get("prompt"))
         task.log.info("Saved: %s (%d bytes)", path, saved.size)
     made = manifest(
         generation,

@@ -179,4 +179,5 @@ def unix_seconds(instant: object) -> float | None:
 def seconds_of(duration: object) -> int | None:
     """Seconds of video out of a number or its text; None for anything else."""
     text = "" if duration is None else str(duration).strip()
+    text = text.removesuffix(".0")  # as a form's number comes
     return int(text) if text.isdecimal() and len(text) < 6 else None

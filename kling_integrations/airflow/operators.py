@@ -57,7 +57,8 @@ from .links import KlingVideoLink
 from .masked_fields import MaskedField
 from .progress_log import ProgressLog
 from .record_places import default_record_path
-from .request_fields import FIELDS, fields_of, inputs_of, request_from
+from .object_storage import check_target
+from .request_fields import FIELDS, fields_of, inputs_of, pictures_of, request_from
 from .siblings import Siblings
 from .spending import Spending, run_limit
 from .stopping import Stopping, what_goes_on
@@ -195,6 +196,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         )
         self.on_clear = one_of("on_clear", on_clear, "reuse", "regenerate")
         check_outlets(self)
+        self._pictures = pictures_of(self)  # before a template or an XCom takes their place
         self._submissions: SubmissionStore | None = None
         self._submitter: Submitter | None = None
         self._generation_id: str | None = None
@@ -315,7 +317,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         spending = self._spending_of(context)
         self._submitter = Submitter(
             client,
-            cache(lambda: request_from(**fields_of(self))),
+            cache(lambda: request_from(**fields_of(self), pictures=self._given_pictures)),
             inputs_of(fields_of(self)),
             store,
             task,
@@ -335,6 +337,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
     def _before_paying(
         self, client: KlingClient, request: VideoRequest, spending: Spending
     ) -> None:
+        check_target(self.output_path)
         schedule = self._schedule(client, request.model, request.duration)
         if self.deferrable and self.wait_for_completion:
             now = time.time()
@@ -342,6 +345,10 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         stored = self._submissions.current if self._submissions else None
         in_doubt = stored is not None and stored.record.state is State.INTENT
         self._expected_usd = spending.reserve(client, request, in_doubt=in_doubt)
+
+    @property
+    def _given_pictures(self) -> set[str]:
+        return self._pictures | pictures_of(self)
 
     def _on_accepted(self, context: Context, client: KlingClient, generation_id: str) -> None:
         self._generation_id = generation_id

@@ -34,6 +34,7 @@ from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import KlingHook
 from .learning import finished
 from .lineage import WithLineage
+from .object_storage import check_target
 from .record_places import default_record_path
 from .request_fields import inputs_of, manifest_or, request_from
 from .review_record import REVIEW_KEY, Review
@@ -200,6 +201,7 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         spending = self._spending(context, review)
         try:
             with self._stopping.watch(self._client(context)) as client:
+                check_target(self.output_path)
                 request = self._request(review)
                 if not review.is_priced:
                     review.price(self._priced(client, request, review, spending))

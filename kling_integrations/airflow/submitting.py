@@ -29,6 +29,7 @@ from ..core.schedule import Schedule
 from ..core.submission import Action, Decision, Record, State
 from . import earlier_tries
 from .durable import StoredSubmission, SubmissionStore
+from .facts import seconds_of
 from .hints import render
 from .siblings import Siblings
 from .task_identity import TaskIdentity
@@ -417,5 +418,4 @@ def _of_sandbox(record: Record) -> bool:
 
 def duration_of(record: Record) -> int | None:
     """Seconds of video that the record's request asked for, where it says so."""
-    text = str((record.inputs or {}).get("duration", "")).strip()
-    return int(text) if text.isdecimal() and len(text) < 6 else None
+    return seconds_of((record.inputs or {}).get("duration"))

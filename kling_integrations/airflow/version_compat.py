@@ -58,6 +58,7 @@ __all__ = [
     "RetryPolicy",
     "connection_of",
     "current_context",
+    "expanded_names",
     "rendered_fields",
     "serialize",
     "supported",
@@ -97,6 +98,15 @@ def connection_of(path: Any) -> str | None:
     if hasattr(path, "conn_id"):
         return path.conn_id or None
     return path.storage_options.get("conn_id") or None  # before 3.1
+
+
+def expanded_names(task: Any) -> set[str]:
+    """The arguments of a mapped task's instance that differ from one instance to the next."""
+    mapped = task.dag.task_dict.get(task.task_id) if task.has_dag() else None
+    if not hasattr(mapped, "partial_kwargs"):
+        return set()
+    passed: dict[str, Any] = getattr(task, "_BaseOperator__init_kwargs", {})
+    return passed.keys() - mapped.partial_kwargs.keys()
 
 
 def supported(arguments: dict[str, Any]) -> dict[str, Any]:
