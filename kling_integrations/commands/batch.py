@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from ._arguments import (
 )
 from ._context import user_ledger
 from ._exit_codes import DONE, FAILED, REFUSED, RUNNING, TROUBLE, UNCERTAIN, exit_code
-from ._target import check_output
+from ._target import path_of
 
 if TYPE_CHECKING:
     from ..core.batch.job import Batch, Outcome, Prepared
@@ -66,8 +67,8 @@ def batch_arguments(parser: argparse._ActionsContainer) -> None:
     add(
         "--results",
         metavar="FILE",
-        help="the table that is written: .jsonl, .csv or .parquet (default: DIR/results.jsonl; "
-        "JSON Lines are written in any case, row by row)",
+        help="the table that is written: .jsonl, .csv or .parquet, also at s3://, gs:// or abfs:// "
+        "(default: DIR/results.jsonl; JSON Lines are written in any case, row by row)",
     )
     add("--max-cost", metavar="USD", type=dollars, help="for the whole batch, all runs of it")
     add("--at-once", metavar="N", type=count, default=10, help="generations at once (default: 10)")
@@ -121,16 +122,14 @@ def batch_from(args: argparse.Namespace, table: Table, ledger: Ledger) -> Batch:
 
     if args.out is None and not args.no_download:
         raise UsageError("Say where the videos go: -o DIR, or --no-download.")
-    folder = None if args.no_download else Path(args.out).expanduser().absolute()
-    if folder is not None:
-        check_output(f"{folder}/")
+    folder = None if args.no_download else path_of(args.out).absolute()
     given = {"model": catalog.DEFAULT_MODEL, **parameters_from(args, args.prompt)}
     defaults, names = meant(table, given, args.key)
     order = Order(
         defaults=defaults,
         names=names,
         folder=folder,
-        results=Path(args.results).expanduser() if args.results else None,
+        results=args.results,
         max_cost=args.max_cost,
         at_once=args.at_once,
         requests_per_second=args.rate,
@@ -161,9 +160,10 @@ def _table(file: str) -> Table:
     if sys.stdin is None:
         raise UsageError("The table - is read from stdin, which is closed.")
     try:
-        return tables.parse(sys.stdin.buffer.read())
+        table = tables.parse(sys.stdin.buffer.read())
     except OSError as error:
         raise UsageError(f"The table cannot be read from stdin: {error.strerror}.") from None
+    return replace(table, source=Path("/dev/stdin"))
 
 
 def _headline(batch: Batch, prepared: Prepared) -> str:

@@ -21,7 +21,9 @@ from ..core.batch.rows import meant
 from ..core.batch.tally import Tally
 from ..core.batch.threads import run_to_end
 from ..core.errors import NextStep, StoppedWaiting, Verb
+from ..core.storage.file_names import local_target, target_of
 from ..core.storage.ledger import Ledger
+from ..core.storage.object_files import is_address
 from ..core.waiting import DEFAULT_TIMEOUT
 from .options import loaded
 
@@ -65,8 +67,8 @@ def batch(
     order = Order(
         defaults=defaults,
         names=names,
-        folder=None if out is None else _located(out),
-        results=None if results is None else _located(results),
+        folder=None if out is None else Path(_located(local_target(out))),
+        results=None if results is None else _located(target_of(results)),
         max_cost=max_cost,
         at_once=at_once,
         timeout=timeout,
@@ -201,10 +203,12 @@ def _display(quiet: bool) -> Display:
     return InNotebook() if loaded() is not None else Lines()
 
 
-def _located(path: str | Path) -> Path:
-    """Beside the notebook, where there is one."""
+def _located(target: str) -> str:
+    """A path beside the notebook, where there is one; an address as it is."""
+    if is_address(target):
+        return target
     here = loaded()
-    return (here.folder if here is not None else Path.cwd()) / Path(path).expanduser()
+    return str((here.folder if here is not None else Path.cwd()) / Path(target).expanduser())
 
 
 def contact_sheet(
@@ -221,7 +225,7 @@ def contact_sheet(
 
     sheet = sheets.contact_sheet(tiles(table_of(results).records), columns=columns, width=width)
     if path is not None:
-        safe_files.write(_located(path), sheets.jpeg(sheet))
+        safe_files.write(Path(_located(local_target(path))), sheets.jpeg(sheet))
     return sheet
 
 
@@ -243,7 +247,7 @@ def run_line(args: argparse.Namespace, console: Any) -> Any:
     args.max_cost = _lowest(args.max_cost, options().max_cost)
     for name in ("out", "results"):
         if getattr(args, name):
-            setattr(args, name, str(_located(getattr(args, name))))
+            setattr(args, name, _located(target_of(getattr(args, name))))
     made = batch_from(args, table_of(table), Ledger())
     if args.dry_run:
         made.check_rows()

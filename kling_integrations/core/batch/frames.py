@@ -9,13 +9,16 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .. import values
 from ..errors import InvalidRequestError
 from ..storage import tables
+from ..storage.result_files import storable
+from .results import own_columns
 from .rows import Table
 
 
 def is_pandas(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "iloc")
+    return type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "columns")
 
 
 def is_polars(value: Any) -> bool:
@@ -23,7 +26,8 @@ def is_polars(value: Any) -> bool:
 
 
 def table_of(value: Any) -> Table:
-    """The rows of a DataFrame (pandas, polars), a file, or a list of mappings or prompts.
+    """The rows of a DataFrame (pandas, polars), an Arrow table, a file, or a list of mappings or
+    prompts, which a column of a DataFrame is, too.
 
     Raises InvalidRequestError for anything else.
     """
@@ -38,9 +42,15 @@ def table_of(value: Any) -> Table:
         return Table(columns, records, index=value.index.tolist())
     if is_polars(value):
         return Table(list(value.columns), value.to_dicts())
-    if isinstance(value, Sequence) and not isinstance(value, bytes):
-        rows = [{"prompt": each} if isinstance(each, str) else each for each in value]
-        return tables.from_records(rows)
+    if hasattr(value, "column_names") and hasattr(value, "to_pylist"):  # Arrow
+        return Table(list(value.column_names), value.to_pylist())
+    items = values.listed(value)
+    if items is None and isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        items = list(value)
+    if items is not None:
+        return tables.from_records(
+            [{"prompt": each} if isinstance(each, str) else each for each in items]
+        )
     raise InvalidRequestError(
         f"A {type(value).__name__} is no table: give a DataFrame, a file, or a list of rows."
     )
@@ -54,6 +64,8 @@ def with_results(value: Any, names: Mapping[str, str], rows: Sequence[Mapping[st
     else a list of mappings.
     """
     added = {shown: [row.get(shown) for row in rows] for shown in names.values()}
+    if is_polars(value) or is_pandas(value):
+        value = _without_results(value)
     if is_polars(value):
         polars = __import__("polars")
         series = [polars.Series(name, cells, strict=False) for name, cells in added.items()]
@@ -64,4 +76,15 @@ def with_results(value: Any, names: Mapping[str, str], rows: Sequence[Mapping[st
         import pandas
     except ImportError:
         return [dict(row) for row in rows]
-    return pandas.DataFrame.from_records(list(rows))
+    try:
+        return pandas.DataFrame.from_records(list(rows))
+    except Exception:  # noqa: BLE001 (what a cell holds must not lose the results)
+        kept = [{name: storable(cell) for name, cell in row.items()} for row in rows]
+        return pandas.DataFrame.from_records(kept)
+
+
+def _without_results(frame: Any) -> Any:
+    """A DataFrame without the columns that an earlier run added."""
+    own = set(own_columns(map(str, frame.columns)))
+    kept = [name for name in frame.columns if str(name) in own]
+    return frame if len(kept) == len(frame.columns) else frame[kept]

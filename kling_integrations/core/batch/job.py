@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,18 +14,16 @@ from .. import cost
 from ..errors import InvalidRequestError, KlingError, NextStep, Verb
 from ..http.async_client import AsyncKlingClient
 from ..request import VideoRequest
-from ..storage import result_files
+from ..storage import file_names, object_files, result_files
 from ..storage.ledger import Ledger
 from ..storage.sqlite_file import kept_open
 from ..storage.target_lock import TargetLock
 from ..waiting import DEFAULT_TIMEOUT
-from . import cells
 from .budget import Budget
 from .options import PATIENCE, Options
 from .plan import Need, Step, Wishes, plan
-from .problems import Problem, listed
-from .results import Result, RowStatus, added_columns
-from .rows import Checked, Table, check
+from .results import Result, RowStatus, added_columns, line, own_columns
+from .rows import Checked, Problem, Table, check, listed
 from .run import Run
 from .tally import Tally
 from .threads import run_to_end
@@ -37,8 +37,9 @@ class Order:
 
     ``defaults`` are parameters for what a row leaves out, ``names`` the columns that are called
     otherwise (``{"prompt": "text", "key": "sku"}``). ``folder``: where the videos go, None leaves
-    them at the gateway; ``results``: the table that is written (.jsonl, .csv, .parquet, or a folder
-    that is there; default ``results.jsonl`` in the folder of the videos). ``max_cost`` in USD for
+    them at the gateway; ``results``: the table that is written (.jsonl, .csv, .parquet, a folder
+    that is there, or an address in object storage; default ``results.jsonl`` in the folder of the
+    videos). ``max_cost`` in USD for
     the whole batch, earlier runs of it included. ``timeout`` in seconds for each row. ``skip_bad``:
     rows that cannot be submitted get a result that says so, and the others go ahead.
     """
@@ -46,7 +47,7 @@ class Order:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
-    results: Path | None = None
+    results: Path | str | None = None
     max_cost: float | None = None
     at_once: int = 10
     requests_per_second: float | None = None
@@ -57,11 +58,19 @@ class Order:
     overwrite: bool = False
 
     @property
-    def results_path(self) -> Path:
-        """Raises InvalidRequestError where nothing says where the results go."""
+    def results_path(self) -> Path | str:
+        """A path on this disk as a Path, an address in object storage as text.
+
+        Raises InvalidRequestError where nothing says where the results go, and for what is no
+        target (see ``file_names.target_of``).
+        """
         if self.results is not None:
-            is_folder = not self.results.suffix and self.results.is_dir()
-            return self.results / "results.jsonl" if is_folder else self.results
+            target = file_names.target_of(self.results)
+            if object_files.is_address(target):
+                return target
+            path = Path(target).expanduser()
+            is_folder = not path.suffix and path.is_dir()
+            return path / "results.jsonl" if is_folder else path
         if self.folder is None:
             raise InvalidRequestError(
                 "Without a folder for the videos, say where the results go.",
@@ -94,7 +103,7 @@ class Outcome:
     tally: Tally
     interrupted: bool = False
     stopped: KlingError | None = None
-    files: tuple[Path, ...] = ()
+    files: tuple[Path | str, ...] = ()
     trouble: str = ""
     """Why the results could not be written; empty where they were."""
 
@@ -146,22 +155,51 @@ class Batch:
         self.order = order
         self._ledger = ledger
         self._base_url = base_url
+        if order.folder is not None:
+            file_names.check_folder(Path(file_names.local_target(order.folder)))
         self._results = order.results_path
-        self._journal = result_files.Journal(result_files.journal_of(self._results))
+        self._journal = result_files.Journal(self._journal_path())
         self._check_targets()
         self.checked = check(table, base_url, order.defaults, order.names)
-        self.columns = added_columns(table.columns)
+        self._own = own_columns(table.columns)
+        self.columns = added_columns(self._own)
         self._trouble = ""
+        self._replaces = False
+
+    def _journal_path(self) -> Path:
+        """Beside the results; where those are in object storage, which knows no appending, beside
+        the videos or the records of payments."""
+        if isinstance(self._results, Path):
+            return result_files.journal_of(self._results)
+        if self.order.folder is not None:
+            return self.order.folder / "results.jsonl"
+        name = hashlib.sha256(self._results.encode()).hexdigest()[:16]
+        return self._ledger.path.parent / "batches" / f"{name}.jsonl"
 
     def _check_targets(self) -> None:
-        for path in {self._results, self._journal.path}:
-            result_files.check_target(path)
-            if not self.order.overwrite and path.exists() and not result_files.is_ours(path):
+        for target in dict.fromkeys((self._results, self._journal.path)):
+            self._check_target(target)
+            is_input = result_files.is_input(target, self.table.source)
+            if is_input and (target == self._journal.path or not self._is_given_back()):
                 raise InvalidRequestError(
-                    f"{str(path)!r} exists and was not made here: it is left as it is, and "
-                    "nothing was submitted.",
+                    f"The results would be written to {str(target)!r}, which is the table itself: "
+                    "it is left as it is, and nothing was submitted.",
                     next_steps=[NextStep(Verb.SET_OUTPUT)],
                 )
+
+    def _check_target(self, target: Path | str) -> None:
+        overwrite = self.order.overwrite
+        if isinstance(target, str):
+            result_files.check_address(target, overwrite=overwrite)
+            return
+        result_files.check_target(target)
+        file_names.check_folder(target.parent)
+        if not overwrite and target.exists() and not result_files.is_ours(target):
+            raise result_files.not_ours(target)
+
+    def _is_given_back(self) -> bool:
+        """Whether the table is one of results, whole, so that the new results may replace it."""
+        return len(own_columns(self.table.columns)) < len(self.table.columns) and not self.table.bad
 
     # --- before anything is paid -----------------------------------------------------------
 
@@ -187,7 +225,7 @@ class Batch:
             return cost.explain(request, prices.get(request.model)).usd
 
         wishes = Wishes(order.folder, order.retry_failed, order.retry_uncertain)
-        earlier = {} if order.overwrite else self._journal.earlier()
+        earlier = self._earlier()
         self._ledger.history(1)  # the file is made, so that it can be kept open
         with kept_open(self._ledger.path):
             steps = plan(self.checked.rows, self._ledger, self._base_url, earlier, wishes, price)
@@ -204,6 +242,15 @@ class Batch:
             )
         expected = sum(step.result.expected_usd or 0.0 for step in due)
         return Prepared(self.checked, steps, expected, len(unpriced))
+
+    def _earlier(self) -> dict[str, Result]:
+        try:
+            return self._journal.earlier()
+        except InvalidRequestError:
+            if not self.order.overwrite:
+                raise
+            self._replaces = True
+            return {}
 
     # --- running ---------------------------------------------------------------------------
 
@@ -248,8 +295,10 @@ class Batch:
         with self._alone(), kept_open(self._ledger.path):
             if order.folder is not None:
                 order.folder.mkdir(parents=True, exist_ok=True)
-            if order.overwrite:
+            if self._replaces:
                 self._journal.path.unlink(missing_ok=True)
+            if isinstance(self._results, str):  # whether it can be written is seen before paying
+                await asyncio.to_thread(self._write_to, self._results, self._in_order(prepared))
             async with self.client() as client:
                 wishes = Wishes(order.folder, order.retry_failed, order.retry_uncertain)
                 run = Run(
@@ -300,44 +349,48 @@ class Batch:
         """A row's line, as it ends. A full disk must not end the waiting for what is paid."""
         try:
             self._journal.add(self._line(step.result))
-        except OSError as error:
-            self._trouble = f"{self._journal.path} cannot be written: {error.strerror or error}"
+        except Exception as error:  # noqa: BLE001 (nothing that is written may lose what is paid)
+            self._trouble = _not_written(self._journal.path, error)
 
-    def _write_all(self, results: Sequence[Result]) -> tuple[Path, ...]:
-        names = [*self.table.columns, *self.columns.values()]
+    def _write_all(self, results: Sequence[Result]) -> tuple[Path | str, ...]:
+        """The journal, in order, and the table. What is in the journal is not lost where the
+        table cannot be written: the next run writes it."""
         self._journal.close()
-        written: list[Path] = []
-        try:
-            for path in dict.fromkeys((self._journal.path, self._results)):
-                result_files.write_table(path, names, map(self._line, results))
-                written.append(path)
-            self._trouble = ""
-        except (OSError, KlingError) as error:
-            path = [self._journal.path, self._results][len(written)]
-            self._trouble = f"{path} cannot be written: {error}"
+        written: list[Path | str] = []
+        for target in dict.fromkeys((self._journal.path, self._results)):
+            try:
+                self._write_to(target, results)
+            except Exception as error:  # noqa: BLE001 (as above)
+                self._trouble = _not_written(target, error)
+                return tuple(written)
+            written.append(target)
+        self._trouble = ""
         return tuple(written)
+
+    def _write_to(self, target: Path | str, results: Sequence[Result]) -> None:
+        names = [*self._own, *self.columns.values()]
+        lines = map(self._line, results)
+        if isinstance(target, str):
+            result_files.write_table_at(target, names, lines)
+        else:
+            is_journal = target == self._journal.path
+            others = self._journal.others(each.row_id for each in results) if is_journal else []
+            result_files.write_table(target, names, lines, others=others)
 
     def lines(self, results: Sequence[Result]) -> list[dict[str, Any]]:
         """The whole rows, as they are written: their own cells, then the result's."""
         return [self._line(result) for result in results]
 
     def _line(self, result: Result) -> dict[str, Any]:
-        """The row's own cells, then its result."""
-        record = self.table.records[result.row - 1]
-        own = {name: _stored(record.get(name)) for name in self.table.columns}
-        made = result.to_json()
-        return {**own, **{shown: made[name] for name, shown in self.columns.items()}}
+        return line(self.table.records[result.row - 1], self._own, result, self.columns)
 
     def _in_order(self, prepared: Prepared) -> list[Result]:
         found = {step.row.number: step.result for step in prepared.steps}
         for problem in prepared.checked.problems:
-            bad = Result(problem.row, "", RowStatus.REFUSED)
-            reason = f"{problem.column}: {problem.reason}" if problem.column else problem.reason
-            bad.end(RowStatus.REFUSED, "input", reason)
-            found[problem.row] = bad
+            found[problem.row] = problem.result()
         return [found[number] for number in sorted(found)]
 
 
-def _stored(cell: Any) -> Any:
-    """A cell as JSON and the other formats take it: one that says nothing is null."""
-    return None if not isinstance(cell, str) and cells.is_blank(cell) else cells.plain(cell)
+def _not_written(target: Path | str, error: Exception) -> str:
+    why = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+    return f"{target} cannot be written: {why}"

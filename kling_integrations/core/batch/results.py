@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -18,6 +19,7 @@ from ..errors import (
     WaitTimeoutError,
 )
 from ..generation import Generation, Saved
+from ..values import is_missing
 
 
 class RowStatus(StrEnum):
@@ -107,6 +109,43 @@ def added_columns(own: Sequence[str]) -> dict[str, str]:
         taken.add(shown)
         names[name] = shown
     return names
+
+
+def encodable(text: str) -> str:
+    """Text that every format takes: half of a surrogate pair becomes its escape."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def line(
+    record: Mapping[str, Any], own: Sequence[str], result: Result, names: Mapping[str, str]
+) -> dict[str, Any]:
+    """A row of a table of results: the row's ``own`` cells, then its result, under ``names``."""
+    cells = {name: None if is_missing(cell := record.get(name)) else cell for name in own}
+    made = {
+        name: encodable(value) if isinstance(value, str) else value
+        for name, value in result.to_json().items()
+    }
+    return {**cells, **{shown: made[name] for name, shown in names.items()}}
+
+
+def result_column(columns: Iterable[str], name: str) -> str | None:
+    """What the result column ``name`` is called in a table of results; None where it has none."""
+    kinds = re.compile(rf"(kling_)*{name}")
+    return max((each for each in columns if kinds.fullmatch(each)), key=len, default=None)
+
+
+def own_columns(columns: Iterable[str]) -> list[str]:
+    """The columns of a table that are its own: without those that an earlier run added.
+
+    Only a table that has all of them is one of results; one that had a ``status`` of its own keeps
+    it, because the added one is called ``kling_status``.
+    """
+    own = list(columns)
+    while True:
+        added = {result_column(own, name) for name in COLUMNS}
+        if None in added:
+            return own
+        own = [name for name in own if name not in added]
 
 
 def now_iso(moment: float) -> str:

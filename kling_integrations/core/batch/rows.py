@@ -24,13 +24,14 @@ from ..errors import InvalidRequestError, NextStep, Verb
 from ..request import VideoRequest
 from ..validation import without_warnings
 from . import cells
-from .problems import Problem, listed
+from .results import Result, RowStatus
 
 _WIRE_NAME = re.compile(r"^(tail_|last_)?image(_url)?: ")  # the column is named already
 _KEYED = 2**40  # takes from here on belong to rows with a key
 _LONGEST_KEY = 200  # characters
 _LONGEST_LABEL = 60  # characters
 _CLOSE = 0.8  # how alike two names are, from 0 to 1, that may be meant as one
+_ALIKE = 4  # rows with the same trouble, from which on they are one line
 _MOST_SKIPPED = 50  # lines about rows that are left out
 _READERS = 16  # pictures that are read from object storage side by side
 _SOME_PICTURE = "https://picture.invalid/"  # stands for one that need not be read again
@@ -43,7 +44,8 @@ class Table:
     ``folder`` is where relative paths of pictures start, besides the current folder. ``bad`` are
     rows (by their number from 1) that could not be read as such, with the reason. ``lines`` says
     for each row on which line of its file it begins, where there is a file with lines; ``index``
-    what a DataFrame calls it, where there is one with an index.
+    what a DataFrame calls it, where there is one with an index. ``source`` is the file or address
+    that the table was read from.
     """
 
     columns: Sequence[str]
@@ -52,6 +54,7 @@ class Table:
     bad: Mapping[int, str] = field(default_factory=dict)
     lines: Sequence[int] = ()
     index: Sequence[object] = ()
+    source: Path | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,58 @@ class Row:
         if request.fingerprint != self.fingerprint:
             raise InvalidRequestError("A picture of this row changed after the table was checked.")
         return request
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a row cannot be submitted. ``row`` counts from 1; ``column`` is empty where unknown.
+
+    ``line`` is where the row begins in its file, ``index`` what a DataFrame calls it; None where it
+    has none.
+    """
+
+    row: int
+    column: str
+    reason: str
+    line: int | None = None
+    index: str | None = None
+
+    def __str__(self) -> str:
+        where = ""
+        if self.index is not None:
+            where = f" (index {self.index})"
+        elif self.line not in (None, self.row):
+            where = f" (line {self.line})"
+        return f"row {self.row}{self._what}{where}"
+
+    def result(self) -> Result:
+        """The result of the row: it was refused."""
+        refused = Result(self.row, "", RowStatus.REFUSED)
+        reason = f"{self.column}: {self.reason}" if self.column else self.reason
+        refused.end(RowStatus.REFUSED, "input", reason)
+        return refused
+
+    @property
+    def _what(self) -> str:
+        return f"{f', {self.column}' if self.column else ''}: {self.reason}"
+
+
+def listed(problems: Sequence[Problem], most: int) -> list[str]:
+    """A line for each, those with the same trouble together, and at most so many lines."""
+    alike: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        alike.setdefault((problem.column, problem.reason), []).append(problem)
+    lines: list[str] = []
+    for group in alike.values():
+        if len(group) < _ALIKE:
+            lines += map(str, group)
+        else:
+            some = ", ".join(str(each.row) for each in group[: _ALIKE - 1])
+            more = f" and {len(group) - _ALIKE + 1:,} more"
+            lines.append(f"rows {some}{more}{group[0]._what}")
+    if len(lines) > most:
+        lines[most:] = [f"… and {len(lines) - most:,} more"]
+    return lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..media.contact_sheet import Tile
 from . import cells
+from .results import result_column
 from .rows import plain_text
 
 
@@ -29,8 +30,8 @@ def tiles(rows: Iterable[Mapping[str, Any]], folder: Path | None = None) -> list
 
 def _of(row: Mapping[str, Any], name: str) -> Any:
     """A result column, whatever it had to be called beside the table's own."""
-    found = [key for key in row if key == name or (key.startswith("kling_") and key.endswith(name))]
-    return row[max(found, key=len)] if found else None
+    column = result_column(row, name)
+    return None if column is None else row[column]
 
 
 def _words(row: Mapping[str, Any]) -> str:

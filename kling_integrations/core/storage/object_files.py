@@ -47,14 +47,47 @@ def read(address: str, most: int | None = None) -> bytes:
 
     Raises InvalidRequestError in one sentence that names the address.
     """
-    try:
-        files, path = filesystem(address)
-        data: bytes = files.cat_file(path, end=None if most is None else most + 1)
-    except InvalidRequestError:
-        raise
-    except FileNotFoundError:
-        raise InvalidRequestError(f"There is no {address}.") from None
-    except Exception as error:  # noqa: BLE001 (each driver has errors of its own)
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise InvalidRequestError(f"{address} cannot be read ({why}).") from None
+    data = find(*filesystem(address), address, None if most is None else most + 1)
+    if data is None:
+        raise InvalidRequestError(f"There is no {address}.")
     return data
+
+
+def find(files: Any, path: str, address: str, end: int | None = None) -> bytes | None:
+    """The bytes of the file at ``path``, up to ``end``; None where there is no such file.
+
+    Raises InvalidRequestError, which names the ``address``, where that cannot be known.
+    """
+    try:
+        data: bytes = files.cat_file(path, end=end)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # noqa: BLE001 (each driver has errors of its own)
+        raise InvalidRequestError(f"{address} cannot be read ({_words(error)}).") from None
+    return data
+
+
+def write(address: str, data: bytes) -> None:
+    """Puts a file under its name, whole or not at all: object storage needs no rename for it.
+
+    Raises InvalidRequestError in one sentence that names the address.
+    """
+    files, path = filesystem(address)
+    try:
+        files.pipe_file(path, data)
+    except Exception as error:  # noqa: BLE001 (each driver has errors of its own)
+        raise InvalidRequestError(f"{address} cannot be written ({_words(error)}).") from None
+
+
+def same_address(one: str, other: str) -> bool:
+    """Whether two texts are the address of one file: ``s3a://`` is ``s3://``."""
+
+    def normal(address: str) -> tuple[str, str]:
+        scheme, _, path = address.partition("://")
+        return EXTRAS.get(scheme.lower(), scheme), path
+
+    return is_address(one) and is_address(other) and normal(one) == normal(other)
+
+
+def _words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -6,21 +6,27 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..batch.rows import Table
 from ..errors import InvalidRequestError, NextStep, Verb
-from . import object_files
+from ..values import is_missing
+from . import file_names, object_files
 
 _LONGEST_CELL = 100 * 2**20  # characters: a picture in a cell
 _DELIMITERS = ",;\t|"
+JSON_LINES = (".jsonl", ".ndjson")
 
 
 def at(where: str) -> Table:
     """The table at a path as a user writes it, or at an address in object storage."""
     if object_files.is_address(where):
-        return parse(object_files.read(where), where.rpartition("/")[2])
+        table = parse(object_files.read(where), where.rpartition("/")[2])
+        return replace(table, source=where)
+    if where[:6].lower() == "file:/":
+        where = file_names.target_of(where)
     return read(Path(where).expanduser())
 
 
@@ -34,7 +40,7 @@ def read(path: Path) -> Table:
         data = path.read_bytes()
     except OSError as error:
         raise InvalidRequestError(f"{path} cannot be read: {error.strerror or error}.") from None
-    return parse(data, path.name, folder=path.parent)
+    return replace(parse(data, path.name, folder=path.parent), source=path)
 
 
 def parse(data: bytes, name: str = "", *, folder: Path | None = None) -> Table:
@@ -48,9 +54,9 @@ def parse(data: bytes, name: str = "", *, folder: Path | None = None) -> Table:
         )
     text = _decoded(data, name)
     start = text.lstrip()[:1]
-    if ending == ".json" or (ending not in (".csv", ".tsv", ".jsonl", ".ndjson") and start == "["):
+    if ending == ".json" or (ending not in (".csv", ".tsv", *JSON_LINES) and start == "["):
         return _json(text, name, folder)
-    if ending in (".jsonl", ".ndjson") or (ending not in (".csv", ".tsv") and start == "{"):
+    if ending in JSON_LINES or (ending not in (".csv", ".tsv") and start == "{"):
         return _json_lines(text, folder)
     return _csv(text, name, folder)
 
@@ -58,13 +64,16 @@ def parse(data: bytes, name: str = "", *, folder: Path | None = None) -> Table:
 def from_records(records: Sequence[Mapping[str, Any]]) -> Table:
     """Rows that are at hand. Raises InvalidRequestError for a row that is no mapping."""
     columns: dict[str, None] = {}
+    records = [{"prompt": None} if is_missing(each) else each for each in records]
     for number, record in enumerate(records, 1):
         if not isinstance(record, Mapping):
             raise InvalidRequestError(
                 f"Row {number} is a {type(record).__name__}: a row maps columns to values."
             )
         columns.update(dict.fromkeys(map(str, record)))
-    return Table(list(columns), records)
+    return Table(
+        list(columns), [{str(name): cell for name, cell in each.items()} for each in records]
+    )
 
 
 def _decoded(data: bytes, name: str) -> str:
