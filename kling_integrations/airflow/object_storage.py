@@ -90,7 +90,7 @@ def _check_bucket(address: str, target: Any) -> None:
         ) from None
     except Exception as error:
         if not isinstance(error, NotImplementedError) and not _is_denied(error):
-            raise KlingError(f"{address!r} is out of reach ({in_words(error)}).") from error
+            raise KlingError(f"{address!r} cannot be reached ({in_words(error)}).") from error
 
 
 def _is_denied(error: BaseException) -> bool:
@@ -203,7 +203,7 @@ def _look(filesystem: Any, path: str, size: int) -> None:
         arrived = filesystem.info(path)["size"]
     except FileNotFoundError:
         raise
-    except Exception as error:  # noqa: BLE001 (each driver has errors of its own)
+    except Exception as error:
         if _is_denied(error):
             return
         raise

@@ -55,9 +55,9 @@ from .hooks import KlingHook
 from .lineage import WithLineage
 from .links import KlingVideoLink
 from .masked_fields import MaskedField
+from .object_storage import check_target
 from .progress_log import ProgressLog
 from .record_places import default_record_path
-from .object_storage import check_target
 from .request_fields import FIELDS, fields_of, inputs_of, pictures_of, request_from
 from .siblings import Siblings
 from .spending import Spending, run_limit
