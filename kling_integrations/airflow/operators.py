@@ -59,7 +59,7 @@ from .object_storage import check_target
 from .progress_log import ProgressLog
 from .record_places import default_record_path
 from .request_fields import FIELDS, fields_of, inputs_of, pictures_of, request_from
-from .siblings import Siblings
+from .siblings import FormerTasks, Siblings
 from .spending import Spending, run_limit
 from .stopping import Stopping, what_goes_on
 from .submitting import Submitter, duration_of
@@ -324,6 +324,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             self.log,
             self.kling_conn_id,
             Siblings(store.shared, task, self.log) if store.shared and task.is_mapped else None,
+            FormerTasks(store.shared, task, self.log) if store.shared else None,
             waits=self.wait_for_completion,
             regenerate=self.on_clear == "regenerate",
             resubmit_uncertain=self.on_ambiguous_submit == "resubmit",
