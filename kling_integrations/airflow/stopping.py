@@ -56,9 +56,9 @@ class Stopping:
 def end_with_task(client: BaseClient, context: Context) -> None:
     """Lets a client that a task of the user's own uses submit no more once the task is killed."""
     task: Any = getattr(context["ti"], "task", None) or context.get("task")
-    if task is None:
+    before = getattr(task, "on_kill", None)
+    if before is None:
         return
-    before = task.on_kill
 
     def on_kill() -> None:
         client.end_submitting()
