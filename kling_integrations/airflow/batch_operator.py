@@ -49,6 +49,7 @@ from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import Access, KlingHook
 from .lineage import WithLineage
 from .object_storage import check_target, given_path, save_video
+from .record_places import record_folder
 from .request_fields import given, mapping_of, read_text
 from .spending import Spending, run_limit
 from .stopping import Stopping
@@ -186,8 +187,8 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         """The end of the attempt: no further row is submitted, replies on their way are kept."""
         self._stopping.end()
         self.log.warning(
-            "No further row is submitted. What was submitted goes on at the gateway, is billed when "
-            "it completes, and is gone on with by a retry or a clear of this task."
+            "No further row is submitted. What was submitted goes on at the gateway, is billed "
+            "when it completes, and is gone on with by a retry or a clear of this task."
         )
 
     # --- one round -------------------------------------------------------------------------
@@ -345,7 +346,7 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         if (folder := given_path(self.output_path)) is not None:
             check_target(f"{folder.rstrip('/')}/")
         if (record_path := given_path(self.record_path)) is not None:
-            check_target(f"{record_path.rstrip('/')}/", "record_path")
+            check_target(f"{record_folder(record_path).rstrip('/')}/", "record_path")
 
     def _checked(
         self, table: Table, access: Access, ledger: RunLedger, *, is_resumed: bool

@@ -58,7 +58,7 @@ class Access:
             )
         return cls(
             base_url=settings.base_url(_address(connection)),
-            api_key=settings.api_key(connection.password),
+            api_key=settings.api_key(_key(connection)),
             timeout=_seconds(extras.get("timeout")),
             legacy_endpoint=_boolean(extras.get("legacy_endpoint")),
         )
@@ -207,14 +207,33 @@ def _unreadable(conn_id: str, trouble: Exception) -> KlingTaskError:
     return task_error(error, conn_id)
 
 
+def _key(connection: Connection) -> str:
+    """The password, which is the key and nothing around it. Raises AuthenticationError."""
+    key = (connection.password or "").strip()
+    around = 'begins with "Bearer"' if key.lower().startswith("bearer ") else ""
+    if len(key) > 1 and key[0] == key[-1] and key[0] in "\"'":
+        around = "stands in quotes"
+    if around:
+        raise AuthenticationError(
+            f"The password of the connection {connection.conn_id!r} {around}: it is the API key "
+            "alone.",
+            next_steps=[NextStep(Verb.SET_KEY)],
+        )
+    return key
+
+
 def _address(connection: Connection) -> str | None:
     """The base URL out of host, port and schema, which a connection URI fills from its parts."""
     host = (connection.host or "").strip()
     if not host:
         return None
+    schema = (connection.schema or "").strip().strip("/")
+    if schema.lower() in ("http", "https"):  # as connections of the type HTTP have it
+        scheme, schema = schema.lower(), ""
+    else:
+        scheme = "http" if settings.is_loopback(f"http://{host}") else "https"
     if "://" not in host:
-        local = settings.is_loopback(f"http://{host}")
-        host = f"{'http' if local else 'https'}://{host}"
+        host = f"{scheme}://{host}"
     try:
         parts = urlsplit(host)
         named_port = parts.port
@@ -225,7 +244,6 @@ def _address(connection: Connection) -> str | None:
         ) from None
     if connection.port and named_port is None:
         parts = parts._replace(netloc=f"{parts.netloc}:{connection.port}")
-    schema = (connection.schema or "").strip("/")
     if schema and not parts.path.strip("/"):
         parts = parts._replace(path=f"/{schema}")
     return parts.geturl()

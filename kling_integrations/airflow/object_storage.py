@@ -55,18 +55,27 @@ def check_target(path: Any, argument: str = "output_path") -> None:
         raise
 
 
-def opened(address: str) -> Any:
-    """A path or address as ObjectStoragePath, its driver there.
+def absolute(address: str) -> str:
+    """The address, or the path of a local file, which is the same place on every worker.
 
-    Raises InvalidRequestError for what cannot be one on any worker.
+    Raises InvalidRequestError for a relative path, and for a text that is no place for a file.
     """
     text = target_of(address, any_scheme=True)
     if not _SCHEME.match(text) and not Path(text).expanduser().is_absolute():
         raise InvalidRequestError(
             f"{address!r} is a relative path: it would mean another place on each worker. Give the "
-            "whole path, or an address (s3://…, file:///…).",
+            f"whole path ({Path(text).absolute()} here), or an address (s3://…, file:///…).",
             next_steps=[NextStep(Verb.SET_OUTPUT)],
         )
+    return text
+
+
+def opened(address: str) -> Any:
+    """A path or address as ObjectStoragePath, its driver there.
+
+    Raises InvalidRequestError for what cannot be one on any worker.
+    """
+    text = absolute(address)
     try:
         # By the address as it was given: of "file:///x" the scheme is the driver's matter.
         target = ObjectStoragePath(address if "://" in address else text)

@@ -21,8 +21,9 @@ _MORE = ("audio", "parameters", "extra")
 class Review:
     """``takes`` are manifests, the newest last; ``usd`` is what those after the first cost.
 
-    ``pending`` is a take that somebody asked for: ``{prompt, since, usd?, fingerprint?}``; ``refused`` why the
-    last one that was asked for is none. Every change is written before what follows from it.
+    ``pending`` is a take that somebody asked for: ``{prompt, since, usd?, fingerprint?}``;
+    ``refused`` why the last one that was asked for is none. Every change is written before what
+    follows from it.
     """
 
     store: Any

@@ -38,7 +38,8 @@ _TAKEN = (State.INTENT, State.SUBMITTED, State.COMPLETED)
 def state_of(task: TaskIdentity, map_index: int, task_id: str | None = None) -> str | None:
     """The state of another instance of the task; "removed" where there is none any more.
 
-    ``task_id`` is that of another task of the run. Raises LedgerUnreachableError where Airflow does not say.
+    ``task_id`` is that of another task of the run. Raises LedgerUnreachableError where Airflow
+    does not say.
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 

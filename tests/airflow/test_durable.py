@@ -120,7 +120,7 @@ def test_without_a_store_the_record_lasts_as_long_as_the_attempt():
     assert SubmissionStore().load() is None
 
 
-# --- several stores -----------------------------------------------------------------------------
+# --- several stores -------------------------------------------------------------------------------
 
 
 class Away:
@@ -289,7 +289,7 @@ def test_a_record_holds_no_secret_and_names_no_prompt_that_it_need_not(folder):
     }
 
 
-# --- a clear, as Airflow tells of it ---------------------------------------------------------------
+# --- a clear, as Airflow tells of it --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_record_holds_no_secret_and_names_no_prompt_that_it_need_not(folder):
 def test_a_clear_is_told_from_a_retry_whatever_the_retries_are_now(
     retries_now, cleared, clears, expected
 ):
-    """By what Airflow 3.3 records: at a clear max_tries becomes the tries so far plus the retries."""
+    """By what Airflow 3.3 records: a clear sets max_tries to the tries so far plus the retries."""
     request = VideoRequest(prompt="A fox")
     before = StoredSubmission(
         Record.intent(request, 2).submitted("g-1"), 0.0, 1, "first", 1, clears=0

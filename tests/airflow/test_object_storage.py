@@ -163,7 +163,8 @@ def test_looking_at_a_target_makes_nothing(tmp_path, store):
     check_target(f"{tmp_path}/new/folder/")
     check_target(f"file://{tmp_path}/other/x.mp4")
     check_target("memory://bucket/x.mp4")
-    assert not list(tmp_path.iterdir()) and not store.store
+    assert not list(tmp_path.iterdir())
+    assert not store.store
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,7 @@ def test_each_take_has_its_own_file(path, expected):
     assert _take_path(path, 2) == expected
 
 
-# --- what is paid for is found without its request -------------------------------------------------
+# --- what is paid for is found without its request ------------------------------------------------
 
 
 @pytest.fixture

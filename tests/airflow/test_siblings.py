@@ -408,7 +408,7 @@ def test_regenerating_takes_nothing_over(sandbox, mapped):
     assert prompts_of(sandbox) == "abba"
 
 
-# --- other tasks of the run ------------------------------------------------------------------------
+# --- other tasks of the run -----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -502,7 +502,7 @@ def test_what_a_removed_task_made_is_not_paid_again_while_airflow_does_not_answe
     assert len(sandbox.posts) == 1
 
 
-# --- tests of a task -------------------------------------------------------------------------------
+# --- tests of a task ------------------------------------------------------------------------------
 
 TEMPORARY = "__airflow_temporary_run_2026-11-{:02d}__"
 
