@@ -206,7 +206,7 @@ def _upload_and_rename(file: Path, size: int, target: Any) -> None:
 
 
 def _look(filesystem: Any, path: str, size: int) -> None:
-    """What is said to be there is looked at, by whoever may look."""
+    """What is said to be there is looked at, where the credentials allow a look."""
     try:
         filesystem.invalidate_cache()
         arrived = filesystem.info(path)["size"]

@@ -188,7 +188,7 @@ class FormerTasks:
         )
 
     def take(self, fingerprints: Iterable[str]) -> tuple[Record, RecordAt] | None:
-        """What nobody holds any more, or an earlier test made; and where it is held now.
+        """What has no holder any more, or an earlier test made; and where it is held now.
 
         Raises LedgerError where the store or Airflow fails: then it is not known.
         """

@@ -2,7 +2,7 @@
 
 Airflow sends SIGTERM to a task that was marked, cleared or timed out. The handler calls the task's
 ``on_kill`` and returns, and the task goes on until SIGKILL, five seconds later: long enough for a
-POST that nobody waits for.
+POST whose video no task waits for.
 """
 
 from __future__ import annotations
