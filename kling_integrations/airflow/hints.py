@@ -81,6 +81,8 @@ def render(step: NextStep, kling_conn_id: str, *, kept: Kept | None = EVERYWHERE
             return "Set KLING_HOME on the workers to a folder that can be written."
         case Verb.SKIP_BAD_ROWS:
             return "To go ahead with the others: skip_bad=True."
+        case Verb.TAKE_LITERALLY:
+            return "To send such texts as they are: raw=True."
         case Verb.NAME_PROMPTS:
             return 'Name the column: columns={"prompt": "…"}.'
         case Verb.SET_OUTPUT:

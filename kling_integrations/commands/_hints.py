@@ -42,5 +42,6 @@ def hint(step: NextStep, program: str = "kling") -> str:
         Verb.DROP_COST_LIMIT: "Leave --max-cost out to submit at any price.",
         Verb.INSTALL: f"Install it with: pip install 'kling-integrations[{step.detail}]'",
         Verb.SKIP_BAD_ROWS: "To go ahead with the others: --skip-bad",
+        Verb.TAKE_LITERALLY: "To send such texts as they are: --raw",
         Verb.NAME_PROMPTS: "Name the column with --prompt.",
     }[step.verb]

@@ -39,7 +39,9 @@ the flags say what a row leaves out. All other columns are carried through to th
 are paths (beside FILE, or from here), URLs, or in object storage.
 
 The same batch again goes on where it was: what is paid for is picked up, a changed row is a new
-one. Rows that ask for the same are as many videos; a column key names rows for good."""
+one. Rows that ask for the same are as many videos; a column key names rows for good. Prompts like
+nan or #REF!, a repeated header, {braces} that no column fills and blank pictures beside others are
+invalid, unless --raw."""
 
 
 def add(commands: Any) -> None:
@@ -54,7 +56,11 @@ def add(commands: Any) -> None:
     parser.add_argument("file", metavar="FILE", help="the table, or - for stdin")
     generation_arguments(parser)
     columns = parser.add_argument_group("columns").add_argument
-    columns("--prompt", metavar="COLUMN", help="the column of the prompts, or one prompt for all")
+    columns(
+        "--prompt",
+        metavar="COLUMN",
+        help="the column of the prompts, or a prompt for all, with {columns} to fill in",
+    )
     columns("--key", metavar="COLUMN", help="the column that names each row for good")
     batch_arguments(parser.add_argument_group("how"))
 
@@ -73,7 +79,8 @@ def batch_arguments(parser: argparse._ActionsContainer) -> None:
     add("--max-cost", metavar="USD", type=dollars, help="for the whole batch, all runs of it")
     add("--at-once", metavar="N", type=count, default=10, help="generations at once (default: 10)")
     add("--rate", metavar="N", type=_rate, help="requests a second at most, all together")
-    add("--skip-bad", action="store_true", help="go ahead without the rows that cannot be meant")
+    add("--skip-bad", action="store_true", help="go ahead without the invalid rows")
+    add("--raw", action="store_true", help="take every text as it is: nan, {names} in braces, …")
     add(
         "--retry-failed",
         action="store_true",
@@ -138,6 +145,7 @@ def batch_from(args: argparse.Namespace, table: Table, ledger: Ledger) -> Batch:
         retry_failed=args.retry_failed,
         retry_uncertain=args.retry_uncertain,
         overwrite=args.overwrite,
+        raw=args.raw,
     )
     return Batch(table, order, ledger, settings.base_url())
 

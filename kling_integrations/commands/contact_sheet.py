@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InvalidRequestError
 from ._arguments import add_command, count, overwrite_argument
 from ._exit_codes import DONE
-from ._target import refused
+from ._target import path_of
 
 if TYPE_CHECKING:
     from ._console import Console
@@ -27,24 +26,13 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace, console: Console) -> int:
-    from ..core.batch.sheet import tiles
-    from ..core.media.contact_sheet import contact_sheet, jpeg
-    from ..core.storage import safe_files, tables
+    from ..core.batch import sheet
+    from ..core.storage import tables
 
-    source = Path(args.results).expanduser()
-    target = Path(args.out).expanduser() if args.out else source.with_suffix(".jpg")
-    if target.suffix.lower() not in (".jpg", ".jpeg", ".png"):
-        raise InvalidRequestError(f"A contact sheet is a .jpg or a .png, not {target.name!r}.")
-    if safe_files.is_foreign(target) and not args.overwrite:
-        raise refused(target)
-    rows = tables.read(source).records
-    sheet = contact_sheet(tiles(rows), columns=args.columns)
-    if target.suffix.lower() == ".png":
-        with safe_files.whole_file(target) as file:
-            sheet.save(file, "PNG")
-    else:
-        safe_files.write(target, jpeg(sheet))
-    console.note(f"{len(rows)} rows, {sheet.width}×{sheet.height}:")
+    target = path_of(args.out) if args.out else Path(args.results).expanduser().with_suffix(".jpg")
+    rows = tables.at(args.results).records
+    made = sheet.make(rows, target, columns=args.columns, overwrite=args.overwrite)
+    console.note(f"{len(rows)} rows, {made.width}×{made.height}:")
     console.say(str(target))
     console.result({"path": str(target), "rows": len(rows)})
     return DONE

@@ -8,10 +8,13 @@ pictures and frames.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .identity import Picture
 
 
-def encode_image(value: Any, *, name: str, model_id: str | None) -> Any:
+def encode_image(value: Any, *, name: str, model_id: str | None) -> Picture:
     """A picture of any kind as the gateway takes it; the one thing that a request needs of a disk.
 
     It stands here so that ``request`` itself does no I/O and is light to import. Raises

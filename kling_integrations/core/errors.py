@@ -44,6 +44,7 @@ class Verb(StrEnum):
     DROP_COST_LIMIT = "drop-cost-limit"  # no price is known, so none can be kept
     INSTALL = "install"  # ``detail`` names the extra
     SKIP_BAD_ROWS = "skip-bad-rows"  # go ahead with the rows of a table that can be submitted
+    TAKE_LITERALLY = "take-literally"  # send texts that look like mistakes as they are
     NAME_PROMPTS = "name-prompts"  # say which column of a table holds the prompts
 
 
@@ -88,6 +89,7 @@ def python_words(step: NextStep) -> str:
         Verb.DROP_COST_LIMIT: "Leave the limit out to submit at any price.",
         Verb.INSTALL: f"Install it with: pip install 'kling-integrations[{step.detail}]'",
         Verb.SKIP_BAD_ROWS: "To go ahead with the others: skip_bad=True",
+        Verb.TAKE_LITERALLY: "To send such texts as they are: raw=True",
         Verb.NAME_PROMPTS: 'Name the column with prompt="…".',
     }[step.verb]
 

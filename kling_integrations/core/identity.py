@@ -3,6 +3,11 @@
 Two requests that the gateway cannot tell apart must not be paid for twice: numbers, text, model
 names and defaults are brought into one form before they are hashed, and a signed link is the file
 that it leads to, whatever its signature. The payload that is sent is never changed by this.
+
+A picture that was given as a file, as bytes or as base64 is known by these bytes, one that is a
+link by the link. One that was encoded here (an image of Pillow, an array, a figure) is known by
+its mode, size, pixels and colour profile, and the frame of a video by the checksum of the video
+and the frame's moment: the encoded bytes differ between processors and versions of libraries.
 """
 
 from __future__ import annotations
@@ -13,10 +18,14 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from .catalog import Model
+from .validation import typed
+
+_BYTE_ORDER_MARK = "\ufeff"
 
 # Query parameters that sign a link and change with each signing, in lower case: Amazon S3 and
 # compatible stores (versions 2 and 4), Google Cloud Storage, Azure Blob Storage (SAS), CloudFront,
@@ -31,11 +40,59 @@ _SIGNING = re.compile(
 _SIGNATURE = re.compile(r"(x-(amz|goog|tos|oss)-)?signature|sig|kssign|kstime")
 
 
-def fingerprint(payload: Mapping[str, Any], model: Model | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture as the gateway takes it: ``url`` is a link, a data URI or base64.
+
+    ``identity`` is what a request with it is known by, None for the URL itself. ``earlier`` is the
+    URL that earlier releases sent for it and knew it by, None for the same.
+    """
+
+    url: str
+    identity: str | None = None
+    earlier: str | None = None
+
+
+def fingerprints(
+    payload: Mapping[str, Any],
+    before: Mapping[str, Any],
+    model: Model | None,
+    pictures: Mapping[str, Picture],
+) -> tuple[str, ...]:
+    """All under which a payment may be recorded: the newest form first, version 0.1's last.
+
+    ``before`` is the payload of earlier releases, which sent numbers as their library writes them,
+    and nulls. ``pictures`` are those, by their URL, that are known by more than it. Where neither
+    makes a difference, there is nothing between the two.
+    """
+    identities = {url: picture.identity or url for url, picture in pictures.items()}
+    newest = fingerprint(payload, model, identities)
+    before = _replaced(before, {url: each.earlier or url for url, each in pictures.items()})
+    earlier = _fingerprint(before, model)
+    return (newest, *([earlier] if earlier != newest else []), first_fingerprint(before))
+
+
+def fingerprint(
+    payload: Mapping[str, Any], model: Model | None, identities: Mapping[str, str] | None = None
+) -> str:
     """SHA-256 (hexadecimal) of the normal form of a payload.
 
-    ``model`` is its entry in the catalogue, None for an unknown one.
+    ``model`` is its entry in the catalogue, None for an unknown one. ``identities`` says what
+    those pictures, by their URL, are known by that are not known by it.
     """
+    parameters = model.parameters if model is not None else {}
+    meant = {
+        name: typed(parameters[name], value) if name in parameters else value
+        for name, value in payload.items()
+    }
+    for name in ("prompt", "negative_prompt"):
+        if isinstance(meant.get(name), str):
+            meant[name] = meant[name].lstrip(_BYTE_ORDER_MARK)
+    return _fingerprint(_replaced(meant, identities or {}), model)
+
+
+def _fingerprint(payload: Mapping[str, Any], model: Model | None) -> str:
+    """Of a payload whose pictures and numbers are what is meant; before, of any payload."""
     normal = _normal(payload)
     if model is not None:
         normal["model"] = model.id
@@ -48,6 +105,15 @@ def fingerprint(payload: Mapping[str, Any], model: Model | None) -> str:
 def first_fingerprint(payload: Mapping[str, Any]) -> str:
     """The fingerprint of version 0.1, over the payload as it is: its records must be found."""
     return _digest(payload)
+
+
+def _replaced(value: Any, texts: Mapping[str, str]) -> Any:
+    """A JSON value with other texts in the place of some, at any depth."""
+    if isinstance(value, str):
+        return texts.get(value, value)
+    if isinstance(value, Mapping):
+        return {name: _replaced(inner, texts) for name, inner in value.items()}
+    return [_replaced(inner, texts) for inner in value] if isinstance(value, list) else value
 
 
 def account(base_url: str) -> str:

@@ -7,13 +7,15 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from . import catalog, encode_image, identity
+from . import catalog, encode_image, identity, values
 from .catalog import Model
 from .errors import InvalidRequestError
 from .generation import without_query
-from .validation import check_prompt, checked, warn
+from .identity import Picture
+from .validation import check_prompt, checked, is_missing_text, warn, without_warnings
 
 # Parameters (at any depth) whose strings are pictures: a path or an object becomes a data URI.
 _IMAGE_NAMES = frozenset(
@@ -72,7 +74,7 @@ class VideoRequest:
     request.
     """
 
-    __slots__ = ("_fingerprint", "_known", "_payload", "tag")
+    __slots__ = ("_fingerprints", "_known", "_payload", "tag")
 
     def __init__(
         self,
@@ -107,7 +109,7 @@ class VideoRequest:
                 f"{reserved[0]} is no parameter of a video: it belongs to the call that submits."
             )
         given = {name: value for name, value in named.items() if value is not None}
-        if not isinstance(model, str) or not model.strip():
+        if not isinstance(model, str) or not model.strip() or is_missing_text(model):
             raise InvalidRequestError("The model is missing: name one, for example v2.5-turbo-pro.")
         inputs = [*given, "tail_image_url"] if tail_image is not None else [*given]
         try:
@@ -130,20 +132,22 @@ class VideoRequest:
             given.get("generate_audio") is False and "generate_audio" not in self._known.parameters
         ):
             del given["generate_audio"]  # there is no audio to turn off
+        own = _mapping(extra)
+        pictures: dict[str, Picture] = {}
         model_id = self._known.id if self._known else None
-        given = {name: _with_images(name, value, model_id) for name, value in given.items()}
-        if self._known:
-            given = checked(self._known, given)
-        elif "prompt" in given:
-            check_prompt(given["prompt"])
-        exact = self._known is None or model in (self._known.id, *self._known.spellings)
-        payload = {
-            "model": model if exact or self._known is None else self._known.id,
-            **given,
-            **(extra or {}),
-        }
-        self._payload = _frozen(payload)
-        self._fingerprint = identity.fingerprint(self._payload, self._known)
+        given = {n: _with_images(each, model_id, pictures, n) for n, each in given.items()}
+        sent = model
+        if self._known and model not in (self._known.id, *self._known.spellings):
+            sent = self._known.id
+        plain = {name: _plain(value) for name, value in given.items()}
+        plain_own = _plain(own)
+        self._payload = _payload(sent, self._known, plain, plain_own)
+        before = self._payload
+        if not (_same(plain, given) and _same(plain_own, own)):
+            with suppress(InvalidRequestError), without_warnings():
+                scalars = {name: values.scalar(value) for name, value in given.items()}
+                before = _payload(sent, self._known, scalars, own)
+        self._fingerprints = identity.fingerprints(self._payload, before, self._known, pictures)
 
     @property
     def model(self) -> str:
@@ -169,12 +173,16 @@ class VideoRequest:
 
         Requests with the same fingerprint are the same payment; see ``core.identity``.
         """
-        return self._fingerprint
+        return self._fingerprints[0]
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
-        """All under which a record of this request may stand, the newest form first."""
-        return (self._fingerprint, identity.first_fingerprint(self._payload))
+        """All under which a record of this request may stand, the newest form first.
+
+        The last is that of version 0.1. Between them is one more where pictures or numbers were
+        known by other bytes or digits before they were known by what is meant.
+        """
+        return self._fingerprints
 
     def payload(self) -> dict[str, Any]:
         """The JSON body of the POST."""
@@ -195,10 +203,10 @@ class VideoRequest:
         ]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, VideoRequest) and other._fingerprint == self._fingerprint
+        return isinstance(other, VideoRequest) and other.fingerprint == self.fingerprint
 
     def __hash__(self) -> int:
-        return hash(self._fingerprint)
+        return hash(self.fingerprint)
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={value!r}" for name, value in self.summary().items())
@@ -289,12 +297,61 @@ _PROSE = re.compile(r"[^A-Za-z0-9+/=_\s-]|[A-Za-z] [a-z]")
 _LINK = re.compile(r"https?://", re.IGNORECASE)
 
 
-def _with_images(name: str, value: Any, model_id: str | None) -> Any:
-    """Pictures in a parameter become what the gateway takes, wherever they sit in it."""
+def _with_images(value: Any, model_id: str | None, pictures: dict[str, Picture], name: str) -> Any:
+    """Pictures in a parameter become what the gateway takes, wherever they sit in it.
+
+    Those that are known by something else than that are put into ``pictures`` by what is sent.
+    """
     if isinstance(value, Mapping):
-        return {key: _with_images(key, inner, model_id) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_with_images(name, inner, model_id) for inner in value]
-    if name in _IMAGE_NAMES:
-        return encode_image(value, name=name, model_id=model_id)
-    return value
+        # A struct of a table has every field in every row; one that holds nothing is none.
+        holds = {key: inner for key, inner in value.items() if not _is_hole(key, inner)}
+        return {key: _with_images(inner, model_id, pictures, key) for key, inner in holds.items()}
+    items = values.listed(value)
+    if items is not None and (name not in _IMAGE_NAMES or getattr(value, "ndim", 1) == 1):
+        return [_with_images(each, model_id, pictures, name) for each in items]
+    if name not in _IMAGE_NAMES:
+        return value
+    picture = encode_image(value, name=name, model_id=model_id)
+    if picture.identity is not None:
+        pictures[picture.url] = picture
+    return picture.url
+
+
+def _is_hole(name: object, value: Any) -> bool:
+    return name in _IMAGE_NAMES and values.is_missing(value)
+
+
+def _payload(
+    sent: str, known: Model | None, given: dict[str, Any], own: dict[str, Any]
+) -> dict[str, Any]:
+    """Model, parameters held against the documentation, and what goes unchecked."""
+    if known:
+        given = checked(known, given)
+    elif "prompt" in given:
+        check_prompt(given["prompt"])
+    return _frozen({"model": sent, **given, **own})
+
+
+def _mapping(extra: Any) -> dict[str, Any]:
+    if values.is_missing(extra) or (isinstance(extra, str | list | tuple) and not extra):
+        return {}
+    found = values.mapping(extra)
+    if found is None:
+        raise InvalidRequestError(
+            f"extra is an object, names with their values; not {repr(extra)[:_LONGEST_TAG]}."
+        )
+    return found
+
+
+def _same(plain: dict[str, Any], given: dict[str, Any]) -> bool:
+    try:
+        return plain == given
+    except (ValueError, TypeError, RecursionError):  # arrays have no one answer
+        return False
+
+
+def _plain(value: Any) -> Any:
+    try:
+        return values.plain(value)
+    except RecursionError as error:
+        raise InvalidRequestError(f"The request cannot be written as JSON: {error}.") from None

@@ -6,12 +6,12 @@ import ast
 import math
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from . import catalog
+from . import catalog, values
 from .catalog import Model, Parameter
 from .errors import InvalidRequestError, KlingWarning
 
@@ -33,6 +33,9 @@ _BRACES = re.compile(
     r"\$?\{\{.{0,200}?\}\}|\{%.{0,200}?%\}|\$?\{[^{}]{0,200}\}", re.DOTALL
 )  # bounded: a text of nothing but braces is read in no time
 _FORMATTED = re.compile(r"(.+?)\s*(?:![rsa])?(?::(%.*|[^:]*))?", re.DOTALL)
+_WHOLE = re.compile(r"[+-]?\d{1,19}(\.0*)?")
+_TRUE = (True, "true", "yes", "on", "1", "1.0")
+_FALSE = (False, "false", "no", "off", "0", "0.0")
 _FORMAT = re.compile(r"(.?[<>=^])?[+-]?z?#?0?\d*[,_]?(\.\d+)?[a-zA-Z%]?|%.*")
 
 
@@ -168,10 +171,18 @@ def _excluded(parameter: Parameter, value: Any) -> InvalidRequestError:
     return InvalidRequestError(f"{parameter.name} {shown} is not possible: it takes {says}.")
 
 
+def typed(parameter: Parameter, value: Any) -> Any:
+    """``value`` in the parameter's type, and as it is where it cannot be that."""
+    try:
+        return _value(parameter, value)
+    except InvalidRequestError:
+        return value
+
+
 def _integer(parameter: Parameter, value: Any) -> Any:
     # The documents' samples send durations as "5"; the schema says integer, so that goes out.
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,9}", value.strip()):
-        value = int(value)
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        value = int(value.strip().partition(".")[0])
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -202,12 +213,11 @@ def _bounded(parameter: Parameter, value: Any) -> Any:
 
 
 def _boolean(parameter: Parameter, value: Any) -> bool:
-    words = {"true": True, "false": False}
-    if isinstance(value, str) and value.strip().lower() in words:  # rendered templates are text
-        return words[value.strip().lower()]
-    if not isinstance(value, bool):
-        raise _excluded(parameter, value)
-    return value
+    # Rendered templates and CSVs are text; a column with a hole in it holds 1.0 for True.
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise _excluded(parameter, value)
 
 
 def _string(parameter: Parameter, value: Any) -> str:
@@ -230,7 +240,8 @@ def _array(parameter: Parameter, value: Any) -> list[Any]:
 
 
 def _object(parameter: Parameter, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
+    value = values.mapping(value)
+    if value is None:
         raise _excluded(parameter, value)
     properties = parameter.properties or {}
     missing = [name for name, p in properties.items() if p.required and name not in value]

@@ -59,6 +59,7 @@ def call_words(step: NextStep) -> str:
         Verb.DROP_COST_LIMIT: "To submit at any price, leave the limit out.",
         Verb.INSTALL: f"Install it with: pip install 'kling-integrations[{step.detail}]'",
         Verb.SKIP_BAD_ROWS: "To go ahead with the others, add skip_bad=True to the call.",
+        Verb.TAKE_LITERALLY: "To send such texts as they are, add raw=True to the call.",
         Verb.NAME_PROMPTS: 'Name the column with prompt="…".',
     }[step.verb]
 
@@ -92,5 +93,6 @@ def magic_words(step: NextStep) -> str:
         Verb.SKIP_BAD_ROWS: (
             "To go ahead with the others, add --skip-bad to the line (skip_bad=True to the call)."
         ),
+        Verb.TAKE_LITERALLY: "To send such texts as they are: --raw",
         Verb.NAME_PROMPTS: "Name the column with --prompt.",
     }[step.verb]

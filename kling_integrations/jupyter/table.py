@@ -45,6 +45,7 @@ def batch(
     retry_uncertain: bool = False,
     fail_on_partial_error: bool = False,
     quiet: bool = False,
+    raw: bool = False,
     **parameters: Any,
 ) -> Any:
     """The videos of a table, each row paid for once; the table with the results as columns.
@@ -56,6 +57,10 @@ def batch(
     of the videos (None leaves them at the gateway; then ``results`` must say where the table of
     results is written, else it is ``out/results.jsonl``). ``max_cost``: USD for the whole batch,
     all runs of it. ``timeout``: seconds for each row.
+
+    A ``prompt`` for all rows may hold columns in braces: ``"A {product} at the {place}"``. Prompts
+    and keys that are what is left of a missing value (``nan``, ``#REF!``), a repeated header,
+    braces that nothing fills and a blank picture beside others make a row bad, unless ``raw``.
 
     The same call again goes on where it was. A row that fails is a row: see the columns ``status``,
     ``error_kind`` and ``error``. Raises BadRowsError, before anything is paid, for rows that cannot
@@ -75,6 +80,7 @@ def batch(
         skip_bad=skip_bad,
         retry_failed=retry_failed,
         retry_uncertain=retry_uncertain,
+        raw=raw,
     )
     made = Batch(rows, order, Ledger(), settings.base_url())
     outcome = _run(made, _display(quiet))
@@ -212,21 +218,24 @@ def _located(target: str) -> str:
 
 
 def contact_sheet(
-    results: Any, path: str | Path | None = None, *, columns: int | None = None, width: int = 1600
+    results: Any,
+    path: str | Path | None = None,
+    *,
+    columns: int | None = None,
+    width: int = 1600,
+    overwrite: bool = False,
 ) -> Any:
     """One picture of a batch, a tile for each row: a PIL image, also saved at ``path`` if given.
 
-    ``results`` is what ``batch`` returned, or a results file. ``width`` in pixels. A file at
-    ``path`` is replaced. Raises InvalidRequestError where there is nothing to show.
+    ``results`` is what ``batch`` returned, or a results file; ``path`` is a .jpg or a .png. A
+    file there that is no contact sheet is replaced with ``overwrite`` alone. ``width`` in pixels.
+    Raises InvalidRequestError where there is nothing to show.
     """
-    from ..core.batch.sheet import tiles
-    from ..core.media import contact_sheet as sheets
-    from ..core.storage import safe_files
+    from ..core.batch import sheet
 
-    sheet = sheets.contact_sheet(tiles(table_of(results).records), columns=columns, width=width)
-    if path is not None:
-        safe_files.write(Path(_located(local_target(path))), sheets.jpeg(sheet))
-    return sheet
+    target = None if path is None else Path(_located(local_target(path)))
+    rows = table_of(results).records
+    return sheet.make(rows, target, columns=columns, width=width, overwrite=overwrite)
 
 
 # --- %kling batch ----------------------------------------------------------------------------
@@ -269,11 +278,11 @@ def run_contact_sheet(args: argparse.Namespace, console: Any) -> Any:
 
     found, value = look_up(args.results, notebook().variables)
     results = value if found else args.results
-    sheet = contact_sheet(results, args.out, columns=args.columns)
+    sheet = contact_sheet(results, args.out, columns=args.columns, overwrite=args.overwrite)
     shown = sheet.copy()
     shown.thumbnail((1000, 4000))
     text = f"contact sheet, {sheet.width}×{sheet.height}"
-    publish(({"image/jpeg": base64_text(sheets.jpeg(shown)), "text/plain": text}, {}))
+    publish(({"image/jpeg": base64_text(sheets.encoded(shown, "JPEG")), "text/plain": text}, {}))
     return sheet
 
 

@@ -44,6 +44,7 @@ WORDS = {
         "Install it on the workers: pip install 'kling-integrations[jupyter]'"
     ),
     NextStep(Verb.SKIP_BAD_ROWS): "To go ahead with the others: skip_bad=True.",
+    NextStep(Verb.TAKE_LITERALLY): "To send such texts as they are: raw=True.",
     NextStep(Verb.NAME_PROMPTS): 'Name the column: columns={"prompt": "…"}.',
 }
 

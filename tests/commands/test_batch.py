@@ -131,6 +131,14 @@ def test_a_contact_sheet_is_one_picture_of_the_batch(shell):
     done = shell("contact-sheet", "r.csv")
     assert done.out == "r.jpg\n"
     assert (shell.folder / "r.jpg").read_bytes()[:2] == b"\xff\xd8"
+    assert shell("contact-sheet", "r.csv").code == 0  # again: the one that is there was made here
+    (shell.folder / "r.jpg").write_bytes(b"my own")
     refused = shell("contact-sheet", "r.csv")
     assert refused.code == 2
     assert "was not made here" in refused.err
+    assert (shell.folder / "r.jpg").read_bytes() == b"my own"
+    assert shell("contact-sheet", "r.csv", "--overwrite").code == 0
+    assert shell("contact-sheet", "r.csv", "-o", "r.png").code == 0
+    assert (shell.folder / "r.png").read_bytes()[:4] == b"\x89PNG"
+    assert shell("contact-sheet", "r.csv", "-o", "r.pdf").code == 2
+    assert shell("contact-sheet", "r.csv", "-o", "s3://bucket/r.png").code == 2

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import kling_integrations
-from kling_integrations import BadRowsError, KlingError, StoppedWaiting
+from kling_integrations import BadRowsError, InvalidRequestError, KlingError, StoppedWaiting
 from kling_integrations.commands import UsageError
 
 pandas = pytest.importorskip("pandas")
@@ -112,3 +112,12 @@ def test_a_contact_sheet_of_what_a_batch_returned(shell, home):
     shell.run("sheet = %kling contact-sheet made -o sheet.jpg")
     assert shell["sheet"].width == 1600
     assert (home / "sheet.jpg").exists()
+    shell.run("%kling contact-sheet made -o sheet.jpg")  # the cell again
+    (home / "own.png").write_bytes(b"my own")
+    with pytest.raises(InvalidRequestError, match="not made here"):
+        kling_integrations.contact_sheet(shell["made"], "own.png")
+    with pytest.raises(InvalidRequestError, match="not made here"):
+        shell.run("%kling contact-sheet made -o own.png")
+    assert (home / "own.png").read_bytes() == b"my own"
+    shell.run("%kling contact-sheet made -o own.png --overwrite")
+    assert (home / "own.png").read_bytes().startswith(b"\x89PNG")

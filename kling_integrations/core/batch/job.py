@@ -22,8 +22,9 @@ from ..waiting import DEFAULT_TIMEOUT
 from .budget import Budget
 from .options import PATIENCE, Options
 from .plan import Need, Step, Wishes, plan
-from .results import Result, RowStatus, added_columns, line, own_columns
-from .rows import Checked, Problem, Table, check, listed
+from .problems import Problem, listed
+from .results import Result, RowStatus, added_columns, is_results, line, own_columns
+from .rows import Checked, Table, adopted, check
 from .run import Run
 from .tally import Tally
 from .threads import run_to_end
@@ -41,7 +42,8 @@ class Order:
     that is there, or an address in object storage; default ``results.jsonl`` in the folder of the
     videos). ``max_cost`` in USD for
     the whole batch, earlier runs of it included. ``timeout`` in seconds for each row. ``skip_bad``:
-    rows that cannot be submitted get a result that says so, and the others go ahead.
+    rows that cannot be submitted get a result that says so, and the others go ahead. ``raw``: texts
+    that look like mistakes are meant, and no columns are filled into them, see ``rows.check``.
     """
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -56,6 +58,7 @@ class Order:
     retry_failed: bool = False
     retry_uncertain: bool = False
     overwrite: bool = False
+    raw: bool = False
 
     @property
     def results_path(self) -> Path | str:
@@ -127,6 +130,9 @@ class BadRowsError(InvalidRequestError):
 
     def __init__(self, problems: Sequence[Problem], rows: int) -> None:
         shown = [f"  {line}" for line in listed(problems, _MOST_SHOWN)]
+        steps = [NextStep(Verb.SKIP_BAD_ROWS)] if len(problems) < rows else []
+        if any(each.literal for each in problems):
+            steps.append(NextStep(Verb.TAKE_LITERALLY))
         super().__init__(
             "\n".join(
                 [
@@ -134,7 +140,7 @@ class BadRowsError(InvalidRequestError):
                     *shown,
                 ]
             ),
-            next_steps=[NextStep(Verb.SKIP_BAD_ROWS)] if len(problems) < rows else (),
+            next_steps=steps,
         )
         self.problems = tuple(problems)
 
@@ -160,11 +166,12 @@ class Batch:
         self._results = order.results_path
         self._journal = result_files.Journal(self._journal_path())
         self._check_targets()
-        self.checked = check(table, base_url, order.defaults, order.names)
+        self.checked = check(table, base_url, order.defaults, order.names, raw=order.raw)
         self._own = own_columns(table.columns)
         self.columns = added_columns(self._own)
         self._trouble = ""
         self._replaces = False
+        self._former: set[str] = set()  # what earlier versions called some of the rows
 
     def _journal_path(self) -> Path:
         """Beside the results; where those are in object storage, which knows no appending, beside
@@ -199,7 +206,7 @@ class Batch:
 
     def _is_given_back(self) -> bool:
         """Whether the table is one of results, whole, so that the new results may replace it."""
-        return len(own_columns(self.table.columns)) < len(self.table.columns) and not self.table.bad
+        return is_results(self.table.columns) and not self.table.bad
 
     # --- before anything is paid -----------------------------------------------------------
 
@@ -225,7 +232,7 @@ class Batch:
             return cost.explain(request, prices.get(request.model)).usd
 
         wishes = Wishes(order.folder, order.retry_failed, order.retry_uncertain)
-        earlier = self._earlier()
+        earlier, self._former = adopted(self.table, self.checked.rows, self._earlier())
         self._ledger.history(1)  # the file is made, so that it can be kept open
         with kept_open(self._ledger.path):
             steps = plan(self.checked.rows, self._ledger, self._base_url, earlier, wishes, price)
@@ -374,7 +381,8 @@ class Batch:
             result_files.write_table_at(target, names, lines)
         else:
             is_journal = target == self._journal.path
-            others = self._journal.others(each.row_id for each in results) if is_journal else []
+            ids = {each.row_id for each in results} | self._former
+            others = self._journal.others(ids) if is_journal else []
             result_files.write_table(target, names, lines, others=others)
 
     def lines(self, results: Sequence[Result]) -> list[dict[str, Any]]:

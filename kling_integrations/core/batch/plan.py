@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -17,11 +18,12 @@ from .. import cost
 from ..errors import InvalidRequestError
 from ..generation import Usage
 from ..request import VideoRequest
-from ..submission import Action, Decision, Entry, State
+from ..submission import Action, Decision, Entry, Record, State
 from . import cells
 from .results import WORTH_REPEATING, Result, RowStatus, now_iso
 from .rows import Row
 
+_BILLED = (RowStatus.COMPLETED, RowStatus.RUNNING, RowStatus.UNCERTAIN)
 _READERS = 16  # pictures that are read from object storage side by side
 
 
@@ -93,7 +95,7 @@ def plan(
     known = {row.number: earlier[row.id] for row in rows if row.id in earlier}
     settled = {number for number, before in known.items() if _is_settled(before, wishes)}
     asked = [row for row in rows if row.number not in settled]
-    previews = ledger.prefetch(base_url, ((row.fingerprint, row.take) for row in asked))
+    previews = ledger.prefetch(base_url, (name for row in asked for name in row.names()))
     steps = {
         number: Step(row, Need.NOTHING, replace(known[number], row=number))
         for row in rows
@@ -131,12 +133,18 @@ def _step(
     wishes: Wishes,
     price: Callable[[VideoRequest], float | None],
 ) -> Step:
-    fresh = Result(row.number, row.id, RowStatus.NOT_SUBMITTED)
+    row_id = row.id
+    fresh = Result(row.number, row_id, RowStatus.NOT_SUBMITTED)
     if isinstance(request, InvalidRequestError):
         fresh.end(RowStatus.REFUSED, "input", request.message)
         return Step(row, Need.NOTHING, fresh)
     fresh.expected_usd = price(request)
     decision = previews.preview(request, base_url, take=row.take)
+    for take in row.older if decision.entry is None else ():
+        former = previews.preview(request, base_url, take=take)
+        if former.entry is not None:  # an earlier version recorded it there, and so do we
+            decision, row = former, replace(row, take=take)
+            break
     entry = decision.entry
     if entry is not None:
         _recall(fresh, entry, before)
@@ -145,12 +153,16 @@ def _step(
         return Step(row, Need.LOOK_UP, fresh, entry, client_request_id=asked)
     if decision.picks_up:
         return Step(row, Need.ATTACH, fresh, entry)
+    if entry is None and before is not None and before.generation_id and before.status in _BILLED:
+        return Step(
+            row, Need.ATTACH, replace(before, row=row.number), entry_of(row, base_url, before)
+        )
     if entry is not None and entry.state is State.FAILED:
         fresh.end(RowStatus.FAILED, _kind(entry, before), entry.error or "it failed")
         if not wishes.retry_failed or fresh.error_kind not in WORTH_REPEATING:
             return Step(row, Need.NOTHING, fresh, entry)
     expected = fresh.expected_usd
-    fresh = Result(row.number, row.id, RowStatus.NOT_SUBMITTED, expected_usd=expected)
+    fresh = Result(row.number, row_id, RowStatus.NOT_SUBMITTED, expected_usd=expected)
     return Step(row, Need.SUBMIT, fresh)
 
 
@@ -180,6 +192,42 @@ def _recall(result: Result, entry: Entry, before: Result | None) -> None:
     result.usd = cost.spent(Usage(**entry.usage)) if entry.usage else None
     if before is not None and before.generation_id == entry.generation_id:
         result.finished_at = before.finished_at
+
+
+def entry_of(row: Row, base_url: str, result: Result) -> Entry:
+    """The record of a row that is paid for, as far as its result says."""
+    since = _unix(result.submitted_at)
+    record = Record(
+        fingerprint=row.fingerprint,
+        client_request_id="",
+        model=row.model,
+        created_at=since,
+        state=State.SUBMITTED,
+        generation_id=result.generation_id,
+    )
+    return Entry(
+        record=record,
+        base_url=base_url,
+        take=row.take,
+        duration=row.duration,
+        prompt=row.prompt,
+        request={},
+        submitted_at=since,
+        elapsed=None,
+        usage={},
+        error=None,
+        path=None,
+        size=None,
+        sha256=None,
+    )
+
+
+def _unix(text: str | None) -> float:
+    """The Unix seconds of ``now_iso``; those of long ago for anything else, so it is asked soon."""
+    try:
+        return datetime.strptime(text or "", "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _kind(entry: Entry, before: Result | None) -> str:

@@ -134,18 +134,23 @@ def result_column(columns: Iterable[str], name: str) -> str | None:
     return max((each for each in columns if kinds.fullmatch(each)), key=len, default=None)
 
 
+def is_results(columns: Iterable[str]) -> bool:
+    """Whether a table with these columns is one of results."""
+    columns = list(columns)
+    needed = ("row", "row_id", "status", "generation_id")
+    return all(result_column(columns, name) for name in needed)
+
+
 def own_columns(columns: Iterable[str]) -> list[str]:
     """The columns of a table that are its own: without those that an earlier run added.
 
-    Only a table that has all of them is one of results; one that had a ``status`` of its own keeps
-    it, because the added one is called ``kling_status``.
+    A table that had a ``status`` of its own keeps it: the added one is called ``kling_status``.
     """
     own = list(columns)
-    while True:
+    while is_results(own):
         added = {result_column(own, name) for name in COLUMNS}
-        if None in added:
-            return own
         own = [name for name in own if name not in added]
+    return own
 
 
 def now_iso(moment: float) -> str:

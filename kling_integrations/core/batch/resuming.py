@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from ..request import VideoRequest
-from ..submission import Entry, Record, State
-from .plan import Need, RowLedger, Step, Wishes, plan
+from .plan import Need, RowLedger, Step, Wishes, entry_of, plan
 from .results import Result, RowStatus
 from .rows import Row
 
@@ -49,39 +47,3 @@ def _known(row: Row, base_url: str, before: Result | None) -> Step | None:
         fresh = Result(row.number, row.id, RowStatus.NOT_SUBMITTED, expected_usd=expected)
         return Step(row, Need.SUBMIT, fresh)
     return None
-
-
-def entry_of(row: Row, base_url: str, result: Result) -> Entry:
-    """The record of a row that runs, as far as its result says."""
-    since = _unix(result.submitted_at)
-    record = Record(
-        fingerprint=row.fingerprint,
-        client_request_id="",
-        model=row.model,
-        created_at=since,
-        state=State.SUBMITTED,
-        generation_id=result.generation_id,
-    )
-    return Entry(
-        record=record,
-        base_url=base_url,
-        take=row.take,
-        duration=row.duration,
-        prompt=row.prompt,
-        request={},
-        submitted_at=since,
-        elapsed=None,
-        usage={},
-        error=None,
-        path=None,
-        size=None,
-        sha256=None,
-    )
-
-
-def _unix(text: str | None) -> float:
-    """The Unix seconds of ``now_iso``; those of long ago for anything else, so it is asked soon."""
-    try:
-        return datetime.strptime(text or "", "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return 0.0

@@ -14,7 +14,8 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,16 @@ from typing import Any
 from .. import catalog, identity
 from ..errors import InvalidRequestError, NextStep, Verb
 from ..request import VideoRequest
-from ..validation import without_warnings
+from ..validation import placeholders, without_warnings
 from . import cells
-from .results import Result, RowStatus
+from .problems import BadCellError, Meant, Problem, listed
+from .results import Result
 
 _WIRE_NAME = re.compile(r"^(tail_|last_)?image(_url)?: ")  # the column is named already
 _KEYED = 2**40  # takes from here on belong to rows with a key
-_LONGEST_KEY = 200  # characters
 _LONGEST_LABEL = 60  # characters
 _CLOSE = 0.8  # how alike two names are, from 0 to 1, that may be meant as one
-_ALIKE = 4  # rows with the same trouble, from which on they are one line
+_FILLED = ("prompt", "negative_prompt", "image", "tail_image")  # what columns are filled into
 _MOST_SKIPPED = 50  # lines about rows that are left out
 _READERS = 16  # pictures that are read from object storage side by side
 _SOME_PICTURE = "https://picture.invalid/"  # stands for one that need not be read again
@@ -63,7 +64,8 @@ class Row:
 
     ``take`` tells it from other rows that ask for the same, in the records of payments;
     ``account`` is the gateway, in the form of ``identity.account``: the sandbox's video of a row
-    is not the row's video.
+    is not the row's video. ``older`` are takes, and ``fingerprints`` those of the request, under
+    which earlier versions may have recorded it.
     """
 
     number: int
@@ -75,12 +77,30 @@ class Row:
     duration: int | None
     account: str
     parameters: Mapping[str, Any] = field(repr=False)
+    older: tuple[int, ...] = ()
+    fingerprints: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def id(self) -> str:
         """What the row is known by, also after a restart: 24 hexadecimal digits."""
-        text = f"{self.account} {self.fingerprint} {self.take}"
+        return self.id_with(self.take)
+
+    def id_with(self, take: int, fingerprint: str | None = None) -> str:
+        text = f"{self.account} {fingerprint or self.fingerprint} {take}"
         return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def names(self) -> Iterator[tuple[str, int]]:
+        """The fingerprints and takes under which it may be recorded, today's first."""
+        for take in (self.take, *self.older):
+            for fingerprint in self.fingerprints[:-1] or (self.fingerprint,):
+                yield fingerprint, take
+
+    def former_ids(self) -> Iterator[str]:
+        """What earlier versions may have called it."""
+        for fingerprint in self.fingerprints or (self.fingerprint,):
+            for take in (self.take, *self.older):
+                if (fingerprint, take) != (self.fingerprint, self.take):
+                    yield self.id_with(take, fingerprint)
 
     def pictures(self) -> list[Any]:
         """The pictures that the row names, as it names them."""
@@ -93,61 +113,9 @@ class Row:
         """
         with without_warnings():  # they were said when the table was checked
             request = VideoRequest(**self.parameters)
-        if request.fingerprint != self.fingerprint:
+        if self.fingerprint not in request.fingerprints:
             raise InvalidRequestError("A picture of this row changed after the table was checked.")
         return request
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why a row cannot be submitted. ``row`` counts from 1; ``column`` is empty where unknown.
-
-    ``line`` is where the row begins in its file, ``index`` what a DataFrame calls it; None where it
-    has none.
-    """
-
-    row: int
-    column: str
-    reason: str
-    line: int | None = None
-    index: str | None = None
-
-    def __str__(self) -> str:
-        where = ""
-        if self.index is not None:
-            where = f" (index {self.index})"
-        elif self.line not in (None, self.row):
-            where = f" (line {self.line})"
-        return f"row {self.row}{self._what}{where}"
-
-    def result(self) -> Result:
-        """The result of the row: it was refused."""
-        refused = Result(self.row, "", RowStatus.REFUSED)
-        reason = f"{self.column}: {self.reason}" if self.column else self.reason
-        refused.end(RowStatus.REFUSED, "input", reason)
-        return refused
-
-    @property
-    def _what(self) -> str:
-        return f"{f', {self.column}' if self.column else ''}: {self.reason}"
-
-
-def listed(problems: Sequence[Problem], most: int) -> list[str]:
-    """A line for each, those with the same trouble together, and at most so many lines."""
-    alike: dict[tuple[str, str], list[Problem]] = {}
-    for problem in problems:
-        alike.setdefault((problem.column, problem.reason), []).append(problem)
-    lines: list[str] = []
-    for group in alike.values():
-        if len(group) < _ALIKE:
-            lines += map(str, group)
-        else:
-            some = ", ".join(str(each.row) for each in group[: _ALIKE - 1])
-            more = f" and {len(group) - _ALIKE + 1:,} more"
-            lines.append(f"rows {some}{more}{group[0]._what}")
-    if len(lines) > most:
-        lines[most:] = [f"… and {len(lines) - most:,} more"]
-    return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,17 +139,57 @@ def check(
     *,
     opened: Callable[[str], Any] | None = None,
     known: Mapping[int, str] | None = None,
+    raw: bool = False,
 ) -> Checked:
     """Every row as a request, or with what is wrong with it. Nothing is sent.
 
     ``defaults`` are parameters of VideoRequest for cells that say nothing. ``names`` says which
     column is meant by a parameter or by ``key`` (``{"prompt": "text"}``). ``opened`` makes a
     picture of an address in object storage, which is else read with the platform's credentials.
-    ``known`` are fingerprints by the numbers of rows whose pictures are not read again. Raises
+    ``known`` are fingerprints by the numbers of rows whose pictures are not read again. Texts that
+    look like what is left of a missing value, of a header or of a template make a row bad, and
+    columns are filled into the texts of ``defaults``, unless they are ``raw``. Raises
     InvalidRequestError for a table that cannot be meant at all.
     """
     account = identity.account(base_url)
-    return _Check(table, account, defaults or {}, names or {}, opened, known or {}).run()
+    return _Check(table, account, defaults or {}, names or {}, opened, known or {}, raw).run()
+
+
+def adopted(
+    table: Table, rows: Iterable[Row], earlier: Mapping[str, Result]
+) -> tuple[dict[str, Result], set[str]]:
+    """The results of an earlier run under today's ids of their rows, and the ids that they had.
+
+    A row may have been known otherwise: by an older form of its request or its key, without a key
+    before its table had one, or by a key that is no longer asked for. Each result goes to one row.
+    """
+    rows = list(rows)
+    left = dict(earlier)
+    found = {row.id: left.pop(row.id) for row in rows if row.id in left}
+    given_up: set[str] = set()
+    same = Counter(row.fingerprint for row in rows)
+    unkeyed: dict[str, list[str]] = {}
+
+    def others(row: Row) -> Iterator[str]:
+        yield from row.former_ids()
+        if row.key is None:
+            for cell in table.records[row.number - 1].values():
+                with suppress(Exception):  # any object of the user's
+                    if key := cells.normal_key(cell):
+                        yield row.id_with(_take_of(key))
+        elif row.fingerprint not in unkeyed:
+            takes = range(1, same[row.fingerprint] + 1)
+            unkeyed[row.fingerprint] = [row.id_with(take) for take in takes]
+        if row.key is not None:
+            yield from unkeyed[row.fingerprint]
+
+    for row in rows:
+        if row.id in found or not left:
+            continue
+        if before := next((each for each in others(row) if each in left), None):
+            found[row.id] = replace(left.pop(before), row_id=row.id)
+            given_up.add(before)
+    return {**left, **found}, given_up
 
 
 def meant(
@@ -199,7 +207,8 @@ def meant(
         value = defaults.get(name)
         if not isinstance(value, str):
             continue
-        one_word = name == "prompt" and not re.search(r"\s", value.strip())
+        is_text = re.search(r"\s", value.strip()) or placeholders(value, table.columns)
+        one_word = name == "prompt" and not is_text
         if value in table.columns or one_word:
             names[name] = defaults.pop(name)
     return defaults, names
@@ -213,6 +222,7 @@ class _Asked:
     model: str
     prompt: str | None
     duration: int | None
+    fingerprints: tuple[str, ...]
 
 
 class _Check:
@@ -224,6 +234,7 @@ class _Check:
         names: Mapping[str, str],
         opened: Callable[[str], Any] | None,
         known: Mapping[int, str],
+        raw: bool,
     ) -> None:
         self._opened = opened
         self._known = known
@@ -232,6 +243,12 @@ class _Check:
         self._account = account
         self._defaults = {name: value for name, value in defaults.items() if value is not None}
         self._columns = _parameter_columns(table.columns, names)
+        self._templates = {
+            name: cells.Template(value, table.columns)
+            for name, value in self._defaults.items()
+            if name in _FILLED and isinstance(value, str) and not raw
+        }
+        self._meant = Meant(table.records, table.columns, self._columns, self._templates, raw)
         self._takes: Counter[str] = Counter()
         self._keys: dict[str, int] = {}
         self._notes: dict[str, None] = {}
@@ -277,23 +294,27 @@ class _Check:
                     )
 
     def _row(self, number: int, record: Mapping[str, Any]) -> Row | None:
-        cell = self._columns.get("key")
-        key = _key(record.get(cell)) if cell else None
-        parameters = self._parameters(record)
+        column = self._columns.get("key", "")
+        cell = record.get(column) if column else None
         try:
-            if key is not None and (first := self._keys.setdefault(key, number)) != number:
-                raise _KeyTwiceError(f"the key {key[:40]!r} is that of row {first}, too")
+            self._meant.check_header(record)
+            key = self._key(column, cell, number)
+            parameters = self._parameters(record)
+            self._meant.check(record, parameters)
             asked = self._ahead.pop(number, None) or self._asked(number, parameters)
             if isinstance(asked, InvalidRequestError):
                 raise asked
-        except _KeyTwiceError as error:
-            self._refuse(number, cell or "", str(error))
+        except BadCellError as error:
+            self._refuse(number, error.column, error.reason, literal=error.literal)
             return None
         except InvalidRequestError as error:
             column = self._column_of(error.message)
             reason = _WIRE_NAME.sub("", error.message) if column else error.message
             self._refuse(number, column, reason.rstrip("."))
             return None
+        older = (
+            () if key is None else tuple(_take_of(each) for each in cells.former_keys(cell, key))
+        )
         return Row(
             number,
             key,
@@ -304,13 +325,27 @@ class _Check:
             asked.duration,
             self._account,
             parameters,
+            older,
+            asked.fingerprints,
         )
 
-    def _refuse(self, number: int, column: str, reason: str) -> None:
+    def _key(self, column: str, cell: Any, number: int) -> str | None:
+        try:
+            key = cells.normal_key(cell)
+        except Exception as error:  # noqa: BLE001 (an object of somebody else, of any kind)
+            raise BadCellError(column, f"it cannot be read ({type(error).__name__})") from None
+        if key is None:
+            return None
+        self._meant.check_text(key, column)
+        if (first := self._keys.setdefault(key, number)) != number:
+            raise BadCellError(column, f"the key {key[:40]!r} is that of row {first}, too")
+        return key
+
+    def _refuse(self, number: int, column: str, reason: str, *, literal: bool = False) -> None:
         lines, index = self._table.lines, self._table.index
         line = lines[number - 1] if lines else None
         label = repr(index[number - 1])[:_LONGEST_LABEL] if len(index) else None
-        self._problems.append(Problem(number, column, reason, line, label))
+        self._problems.append(Problem(number, column, reason, line, label, literal))
 
     def _asked(self, number: int, parameters: Mapping[str, Any]) -> _Asked:
         known = self._known.get(number)
@@ -318,7 +353,13 @@ class _Check:
             instead = {name: _SOME_PICTURE for name in parameters if cells.is_image(name)}
             parameters = {**parameters, **instead}
         request = VideoRequest(**parameters)
-        return _Asked(known or request.fingerprint, request.model, request.prompt, request.duration)
+        return _Asked(
+            known or request.fingerprint,
+            request.model,
+            request.prompt,
+            request.duration,
+            (known,) if known else request.fingerprints,
+        )
 
     def _read_ahead(self) -> None:
         """Reads pictures in object storage side by side: one after the other takes minutes."""
@@ -331,7 +372,10 @@ class _Check:
 
         rows = []
         for number, record in enumerate(self._table.records, 1):
-            parameters = self._parameters(record)
+            try:
+                parameters = self._parameters(record)
+            except InvalidRequestError:
+                continue  # said in its turn
             pictures = (value for name, value in parameters.items() if cells.is_image(name))
             if number not in self._known and any(map(cells.is_remote, pictures)):
                 rows.append((number, parameters))
@@ -342,7 +386,7 @@ class _Check:
 
     def _parameters(self, record: Mapping[str, Any]) -> dict[str, Any]:
         model_column = self._columns.get("model")
-        model = plain_text(record.get(model_column)) if model_column else None
+        model = cells.plain_text(record.get(model_column)) if model_column else None
         model = model or str(self._defaults.get("model", catalog.DEFAULT_MODEL))
         known = cells.wire_names(model)
         given: dict[str, Any] = {"model": model}
@@ -353,7 +397,12 @@ class _Check:
             if not cells.is_blank(cell):
                 value = cells.value_of(model, name, cell)
                 given[name] = self._located(value) if cells.is_image(name) else value
-        return {**self._defaults, **given}
+        filled = {
+            name: template.fill(record)
+            for name, template in self._templates.items()
+            if name not in given
+        }
+        return {**self._defaults, **filled, **given}
 
     def _located(self, value: Any) -> Any:
         """A picture's path: beside the table where it is there, else as it is."""
@@ -367,7 +416,7 @@ class _Check:
 
     def _take(self, fingerprint: str, key: str | None) -> int:
         if key is not None:
-            return _KEYED + int(hashlib.sha256(key.encode()).hexdigest()[:12], 16)
+            return _take_of(key)
         self._takes[fingerprint] += 1
         return self._takes[fingerprint]
 
@@ -383,21 +432,9 @@ class _Check:
         return next((word for word in words if word in cells.NAMED), "")
 
 
-class _KeyTwiceError(Exception):
-    pass
-
-
-def plain_text(cell: Any) -> str | None:
-    """A cell as text; None for one that says nothing."""
-    return None if cells.is_blank(cell) else str(cells.plain(cell)).strip()
-
-
-def _key(cell: Any) -> str | None:
-    text = plain_text(cell)
-    # 7 and 7.0 are one key: a column of whole numbers becomes floats where one is missing.
-    if text is not None and isinstance(cells.plain(cell), float):
-        text = text.removesuffix(".0")
-    return text if text is None or len(text) <= _LONGEST_KEY else text[:_LONGEST_KEY]
+def _take_of(key: str) -> int:
+    digest = hashlib.sha256(key.encode(errors="backslashreplace")).hexdigest()
+    return _KEYED + int(digest[:12], 16)
 
 
 def _shown(columns: Sequence[str]) -> str:

@@ -1,12 +1,11 @@
-"""Pictures in (``images``), frames and posters out (``frames``), small ones (``thumbnails``), and
-what a video is made into (``excerpts``)."""
+"""Pictures in (``images``, objects by ``encoding``), frames, posters and small ones out
+(``frames``), and what a video is made into (``excerpts``)."""
 
 from __future__ import annotations
 
 from .excerpts import all_frames, array, gif, small_copy
-from .frames import VideoFacts, frame, last_frame, poster, probe
+from .frames import VideoFacts, frame, last_frame, poster, probe, thumbnail
 from .images import ImageLimits, check_image, image_size, image_type, image_url, limits_for
-from .thumbnails import thumbnail
 
 __all__ = [
     "ImageLimits",

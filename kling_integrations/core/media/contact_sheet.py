@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequestError
+from .encoding import pillow
 from .frames import poster
-from .images import pillow
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 _WIDTH, _NARROWEST = 1600, 96  # pixels of the sheet, and of a picture at least
 _GAP, _LABEL = 6, 16  # pixels between pictures, and for a line of text
+_MARK = "contact sheet, kling-integrations"
 _MOST = 600  # pictures on one sheet
 
 
@@ -30,16 +31,16 @@ class Tile:
 
 
 def contact_sheet(
-    tiles: Sequence[Tile], *, columns: int | None = None, width: int = _WIDTH
+    tiles: Sequence[Tile], *, columns: int | None = None, width: int | None = None
 ) -> Image:
-    """The sheet, ``width`` pixels wide. At most 600 videos are shown, the first ones.
+    """The sheet, ``width`` pixels wide (default: 1600).
 
-    A video that cannot be read leaves its place empty. Raises InvalidRequestError for no videos
-    and without Pillow and PyAV.
+    At most 600 videos are shown, the first ones. A video that cannot be read leaves its place
+    empty. Raises InvalidRequestError for no videos and without Pillow and PyAV.
     """
     if not tiles:
         raise InvalidRequestError("There are no videos for a contact sheet.")
-    images = pillow()
+    images, width = pillow(), width or _WIDTH
     from PIL import ImageDraw, ImageFont
 
     tiles = tiles[:_MOST]
@@ -62,10 +63,24 @@ def contact_sheet(
     return sheet
 
 
-def jpeg(sheet: Image) -> bytes:
-    data = io.BytesIO()
-    sheet.save(data, "JPEG", quality=80, optimize=True)
+def encoded(sheet: Image, kind: str) -> bytes:
+    """The sheet as the bytes of a ``JPEG`` or a ``PNG``, which say what they are."""
+    from PIL.PngImagePlugin import PngInfo
+
+    data, info = io.BytesIO(), PngInfo()
+    info.add_text("comment", _MARK)
+    sheet.save(data, kind, quality=80, optimize=True, comment=_MARK, pnginfo=info)
     return data.getvalue()
+
+
+def is_contact_sheet(path: Path) -> bool:
+    """Whether a file is a sheet that was made here."""
+    try:
+        with pillow().open(path) as picture:
+            mark = picture.info.get("comment", "")
+    except Exception:  # noqa: BLE001 (whatever it is, it is none)
+        return False
+    return (mark.decode(errors="replace") if isinstance(mark, bytes) else mark) == _MARK
 
 
 def _picture(tile: Tile, wide: int) -> Image | None:

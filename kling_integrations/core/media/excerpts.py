@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
+from .encoding import missing_package
 from .frames import opened_video, readable
-from .images import missing_package
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -1,25 +1,32 @@
-"""Frames out: stills of a saved video, and what its file holds.
+"""Frames out: stills of a saved video, what its file holds, and small JPEGs of pictures.
 
 PyAV and Pillow are imported when the caller asks for a frame.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import InvalidRequestError
-from .images import missing_package, pillow, shortened
+from .encoding import as_frame, missing_package, pillow
+from .images import decoded, shortened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+
+# swscale's BICUBIC | FULL_CHR_H_INT | ACCURATE_RND: plain C, SSE and NEON then round alike.
+_EXACT = 0x4 | 0x2000 | 0x40000
+_PART = 2**20  # bytes of a file that are hashed at once
 
 Source = str | os.PathLike[str] | BinaryIO
 """A file's path, or an open file that can seek; an open one stays open."""
@@ -47,34 +54,53 @@ def frame(path: Source, seconds: float) -> Image:
     """The picture shown at ``seconds``; beyond the end, the last one."""
     if not 0 <= seconds < float("inf"):
         raise InvalidRequestError(f"A frame is at 0 seconds or later, not at {seconds!r}.")
-    with opened_video(path) as (container, stream):
-        shown = None
-        end = _duration(container, stream) or seconds
-        for picture in _pictures_from(container, stream, min(seconds, end)):
-            # Half a millisecond of grace: times are fractions, 2/24 s is a little over 0.0833.
-            if shown is not None and picture.time is not None and picture.time > seconds + 5e-4:
-                break
-            shown = picture
-        if shown is None:
-            raise InvalidRequestError(f"{_name(path)} holds no picture.")
-        return _as_image(shown)
+    with readable(path), _opened(path) as file:
+        picture, moment = _frame(path, file, seconds)
+        return _as_image(picture, file, moment)
 
 
 def last_frame(path: Source) -> Image:
     """The last picture, for a video that goes on where this one ended."""
-    with opened_video(path) as (container, stream):
-        duration = _duration(container, stream) or 0.0
-        for start in (max(0.0, duration - 0.5), 0.0):  # from the start if the end cannot be sought
-            if last := deque(_pictures_from(container, stream, start), maxlen=1):
-                return _as_image(last[0])
-        raise InvalidRequestError(f"{_name(path)} holds no picture.")
+    with readable(path), _opened(path) as file:
+        with opened_video(path, file) as (container, stream):
+            duration = _duration(container, stream) or 0.0
+            for start in (max(0.0, duration - 0.5), 0.0):  # again if the end cannot be sought
+                if last := deque(_pictures_from(container, stream, start), maxlen=1):
+                    break
+            else:
+                raise InvalidRequestError(f"{_name(path)} holds no picture.")
+        return _as_image(last[0], file, "last")
+
+
+def _frame(path: Source, file: BinaryIO, seconds: float) -> tuple[Any, str]:
+    """The picture shown at ``seconds``, and its moment: seconds as a fraction, or ``last``."""
+    with opened_video(path, file) as (container, stream):
+        shown, moment = None, "last"
+        end = _duration(container, stream) or seconds
+        for picture in _pictures_from(container, stream, min(seconds, end)):
+            # Half a millisecond of grace: times are fractions, 2/24 s is a little over 0.0833.
+            if shown is not None and picture.time is not None and picture.time > seconds + 5e-4:
+                moment = _moment(shown, stream) or f"{seconds:g}"
+                break
+            shown = picture
+        if shown is None:
+            raise InvalidRequestError(f"{_name(path)} holds no picture.")
+        return shown, moment
+
+
+def _moment(picture: Any, stream: Any) -> str | None:
+    """When it is shown, in seconds from the beginning as a fraction."""
+    if picture.pts is None:
+        return None
+    return str((picture.pts - (stream.start_time or 0)) * Fraction(stream.time_base))
 
 
 def poster(path: Source, width: int = 480) -> bytes:
     """The first picture as a JPEG of some ten kilobytes, at most ``width`` pixels wide."""
     picture = io.BytesIO()
     with readable(path):
-        image = frame(path, 0).convert("RGB")
+        with _opened(path) as file:
+            image: Image = _converted(_frame(path, file, 0)[0])
         if image.width > width:
             image = image.resize((width, max(1, round(image.height * width / image.width))))
         image.save(picture, "JPEG", quality=75, optimize=True)
@@ -100,15 +126,41 @@ def readable(path: Source) -> Iterator[None]:
         ) from None
 
 
+def thumbnail(picture: Image | str, width: int) -> tuple[bytes, tuple[int, int]]:
+    """A JPEG of at most ``width`` pixels either way, and the picture's own width and height.
+
+    ``picture`` is a PIL image, or a data URI or base64 as a request sends it. Raises
+    InvalidRequestError for what is no picture, and without Pillow.
+    """
+    module = pillow()
+    try:
+        if isinstance(picture, str):
+            image = module.open(io.BytesIO(decoded(picture, "The picture")[1]))
+        else:
+            image = picture
+        size = image.width, image.height
+        small = image.copy()
+        small.thumbnail((width, width))
+        if small.mode in ("RGBA", "LA", "P", "PA"):  # what is see-through would turn black
+            small = small.convert("RGBA")
+            ground = module.new("RGBA", small.size, "white")
+            small = module.alpha_composite(ground, small)
+        data = io.BytesIO()
+        small.convert("RGB").save(data, "JPEG", quality=80)
+    except (OSError, ValueError, SyntaxError, module.DecompressionBombError) as error:
+        raise InvalidRequestError(f"The picture cannot be shown: {error}.") from None
+    return data.getvalue(), size
+
+
 @contextmanager
-def opened_video(path: Source) -> Iterator[tuple[Any, Any]]:
-    """The opened file and its first video stream."""
+def opened_video(path: Source, file: BinaryIO | None = None) -> Iterator[tuple[Any, Any]]:
+    """The opened video and its first stream of pictures; ``file`` is its file if that is open."""
     try:
         import av
     except ImportError:
         raise missing_package("PyAV") from None
     pillow()
-    with readable(path), _opened(path) as file, av.open(file) as container:
+    with readable(path), _opened(file or path) as opened, av.open(opened) as container:
         if not container.streams.video:
             raise InvalidRequestError(f"{_name(path)} holds no video.")
         stream = container.streams.video[0]
@@ -148,6 +200,18 @@ def _pictures_from(container: Any, stream: Any, seconds: float) -> Iterator[Any]
     yield from container.decode(stream)
 
 
-def _as_image(picture: Any) -> Image:
-    image: Image = picture.to_image()
-    return image
+def _as_image(picture: Any, file: BinaryIO, moment: str) -> Image:
+    """The picture, known by its video and its moment whatever its pixels are on this machine."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while part := file.read(_PART):
+        digest.update(part)
+    identity = f"frame {moment} of sha256:{digest.hexdigest()}"
+    return as_frame(_converted(picture), identity, picture.to_image())
+
+
+def _converted(picture: Any) -> Any:
+    """In RGB with the same pixels on every processor, which FFmpeg's own choice has not."""
+    with suppress(KeyError, TypeError, ValueError):  # PyAV before 13 takes no flags together
+        return picture.to_image(interpolation=_EXACT)
+    return picture.to_image()

@@ -1,31 +1,29 @@
 """Pictures in: what the gateway takes as an image.
 
 An image travels as a URL that the gateway can open, or as a data URI; there is no upload. Nothing
-is read from disk but what the caller named as an image. Pillow, NumPy and matplotlib are imported
-only when the caller hands over something of theirs.
+is read from disk but what the caller named as an image.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import io
 import os
 import re
 import stat
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from .. import catalog
-from ..errors import InvalidRequestError, KlingError, NextStep, Verb
+from ..errors import InvalidRequestError, KlingError
+from ..identity import Picture
 from ..storage import object_files
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from ..validation import is_missing_text
+from .encoding import Encoded, encoded
 
 _MEGABYTE = 2**20
 
@@ -58,12 +56,15 @@ def limits_for(model_id: str) -> ImageLimits | None:
     return None
 
 
-def encode(value: Any, *, name: str, model_id: str | None) -> Any:
-    """``image_url``, held against the documented limits of the model, where it has some."""
-    url = image_url(value, name=name)
-    if model_id is not None and isinstance(url, str):
-        check_image(url, name=name, limits=limits_for(model_id))
-    return url
+def encode(value: Any, *, name: str, model_id: str | None) -> Picture:
+    """``value`` for the gateway, held against the documented limits of the model, if any.
+
+    Takes what ``image_url`` takes, and raises as it does.
+    """
+    picture = _picture(value, name)
+    if model_id is not None:
+        check_image(picture.url, name=name, limits=limits_for(model_id))
+    return picture
 
 
 def image_url(value: Any, *, name: str = "image") -> str:
@@ -75,12 +76,21 @@ def image_url(value: Any, *, name: str = "image") -> str:
     to 1), an object with ``last_frame()`` (an earlier result: the video goes on where that one
     ended) or with a PNG for notebooks. Raises InvalidRequestError, naming ``name``.
     """
+    return _picture(value, name).url
+
+
+def _picture(value: Any, name: str) -> Picture:
     if isinstance(value, str):
-        return _from_text(value.strip(), name)
+        if is_missing_text(value):
+            raise InvalidRequestError(
+                f"{name} is the text {value.strip()!r}, which is what is left of a missing value: "
+                "give a picture, or leave it out."
+            )
+        return Picture(_from_text(value.strip(), name))
     if isinstance(value, bytes | bytearray | memoryview):
-        return _data_uri(bytes(value), name)
+        return Picture(_data_uri(bytes(value), name))
     if isinstance(value, os.PathLike) and not is_remote_path(value):
-        return _from_file(Path(value), name)
+        return Picture(_from_file(Path(value), name))
     try:
         data = _from_object(value)
     except InvalidRequestError as error:
@@ -94,10 +104,13 @@ def image_url(value: Any, *, name: str = "image") -> str:
         raise InvalidRequestError(
             f"{name}: no image comes out of this {type(value).__name__} ({why[:200]})."
         ) from None
+    if isinstance(data, Encoded):
+        earlier = _data_uri(data.earlier, name) if data.earlier else None
+        return Picture(_data_uri(data.data, name), data.identity, earlier)
     if isinstance(data, bytes):
-        return _data_uri(data, name)
+        return Picture(_data_uri(data, name))
     if data is not None:
-        return image_url(data, name=name)
+        return _picture(data, name)
     raise InvalidRequestError(
         f"{name} cannot be a {type(value).__name__}: give a path, URL, bytes, PIL image, array "
         "or figure."
@@ -343,22 +356,14 @@ def is_remote_path(value: Any) -> bool:
 
 
 def _from_object(value: Any) -> Any:
-    """Bytes of an image, something else that is one, or None. Raises what the object raises."""
+    """A picture that was encoded, bytes of one, something else that is one, or None.
+
+    Raises what the object raises.
+    """
     if callable(getattr(value, "last_frame", None)):
         return value.last_frame()
-    if any(kind.__module__.partition(".")[0] == "PIL" for kind in type(value).__mro__):
-        return _png(value)
-    if callable(getattr(value, "savefig", None)):
-        picture = io.BytesIO()
-        # Without the version in it, the same figure is the same request after an upgrade.
-        value.savefig(picture, format="png", metadata={"Software": None})
-        return picture.getvalue()
-    if callable(getattr(value, "_repr_png_", None)):
-        shown = value._repr_png_()
-        shown = shown[0] if isinstance(shown, tuple) else shown  # with metadata
-        return base64.b64decode(shown) if isinstance(shown, str) else shown
-    if hasattr(value, "__array__"):
-        return _png(_from_array(value))
+    if (picture := encoded(value)) is not None:
+        return picture
     for method in ("read_bytes", "read"):
         if callable(getattr(value, method, None)):
             data = getattr(value, method)()
@@ -366,56 +371,3 @@ def _from_object(value: Any) -> Any:
                 raise InvalidRequestError("a file must be opened in binary mode.")
             return data
     return None
-
-
-def _png(image: Image) -> bytes:
-    picture = io.BytesIO()
-    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
-        image = image.convert("RGB")  # CMYK, YCbCr, floats: what PNG or the gateway cannot hold
-    image.save(picture, "PNG")
-    return picture.getvalue()
-
-
-def _from_array(value: Any) -> Image:
-    import numpy as np
-
-    pil = pillow()
-    pixels = np.asarray(value)
-    shape = "×".join(map(str, pixels.shape))
-    if pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4) and pixels.shape[2] not in (1, 3, 4):
-        pixels = np.moveaxis(pixels, 0, 2)  # channels first, as tensors have them
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[:, :, 0]
-    if (
-        not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4)))
-        or not pixels.size
-    ):
-        raise InvalidRequestError(
-            f"an array of {shape} is no picture: height × width, with 3 or 4 channels or none."
-        )
-    if pixels.dtype.kind == "f":
-        if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= 1):
-            raise InvalidRequestError("an array of floats must lie between 0 and 1.")
-        pixels = (pixels * 255 + 0.5).astype(np.uint8)
-    elif pixels.dtype.kind == "b":
-        pixels = pixels.astype(np.uint8) * np.uint8(255)
-    elif pixels.dtype != np.uint8:
-        raise InvalidRequestError(
-            f"an array of {pixels.dtype} is no picture: uint8, or floats from 0 to 1."
-        )
-    image: Image = pil.fromarray(np.ascontiguousarray(pixels))
-    return image
-
-
-def pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError:
-        raise missing_package("Pillow") from None
-    return Image
-
-
-def missing_package(what: str) -> InvalidRequestError:
-    return InvalidRequestError(
-        f"This needs {what}.", next_steps=[NextStep(Verb.INSTALL, detail="jupyter")]
-    )

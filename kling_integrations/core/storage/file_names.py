@@ -97,7 +97,7 @@ def _check_name(path: Path) -> None:
         raise _no_target(str(path), str(trouble)) from None
 
 
-def _text_of(target: str | os.PathLike[str]) -> str:
+def _text_of(target: object) -> str:
     if isinstance(target, str):
         return target
     # Paths in object stores are no files of the system; their text is the address.

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .. import values
-from ..batch.results import Result, RowStatus, encodable, own_columns
+from ..batch.results import Result, RowStatus, encodable, is_results
 from ..errors import InvalidRequestError, NextStep, Verb
 from . import object_files, safe_files
 from .tables import JSON_LINES, needed
@@ -174,12 +174,10 @@ def _has_our_columns(file: BinaryIO, suffix: str) -> bool:
             names = next(csv.reader(io.TextIOWrapper(file, encoding="utf-8", newline="")))
         else:
             head = file.readline()
-            if _is_cut(head):
-                return True
-            names = list(json.loads(head))
+            return _is_cut(head) or result_of(head) is not None
     except Exception:  # noqa: BLE001 (whatever it is, it is none of ours)
         return False
-    return len(own_columns(names)) < len(names)
+    return is_results(names)
 
 
 def _is_cut(line: bytes) -> bool:

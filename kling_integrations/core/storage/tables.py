@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from . import file_names, object_files
 
 _LONGEST_CELL = 100 * 2**20  # characters: a picture in a cell
 _DELIMITERS = ",;\t|"
+_SAID = re.compile(r"\"?sep=(.)\"?\r?\n", re.IGNORECASE)
 JSON_LINES = (".jsonl", ".ndjson")
 
 
@@ -91,17 +93,23 @@ def _csv(text: str, name: str, folder: Path | None) -> Table:
     if "\0" in text:
         raise InvalidRequestError(f"{name or 'The table'} is no text: it holds zero bytes.")
     before = csv.field_size_limit(_LONGEST_CELL)
-    start = 1
+    said = _SAID.match(text)  # the line with which spreadsheets are told the delimiter
+    start = first = 2 if said else 1
+    text = text[said.end() :] if said else text
     try:
         # Strict: a quote that is not closed would swallow the rows after it, in one paid prompt.
-        delimiter = _delimiter(text, name)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        delimiter = said[1] if said else _delimiter(text, name)
+        # After a space a quote would be a sign of the text: 'A2, "An owl"'.
+        spaced = bool(re.search(rf"{re.escape(delimiter)} +\"", text))
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=spaced, strict=True
+        )
         lines, starts = [], []
         for cells in reader:
             if any(cell.strip() for cell in cells):
                 lines.append(cells)
                 starts.append(start)
-            start = reader.line_num + 1
+            start = reader.line_num + first
     except csv.Error as error:
         raise InvalidRequestError(
             f"{name or 'The table'} is no CSV: in the row from line {start} on, {error}. A quote "

@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -92,9 +92,12 @@ class TeamLedger:
         *,
         new: bool,
         take: int,
+        found: Mapping[str, dict[str, Entry]] | None = None,
     ) -> Decision:
         own = self._own_decision(request, base_url, new=new, take=take)
         decision = _decided(entries, request, new)
+        if not new and decision.action is Action.SUBMIT:
+            decision = self._earlier(request, base_url, take, found) or decision
         if own is not None and not decision.picks_up and not _has(entries, own):
             return own
         return decision
@@ -123,25 +126,31 @@ class TeamLedger:
             if adopted is not None:
                 return adopted, own.entry.record
         record = Record.intent(request)
+        if not new and (earlier := self._earlier(request, base_url, take)) is not None:
+            return self._refused_or(earlier, record)
         intent = Entry.intent(request, record, base_url, take, key_hash, this_owner())
         if not new and self._created(numbered(where, 1), intent):
             return Decision(Action.SUBMIT, "nothing was submitted for this before"), record
         while True:
             entries = self._of_request(where)
             decision = _decided(entries, request, new)
-            entry = decision.entry
-            if decision.action is Action.REFUSE:
-                assert entry is not None
-                if self._is_submitting(entry):
-                    return None
-                raise submission.refusal(entry.record, entry.owner)
             if decision.action is not Action.SUBMIT:
-                self._learn(entries)
-                return decision, record
+                if decision.picks_up:
+                    self._learn(entries)
+                return self._refused_or(decision, record)
             number = max(map(number_of, entries), default=0) + 1
             if self._created(numbered(where, number), intent):
                 self._learn(entries)
                 return decision, record
+
+    def _refused_or(self, decision: Decision, record: Record) -> tuple[Decision, Record] | None:
+        """The answer of ``claim`` where nothing is paid; raises SubmissionUncertainError."""
+        if decision.action is not Action.REFUSE:
+            return decision, record
+        assert decision.entry is not None
+        if self._is_submitting(decision.entry):
+            return None
+        raise submission.refusal(decision.entry.record, decision.entry.owner)
 
     def _of_request(self, where: str) -> dict[str, Entry]:
         """What the team knows of a request, each with its file on this machine."""
@@ -167,6 +176,29 @@ class TeamLedger:
             assert decision.entry is not None
             raise submission.refusal(decision.entry.record)
         return decision if decision.picks_up else None
+
+    def _earlier(
+        self,
+        request: VideoRequest,
+        base_url: str,
+        take: int,
+        found: Mapping[str, dict[str, Entry]] | None = None,
+    ) -> Decision | None:
+        """What the team has of it under an earlier form of its name, if that forbids to pay.
+
+        Ordinary requests have none that the team could know (its records are younger than version
+        0.1), and cost no round trip here; nor does what is ``found`` already.
+        """
+        for fingerprint in request.fingerprints[1:-1]:
+            where = prefix(base_url, fingerprint, take)
+            known = (found or {}).get(where)
+            entries = self._of_request(where) if known is None else self._here(known)
+            decision = _decided(entries, request, new=False)
+            if decision.action is not Action.SUBMIT:
+                if decision.picks_up:
+                    self._learn(entries)
+                return decision
+        return None
 
     def _adopted(
         self, where: str, own: Decision, request: VideoRequest, base_url: str
@@ -387,7 +419,9 @@ class Prefetched:
         if found is None:
             return self._ledger.preview(request, base_url, take=take)
         here = self._ledger._here(found)
-        return self._ledger._previewed(here, request, base_url, new=False, take=take)
+        return self._ledger._previewed(
+            here, request, base_url, new=False, take=take, found=self._found
+        )
 
 
 def _decided(entries: dict[str, Entry], request: VideoRequest, new: bool) -> Decision:

@@ -15,6 +15,8 @@ from kling_integrations.core.batch.results import (
     RowStatus,
     added_columns,
     classify,
+    own_columns,
+    result_column,
 )
 
 
@@ -45,3 +47,22 @@ def test_a_line_that_is_no_result_is_none():
     whole = Result(1, "a", RowStatus.COMPLETED, "id")
     assert Result.of(whole.to_json()) == whole
     assert set(whole.to_json()) == set(COLUMNS)
+
+
+def test_columns_that_an_earlier_run_added_are_none_of_the_tables_own():
+    own = ["prompt", "status", "size"]
+    added = added_columns(own)
+    assert own_columns([*own, *added.values()]) == own
+    assert own_columns([*own, *reversed(added.values()), "more"]) == [*own, "more"]
+    twice = [*own, *added.values()]
+    twice += added_columns(twice).values()
+    assert own_columns(twice) == own
+    assert own_columns(["row", "row_id", "status"]) == ["row", "row_id", "status"]
+    cut = [name for name in [*own, *added.values()] if name not in ("sha256", "usd")]
+    assert own_columns(cut) == own
+
+
+def test_a_result_column_is_found_under_the_name_that_it_had_to_take():
+    columns = ["path", "kling_path", "kling_my_path"]
+    assert result_column(columns, "path") == "kling_path"
+    assert result_column(columns, "sha256") is None
