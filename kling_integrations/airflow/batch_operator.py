@@ -30,7 +30,7 @@ from ..core.batch.plan import Need, Step, Wishes, plan
 from ..core.batch.results import Result, RowStatus, added_columns, line, own_columns
 from ..core.batch.resuming import resume
 from ..core.batch.round import Round
-from ..core.batch.rows import Checked, Row, Table, check
+from ..core.batch.rows import Checked, Row, Table, adopted, check
 from ..core.batch.run import Run
 from ..core.batch.saving import file_name
 from ..core.batch.threads import run_to_end
@@ -101,6 +101,8 @@ class KlingBatchOperator(WithLineage, BaseOperator):
     :param retry_failed: submit again what the provider failed at in an earlier attempt.
     :param skip_bad: rows that cannot be submitted become results, and the others go ahead;
         otherwise the task fails and names all of them.
+    :param raw: cells that look like what is left of something else are meant as they are:
+        prompts like ``nan`` or with ``{braces}``, a row without a picture beside others.
     :param timeout: seconds that each row is waited for.
     :param deferrable: wait in the triggerer. Default: ``[operators] default_deferrable``.
 
@@ -140,6 +142,7 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         on_ambiguous_submit: Literal["fail", "resubmit"] = "fail",
         retry_failed: bool = False,
         skip_bad: bool = False,
+        raw: bool = False,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
@@ -165,6 +168,7 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         self.on_ambiguous_submit = on_ambiguous_submit
         self.retry_failed = retry_failed
         self.skip_bad = skip_bad
+        self.raw = raw
         self.timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         self.deferrable = deferrable
         if at_once < 1:
@@ -203,12 +207,12 @@ class KlingBatchOperator(WithLineage, BaseOperator):
                 self._check_targets(results)
             ledger = open_ledger(self._record_address(results))
             checked = self._checked(table, access, ledger, is_resumed=since is not None)
-            earlier = results.earlier()
+            earlier, former = adopted(table, checked.rows, results.earlier())
             self._check_state(checked, earlier)
             spending = Spending(self, context)
             run = run_to_end(lambda: self._round(access, ledger, checked, earlier, since, spending))
             again = isinstance(run, Round) and run.again and not run.interrupted
-            ids = [step.result.row_id for step in run.steps]
+            ids = [*(step.result.row_id for step in run.steps), *former]
             results.write(*self._lines(table, checked, run.steps), ids, final=not again)
         except KlingTaskError:
             raise
@@ -355,7 +359,7 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         asked = (access.base_url, defaults, mapping_of("columns", self.columns))
         digest = pictures.digest(table, *asked)
         known = pictures.from_json(ledger.pictures(), digest) if is_resumed else {}
-        checked = check(table, *asked, opened=ObjectStoragePath, known=known)
+        checked = check(table, *asked, opened=ObjectStoragePath, known=known, raw=self.raw)
         for note in checked.notes:
             self.log.warning("%s", note)
         if checked.problems and (not self.skip_bad or not checked.rows):
