@@ -112,11 +112,11 @@ def is_test_run(run_id: str) -> bool:
 
 def expanded_names(task: Any) -> set[str]:
     """The arguments of a mapped task's instance that differ from one instance to the next."""
-    mapped = task.dag.task_dict.get(task.task_id) if task.has_dag() else None
+    mapped: Any = task.dag.task_dict.get(task.task_id) if task.has_dag() else None
     if not hasattr(mapped, "partial_kwargs"):
         return set()
-    passed: dict[str, Any] = getattr(task, "_BaseOperator__init_kwargs", {})
-    return passed.keys() - mapped.partial_kwargs.keys()
+    passed = getattr(task, "_BaseOperator__init_kwargs", {})
+    return set(passed) - set(mapped.partial_kwargs)
 
 
 def supported(arguments: dict[str, Any]) -> dict[str, Any]:
