@@ -9,6 +9,7 @@ from ..core import identity, protocol, settings
 from ..core.errors import GenerationFailedError, InvalidRequestError, KlingError, LedgerError
 from ..core.generation import Status
 from ..core.storage.ledger import Ledger
+from ..core.storage.owner import is_own
 from ..core.submission import State
 from ._arguments import UsageError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..core.submission import Entry
     from ._console import Console
 
+_MOST_SEARCHED, _ALL = 1000, 1_000_000  # records that are looked through, at first and at last
 _SHORTEST_PREFIX = 6  # characters of an id that may stand for the whole
 
 
@@ -59,9 +61,10 @@ def readable_ledger(console: Console) -> Ledger | None:
 def find(word: str, ledger: Ledger | None, base_url: str) -> tuple[str, Entry | None]:
     """The generation that ``word`` means, with its record where there is one.
 
-    An id, the beginning of one that the ledger knows, or ``last``. Any other word is taken as an
-    id that the ledger does not know. Raises UsageError for a beginning that fits several,
-    InvalidRequestError for what cannot be an id.
+    An id, the beginning of one that the ledger knows, or ``last``: the user's own last one, also
+    where a team shares the ledger. Any other word is taken as an id that the ledger does not know.
+    Raises UsageError for a beginning that fits several, InvalidRequestError for what cannot be an
+    id.
     """
     word = protocol.check_id(word)
     if ledger is None:
@@ -70,19 +73,18 @@ def find(word: str, ledger: Ledger | None, base_url: str) -> tuple[str, Entry | 
         return word, None
     if entry := ledger.entry(base_url, word):
         return word, entry
-    last = word == "last"
+    if word == "last":
+        if (last := last_own(ledger, base_url)) is None:
+            raise UsageError("There is no last generation: nothing was submitted from here yet.")
+        return last.generation_id or word, last
     fits = [
         entry
-        for entry in ledger.history(1000, search="" if last else word)
+        for entry in ledger.history(_MOST_SEARCHED, search=word)
         if identity.account(entry.base_url) == identity.account(base_url)
         and entry.generation_id
-        and (last or entry.generation_id.startswith(word))
+        and entry.generation_id.startswith(word)
     ]
-    if last:
-        if not fits:
-            raise UsageError("There is no last generation: nothing was submitted from here yet.")
-        fits = fits[:1]
-    elif len(word) < _SHORTEST_PREFIX:
+    if len(word) < _SHORTEST_PREFIX:
         fits = []
     if len(fits) > 1:
         raise UsageError(
@@ -92,6 +94,20 @@ def find(word: str, ledger: Ledger | None, base_url: str) -> tuple[str, Entry | 
     if not fits:
         return word, None
     return fits[0].generation_id or word, fits[0]
+
+
+def last_own(ledger: Ledger, base_url: str) -> Entry | None:
+    """The newest generation that this user submitted."""
+    account = identity.account(base_url)
+    for limit in (_MOST_SEARCHED, _ALL):
+        entries = ledger.history(limit)
+        for entry in entries:
+            same = identity.account(entry.base_url) == account
+            if same and entry.generation_id and is_own(entry):
+                return entry
+        if len(entries) < limit:
+            break
+    return None
 
 
 def uncertain(ledger: Ledger | None, base_url: str) -> list[Entry]:

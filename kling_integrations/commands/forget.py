@@ -72,9 +72,8 @@ def _run_forget(args: argparse.Namespace, console: Console) -> int:
 
 def _entry(word: str, ledger: Ledger, base_url: str) -> Entry:
     """The record that the word names; raises UsageError where there is none."""
-    for entry in ledger.uncertain(base_url):
-        if entry.record.client_request_id == word:
-            return entry
+    if entry := ledger.submission(word):
+        return entry
     _, found = find(word, ledger, base_url)
     if found is None:
         raise UsageError(f"The ledger has no generation and no submission in doubt {word[:60]!r}.")

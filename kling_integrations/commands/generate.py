@@ -23,7 +23,7 @@ from ..core.generation import Generation, Saved, Status
 from ..core.manifest import manifest
 from ..core.progress import ago
 from ..core.storage.ledger import Ledger
-from ..core.storage.owner import colleague
+from ..core.storage.owner import colleague, is_own
 from ..core.storage.saved_files import saved_file
 from ..core.submission import Action, State
 from ._arguments import (
@@ -183,6 +183,7 @@ def extended_before(
         for entry in ledger.history(_MOST_EARLIER)
         if identity.account(entry.base_url) == account
         and entry.generation_id not in (None, last.generation_id)
+        and is_own(entry)
     ]
     gone = False
     for entry in earlier:

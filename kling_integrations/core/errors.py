@@ -18,6 +18,8 @@ KlingError
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,6 +27,14 @@ from enum import StrEnum
 
 class KlingWarning(UserWarning):
     """Something that works but deserves a look: an unknown model, parameter or status."""
+
+
+def warn(message: str, stacklevel: int = 2) -> None:
+    """A KlingWarning beside what is paid for: where warnings are errors, it is logged instead."""
+    try:
+        warnings.warn(message, KlingWarning, stacklevel=stacklevel + 1)
+    except KlingWarning:
+        logging.getLogger("kling_integrations").warning("%s", message)
 
 
 class Verb(StrEnum):

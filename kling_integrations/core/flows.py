@@ -9,14 +9,16 @@ in both.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,11 +28,12 @@ from .errors import (
     GenerationNotFoundError,
     InvalidRequestError,
     KlingError,
-    KlingWarning,
     LedgerError,
     LinkExpiredError,
     NextStep,
+    RateLimitedError,
     Verb,
+    warn,
 )
 from .generation import Generation, Saved, Status, Video
 from .payloads import figure
@@ -50,6 +53,8 @@ from .waiting import (
     Transfer,
     TransferProgress,
     Wait,
+    name_generation,
+    seconds,
     submitting,
 )
 
@@ -58,6 +63,7 @@ T = TypeVar("T")
 _REMEMBERED = 20_000  # submits that one client remembers without a ledger
 _LOCK_INTERVAL = 0.05  # real seconds between two tries to get a request's lock
 _CLAIM_INTERVAL = 1.0  # and to claim a request that another machine is submitting
+_LEASED = 0.8  # of a lease: a POST that leaves then has its reply before it is over
 _NOTICE = 2.0  # real seconds after which the user hears of it
 
 
@@ -123,6 +129,10 @@ class Flows:
         self._submits: OrderedDict[str, tuple[float, str, int | None]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def after_fork(self) -> None:
+        """In a child process: locks that were held at the fork would be held for ever."""
+        self._lock, self._rng = threading.Lock(), random.Random()
+
     # --- submitting ------------------------------------------------------------------------
 
     def submit(
@@ -134,6 +144,7 @@ class Flows:
         client_request_id: str | None = None,
     ) -> Flow[Generation]:
         """Decide, write the intent, POST, write the id."""
+        _check_submit(request, take, client_request_id)
         ledger = self._ledger
         if ledger is None:
             if new or take != 1:
@@ -143,42 +154,69 @@ class Flows:
         lock: RequestLock = yield OnDisk(partial(ledger.lock, request))
         yield from self._until(lock.try_acquire, _LOCK_INTERVAL)
         try:
-            claim = partial(
-                ledger.claim,
-                request,
-                self._endpoint.base_url,
-                new=new,
-                take=take,
-                key_hash=self._key_hash,
-            )
+            began = [0.0]
+
+            def claim() -> tuple[Decision, Record] | None:
+                began[0] = self._clock.now()
+                return ledger.claim(
+                    request, self._endpoint.base_url, new=new, take=take, key_hash=self._key_hash
+                )
+
             decided: tuple[Decision, Record] = yield from self._until(claim, _CLAIM_INTERVAL)
             decision, record = decided
             if decision.entry is not None and decision.picks_up:
                 return decision.entry.generation()
-            return (yield from self._post_recorded(ledger, request, record))
+            before = self._while_leased(ledger, began[0], record.created_at)
+            return (yield from self._post_recorded(ledger, request, record, before))
         finally:
             lock.release()
+
+    def _while_leased(
+        self, ledger: SubmissionLedger, began: float, written_at: float
+    ) -> Callable[[], None] | None:
+        """What is asked right before a POST leaves; None where the intent holds without end.
+
+        Others take an intent for one left behind once its lease is over, and may pay. A POST can
+        wait long for its turn, and a machine can be asleep between intent and POST, where only one
+        of the two clocks goes on.
+        """
+        lease: float | None = getattr(ledger, "lease", None)
+        if lease is None:
+            return None
+
+        def check() -> None:
+            waited = max(self._clock.real(self._clock.now() - began), time.time() - written_at)
+            if waited > _LEASED * lease:
+                raise RateLimitedError(
+                    f"Nothing was submitted: its turn came {waited:.0f} s after it was written "
+                    "down, when others may take it over.",
+                    next_steps=[NextStep(Verb.SUBMIT_AGAIN)],
+                )
+
+        return check
 
     def _until(self, work: Callable[[], T | None], interval: float) -> Flow[T]:
         """The first result of ``work`` that is neither None nor False; ``interval`` in real s."""
         waited = 0.0
         while not (result := (yield OnDisk(work))):
             if waited < _NOTICE <= waited + interval:
-                warnings.warn(
-                    "Another process is submitting the same request: waiting for its reply.",
-                    KlingWarning,
-                    stacklevel=2,
-                )
+                warn("Another process is submitting the same request: waiting for its reply.")
             waited += interval
             yield Sleep(interval * self._clock.speed)
         found: T = result
         return found
 
     def _post_recorded(
-        self, ledger: SubmissionLedger, request: VideoRequest, record: Record
+        self,
+        ledger: SubmissionLedger,
+        request: VideoRequest,
+        record: Record,
+        before: Callable[[], None] | None,
     ) -> Flow[Generation]:
         try:
-            generation = yield from self._post(request, record.client_request_id)
+            generation = yield from self._post(request, record.client_request_id, before)
+        except GeneratorExit:  # the driver is gone: there is nobody to write anything
+            raise
         except BaseException as error:
             after = record.after(error)
             if after != record:
@@ -199,7 +237,12 @@ class Flows:
             ) from error
         return generation
 
-    def _post(self, request: VideoRequest, client_request_id: str) -> Flow[Generation]:
+    def _post(
+        self,
+        request: VideoRequest,
+        client_request_id: str,
+        before: Callable[[], None] | None = None,
+    ) -> Flow[Generation]:
         moment = self._clock.now()
         generation = yield from submitting(
             self._endpoint,
@@ -208,8 +251,14 @@ class Flows:
             now=self._clock.now,
             patience=self._patience,
             rng=self._rng,
+            before=before,
         )
         with self._lock:
+            if generation.id in self._submits:  # a cache in between that answers POSTs, for example
+                raise protocol.uncertain(
+                    f"the gateway answered with generation {generation.id}, which is another's",
+                    client_request_id,
+                )
             self._submits[generation.id] = (moment, request.model, request.duration)
             while len(self._submits) > _REMEMBERED:
                 self._submits.popitem(last=False)
@@ -223,41 +272,43 @@ class Flows:
         outcome = yield Ask(self._endpoint.poll(generation_id))
         generation = protocol.read_one_poll(outcome, generation_id)
         if odd := protocol.odd_status(generation):
-            warnings.warn(odd, KlingWarning, stacklevel=2)
+            warn(odd)
         return generation
 
     def wait(
         self,
         generation: Generation,
         *,
-        timeout: float,
-        poll_interval: float | None = None,
+        timeout: float | timedelta | None,
+        poll_interval: float | timedelta | None = None,
         schedule: Schedule | None = None,
         elapsed: float | None = None,
     ) -> Flow[Generation]:
-        """Polls until it ends, and writes down how."""
+        """Polls until it ends, and writes down how; see ``check_wait``."""
         protocol.check_id(generation.id)
+        limit, interval = check_wait(timeout, poll_interval, None, schedule, elapsed)
         patience, other_key = self._patience, None
         if schedule is None:
             schedule, elapsed, entry = yield from self._expectation(generation)
-            if poll_interval:  # replaces when to ask, not what to expect
-                schedule = schedule.every(poll_interval)
+            if interval:  # replaces when to ask, not what to expect
+                schedule = schedule.every(interval)
             if entry is not None and entry.key_hash not in (None, self._key_hash):
                 other_key, patience = entry.key_hash, replace(patience, not_found=0.0)
         wait = Wait(self._endpoint, schedule, self._clock.now, patience, self._rng)
         base_url = self._endpoint.base_url
         try:
-            done = yield from wait.run(generation, elapsed, timeout)
+            done = yield from wait.run(generation, elapsed, limit)
         except KlingError as error:
             if other_key and isinstance(error, GenerationNotFoundError):
                 error.hint = (
                     f"It was submitted with another key (its hash begins with {other_key})."
                 )
             failed = error
+            name_generation(error, generation.id)
             yield from self._note(lambda ledger: ledger.wait_failed(base_url, failed), None)
             raise
-        except Exception as error:  # raised by the caller's on_update
-            error.add_note(f"Generation {generation.id} goes on at the gateway and is billed.")
+        except BaseException as error:  # of the caller's on_update, or of a signal
+            name_generation(error, generation.id)
             raise
         took = _seconds_taken(wait.last)
         yield from self._note(lambda ledger: ledger.completed(base_url, done, took), None)
@@ -297,7 +348,7 @@ class Flows:
         try:
             result: T = yield OnDisk(partial(work, self._ledger))
         except LedgerError as error:
-            warnings.warn(f"{error.message} The generation itself goes on.", KlingWarning, 2)
+            warn(f"{error.message} The generation itself goes on.")
             return otherwise
         return result
 
@@ -313,6 +364,7 @@ class Flows:
         overwrite: bool = True,
     ) -> Flow[Saved]:
         """Saves the video; a link that has expired is asked for anew once."""
+        check_callable(progress, "progress")
         if isinstance(generation, str):
             generation = yield from self.get(generation)
         if generation.video is None:
@@ -371,11 +423,22 @@ class Flows:
             raise InvalidRequestError("recover needs a client with a ledger.")
         entries: list[Entry] = yield OnDisk(partial(ledger.uncertain, self._endpoint.base_url))
         results = yield from recovery.look_up(self._endpoint, entries)
-        for result in results:
-            if result.generation_id:
-                found = result.entry.record.submitted(result.generation_id)
-                yield OnDisk(partial(ledger.advance, found))
+        for number, result in enumerate(results):
+            results[number] = yield from self._attached(ledger, result)
         return results
+
+    def _attached(self, ledger: SubmissionLedger, result: Recovered) -> Flow[Recovered]:
+        """What was found is written down; one that cannot be does not stop the others."""
+        if result.generation_id is None:
+            return result
+        found = result.entry.record.submitted(result.generation_id)
+        try:
+            yield OnDisk(partial(ledger.advance, found))
+        except KlingError as error:
+            return replace(
+                result, reason=f"{result.reason}, but it cannot be written down: {error.message}"
+            )
+        return result
 
     def find_submission(self, client_request_id: str, submitted_at: float) -> Flow[str | None]:
         """The generation that the gateway's log names for one POST, or None.
@@ -399,6 +462,47 @@ class Flows:
         if not complete and not wanted <= found.keys():
             raise recovery.not_read_to_its_end()
         return found
+
+
+def check_wait(
+    timeout: object,
+    poll_interval: object,
+    on_update: object = None,
+    schedule: object = None,
+    elapsed: object = None,
+) -> tuple[float, float]:
+    """The seconds to wait (endless for None) and those between two polls (0: as the schedule says).
+
+    Looked at before anything is paid. Raises InvalidRequestError.
+    """
+    check_callable(on_update, "on_update")
+    if schedule is not None and not isinstance(schedule, Schedule):
+        raise InvalidRequestError(f"schedule is a Schedule, not {schedule!r:.60}.")
+    seconds(elapsed, "elapsed")
+    interval = seconds(poll_interval, "poll_interval", none=0.0)
+    if interval == math.inf:
+        raise InvalidRequestError("poll_interval is a finite number of seconds.")
+    return seconds(timeout, "timeout"), interval
+
+
+def check_callable(value: object, name: str) -> None:
+    if value is not None and not callable(value):
+        raise InvalidRequestError(f"{name} is a function to call, not {value!r:.60}.")
+
+
+def _check_submit(request: object, take: object, client_request_id: object) -> None:
+    if not isinstance(request, VideoRequest):
+        raise InvalidRequestError(
+            f"What is submitted is a VideoRequest(prompt=…), not {request!r:.60}."
+        )
+    if isinstance(take, bool) or not isinstance(take, Integral) or int(take) < 1:
+        raise InvalidRequestError(f"take is a whole number from 1 on, not {take!r:.60}.")
+    if client_request_id is not None:
+        text = client_request_id if isinstance(client_request_id, str) else ""
+        if not text.isascii() or not protocol.id_or_empty(text) or text != text.strip():
+            raise InvalidRequestError(
+                f"client_request_id is text of one line in ASCII, not {client_request_id!r:.60}."
+            )
 
 
 def _seconds_taken(last: Progress | None) -> float | None:

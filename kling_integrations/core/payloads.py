@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .concealed import SignedUrl
+from .errors import warn
 from .generation import Failure, Generation, Status, Usage, Video, printable
 
 # A generation's reply is under 2 kB; whatever is larger is not one, and must not fill memory.
@@ -24,9 +25,11 @@ _LONGEST = 2000  # characters of a reply's words that are looked at
 # The longest documented id has 100 characters; it goes into a URL, a row and a sentence.
 MAX_ID_LENGTH = 1000
 
+# The documented words, and those of Kling itself and of gateways like this one.
 _PENDING = {
     "queued": Status.QUEUED,
     "waiting": Status.QUEUED,
+    "submitted": Status.QUEUED,
     "active": Status.GENERATING,
     "generating": Status.GENERATING,
     "processing": Status.GENERATING,
@@ -34,9 +37,10 @@ _PENDING = {
 _STATUS = {
     **_PENDING,
     "completed": Status.COMPLETED,
-    "succeeded": Status.COMPLETED,
+    **dict.fromkeys(("succeeded", "succeed", "success", "done"), Status.COMPLETED),
     "error": Status.FAILED,
     "failed": Status.FAILED,
+    **dict.fromkeys(("canceled", "cancelled", "expired"), Status.FAILED),
 }
 
 
@@ -75,24 +79,46 @@ def id_or_empty(value: Any) -> str:
 
 def generation_of(body: Mapping[str, Any], generation_id: str, fresh: bool = False) -> Generation:
     """The reply in one shape. The id stays the one that was polled for, whatever the body says."""
-    word = body.get("status")
-    status = _STATUS.get(word.strip().lower()) if isinstance(word, str) else None
+    status = known_status(body)
     video = video_of(body)
     if status is None:
+        # What is there says more than a word that nobody knows. A reply to a POST is no end.
         status = Status.UNKNOWN
-        if word is None and video and not fresh:
+        if video and not fresh:
             status = Status.COMPLETED
+        elif says_error(body) and not fresh:
+            status = Status.FAILED
     model = body.get("model")
     return Generation(
         id=generation_id,
         status=status,
         video=video if status is Status.COMPLETED else None,
         # A completed sample of the documentation carries a placeholder error: status decides.
-        error=_failure(body.get("error")) if status is Status.FAILED else None,
+        error=_failure(body.get("error") or _ended_by(body)) if status is Status.FAILED else None,
         usage=_usage(body),
         model=model if isinstance(model, str) else None,
         raw=body,
     )
+
+
+def known_status(body: Mapping[str, Any]) -> Status | None:
+    word = body.get("status")
+    return _STATUS.get(word.strip().lower()) if isinstance(word, str) else None
+
+
+def says_error(body: Mapping[str, Any]) -> bool:
+    """Whether there is an error with words in it, not an empty place for one."""
+    error = body.get("error")
+    if isinstance(error, dict):
+        return any(_sentences(error.get(name)) for name in ("message", "detail", "name", "type"))
+    return isinstance(error, str) and bool(error.strip())
+
+
+def _ended_by(body: Mapping[str, Any]) -> str | None:
+    word = body.get("status")
+    word = word.strip().lower() if isinstance(word, str) else ""
+    ended = word in ("canceled", "cancelled", "expired")
+    return f"the gateway says that it is {word}" if ended else None
 
 
 def video_of(body: Mapping[str, Any]) -> Video | None:
@@ -117,8 +143,18 @@ def _usage(body: Mapping[str, Any]) -> Usage | None:
     usage = meta.get("usage") if isinstance(meta, dict) else None
     if not isinstance(usage, dict):
         return None
-    read = Usage(*(figure(usage.get(k)) for k in ("credits_used", "usd_spent", "tokens_used")))
+    read = Usage(*(_spent(k, usage.get(k)) for k in ("credits_used", "usd_spent", "tokens_used")))
     return read if read.to_json() else None
+
+
+def _spent(name: str, value: Any) -> float | None:
+    """A figure that can be a cost; one that cannot is unknown, and never frees money."""
+    number = figure(value)
+    if number is not None and number >= 0:
+        return number
+    if value is not None:
+        warn(f"The gateway says {name}={value!r:.40}, which is no cost: what it cost is unknown.")
+    return None
 
 
 def figure(value: Any) -> float | None:

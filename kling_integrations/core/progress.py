@@ -28,7 +28,8 @@ class Progress:
     ``elapsed`` counts from the submit where that is known, ``queued`` is how much of it was spent
     in the gateway's queue; these, ``expected`` and ``next_ask`` are in seconds. ``fraction``
     never says more than 0.95 before the end; ``note`` is what the user should know (an outage,
-    an odd status), or empty.
+    an odd status), or empty; ``trouble`` is an outage in full, told once when it has lasted for
+    20 s, for who shows no notes.
     """
 
     generation: Generation
@@ -39,6 +40,7 @@ class Progress:
     next_ask: float | None = None
     note: str = ""
     queued: float = 0.0
+    trouble: str = ""
 
     @property
     def id(self) -> str:

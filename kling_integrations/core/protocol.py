@@ -42,7 +42,9 @@ from .payloads import (
     generation_of,
     id_or_empty,
     json_object,
+    known_status,
     one_line,
+    says_error,
     video_of,
 )
 
@@ -191,13 +193,19 @@ def read_poll(outcome: Outcome, generation_id: str) -> Generation | Trouble:
     if 200 <= outcome.status < 300:
         body = json_object(outcome)
         word = body.get("status") if body else None
-        if not body or not (isinstance(word, str) or video_of(body)):
+        if not body or not (isinstance(word, str) or video_of(body) or says_error(body)):
             return Trouble(f"an unreadable reply ({describe(outcome)})", status=outcome.status)
         if not body.get("id") and word == "unknown":
             # What the gateway says when it is asked for no id at all: our id was not understood.
             raise GenerationNotFoundError(
                 f"The gateway did not understand the generation id {generation_id!r}.",
                 generation_id=generation_id,
+            )
+        if (other := generation_id_of(body)) and not _same_id(other, generation_id):
+            # A cache in between, mixed-up connections: nothing of it is about ours.
+            return Trouble(
+                f"the reply is about another generation, {one_line(other)[:60]}",
+                status=outcome.status,
             )
         generation = generation_of(body, generation_id)
         if generation.status is Status.COMPLETED and generation.video is None:
@@ -216,6 +224,12 @@ def read_poll(outcome: Outcome, generation_id: str) -> Generation | Trouble:
         outcome.status,
         retry_after(outcome.headers.get("retry-after")),
     )
+
+
+def _same_id(named: str, asked: str) -> bool:
+    """Whether two ids are one, also where one leaves out the model behind a colon."""
+    named, asked = named.casefold(), asked.casefold()
+    return named == asked or named.startswith(f"{asked}:") or asked.startswith(f"{named}:")
 
 
 def read_one_poll(outcome: Outcome, generation_id: str) -> Generation:
@@ -363,6 +377,7 @@ def _date(header: str) -> float | None:
 def odd_status(generation: Generation) -> str:
     """What to tell the user about a status word that is not documented; empty for known ones."""
     word = generation.raw.get("status")
-    if generation.status is not Status.UNKNOWN or not isinstance(word, str):
+    if not isinstance(word, str) or known_status(generation.raw) is not None:
         return ""
-    return f"the gateway says {one_line(word)[:40]!r}, which is not documented: taken as running"
+    taken = "running" if generation.status is Status.UNKNOWN else generation.status.value
+    return f"the gateway says {one_line(word)[:40]!r}, which is not documented: taken as {taken}"

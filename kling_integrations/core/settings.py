@@ -17,6 +17,8 @@ DEFAULT_BASE_URL = "https://api.aimlapi.com"
 KEY_VARIABLES = ("AIML_API_KEY", "AIMLAPI_API_KEY", "AIMLAPI_KEY")
 
 
+_QUOTES = tuple("\"'`“”‘’")
+
 # What stands for a key at the sandbox: "bad" is one that is refused, "broke" one without credits.
 _SANDBOX_WORDS = re.compile(r"(sandbox|bad|broke)(-.*)?")
 
@@ -31,6 +33,10 @@ def api_key(given: str | None = None, url: str | None = None) -> str:
     given = secret(given)
     candidates = (given, *(secret(os.environ.get(name)) for name in KEY_VARIABLES))
     key = next((Secret(value.strip()) for value in candidates if value and value.strip()), Secret())
+    if key[:1] in _QUOTES or key[-1:] in _QUOTES:
+        raise AuthenticationError("The API key stands in quotes, which are sent with it: leave them out.")
+    if re.match(r"bearer\b", key, re.IGNORECASE):
+        raise AuthenticationError("The API key begins with 'Bearer', which is put before it: leave it out.")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise AuthenticationError("The API key holds characters that no key has.")
     if url is not None and is_sandbox(url):
@@ -50,6 +56,8 @@ def base_url(given: str | None = None) -> str:
     would travel in clear text, or to another host than the one that was read.
     """
     text = (given or os.environ.get("AIML_BASE_URL") or DEFAULT_BASE_URL).strip()
+    if text[:1] in _QUOTES or text[-1:] in _QUOTES:
+        raise _refused("it stands in quotes, leave them out")
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -168,25 +176,76 @@ def clock_for(url: str) -> Clock:
 
 
 def ledger() -> str | None:
-    """``KLING_LEDGER``: the path of a ledger's file, or the address of one that a team shares."""
+    """``KLING_LEDGER``: the path of a ledger's file, or the address of one that a team shares.
+
+    Raises LedgerError as ``absolute`` does.
+    """
     named = os.environ.get("KLING_LEDGER", "").strip()
-    return os.path.expanduser(named) if named and "://" not in named else named or None
+    if "://" in named:
+        return _as_meant(named, "KLING_LEDGER")
+    return str(absolute(named, "KLING_LEDGER")) if named else None
 
 
 def home() -> Path:
     """The folder of ledger and cache: ``KLING_HOME``, else the platform's for user data.
 
-    Raises LedgerError for a name that cannot be a folder. Nothing is made here.
+    Raises LedgerError for a name that cannot be a folder, and where the user has no folder. Nothing
+    is made here.
     """
-    named = os.environ.get("KLING_HOME")
+    named = os.environ.get("KLING_HOME", "").strip()
     if named:
-        try:
-            return Path(named).expanduser()
-        except RuntimeError as error:  # no such user
-            raise LedgerError(
-                f"KLING_HOME={named!r} is not a folder: {error}.",
-                next_steps=[NextStep(Verb.SET_HOME)],
-            ) from None
+        return absolute(named, "KLING_HOME")
     from platformdirs import user_data_path
 
-    return user_data_path("kling-integrations", appauthor=False)
+    try:
+        path = user_data_path("kling-integrations", appauthor=False)
+    except RuntimeError:  # neither HOME nor an entry in the list of users
+        path = Path()
+    # In a container without a home everything is "below" the root, and gone with the container.
+    rootless = os.name != "nt" and path.parent.parent == Path("/.local") and not path.exists()
+    if not path.is_absolute() or rootless:
+        raise LedgerError(
+            "This user has no home folder, so there is no place for the records of what is paid for.",
+            next_steps=[NextStep(Verb.SET_HOME)],
+        )
+    return path
+
+
+def absolute(text: str, name: str) -> Path:
+    """The path that the setting ``name`` holds, ``~`` filled in.
+
+    A relative path would be another place in each working folder, and the records of what is paid
+    for be looked for elsewhere. Raises LedgerError for one, and for quotes or ``$NAME`` that no
+    shell has taken away.
+    """
+    named = _as_meant(text.strip(), name)
+    try:
+        path = Path(named).expanduser()
+    except RuntimeError as error:  # no such user
+        raise LedgerError(
+            f"{name}={named!r} is not a folder: {error}.", next_steps=[NextStep(Verb.SET_HOME)]
+        ) from None
+    if not path.is_absolute():
+        raise _misread(name, named, "is relative, another place in each folder", path)
+    return path
+
+
+_VARIABLE = re.compile(r"\$(\w|\{)|%\w+%" if os.name == "nt" else r"\$(\w|\{)")
+
+
+def _as_meant(text: str, name: str) -> str:
+    bare = text.strip("".join(_QUOTES)).strip()
+    full = os.path.expandvars(bare)
+    if bare != text:
+        raise _misread(name, text, "stands in quotes that are part of it", full)
+    if _VARIABLE.search(text):
+        raise _misread(name, text, "holds a variable that only a shell fills in", full)
+    return text
+
+
+def _misread(name: str, text: str, why: str, meant: str | Path) -> LedgerError:
+    if "://" not in str(meant):
+        meant = os.path.abspath(os.path.expanduser(meant))
+    return LedgerError(
+        f"{name}={text!r} {why}: nothing is read or paid. Write it in full, such as {name}={meant}"
+    )

@@ -36,6 +36,19 @@ class State(StrEnum):
     FORGOTTEN = "forgotten"  # the user wants to hear no more of it
 
 
+# What each state may become; anything else is a view that was overtaken. An id that arrives is
+# always kept: it is of something paid for, whatever was thought of its POST meanwhile.
+_TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.INTENT: frozenset(State),
+    State.ABANDONED: frozenset(State) - {State.INTENT},
+    State.REFUSED: frozenset({State.SUBMITTED, State.COMPLETED, State.FAILED}),
+    State.FORGOTTEN: frozenset({State.SUBMITTED, State.COMPLETED, State.FAILED}),
+    State.SUBMITTED: frozenset({State.COMPLETED, State.FAILED, State.FORGOTTEN}),
+    State.FAILED: frozenset({State.COMPLETED, State.FORGOTTEN}),
+    State.COMPLETED: frozenset(),
+}
+
+
 class Action(StrEnum):
     SUBMIT = "submit"
     ATTACH = "attach"  # a generation exists: wait for that one
@@ -83,6 +96,21 @@ class Record:
 
     def ended(self, state: State) -> Record:
         return replace(self, state=state)
+
+    def updated(self, other: Record) -> Record:
+        """This record, as it is stored, after ``other`` is written: what is known is never lost.
+
+        A state follows the table of transitions, and an id that is known stays. Raises LedgerError
+        where ``other`` names another generation: one POST makes one.
+        """
+        if self.generation_id and other.generation_id not in (None, self.generation_id):
+            raise LedgerError(
+                f"The record of {self.client_request_id} holds generation {self.generation_id}; "
+                f"{other.generation_id} is another one.",
+                generation_id=other.generation_id,
+            )
+        state = other.state if other.state in _TRANSITIONS[self.state] else self.state
+        return replace(self, state=state, generation_id=self.generation_id or other.generation_id)
 
     def after(self, error: BaseException) -> Record:
         """The record once the POST raised: refused, or still open where it may have been taken."""
@@ -212,6 +240,20 @@ class Entry:
             owner=owner,
         )
 
+    def updated(self, other: Entry) -> Entry:
+        """This entry, as it is stored, after ``other`` is written, see ``Record.updated``.
+
+        What ``other`` does not know stays as it is.
+        """
+        news = {
+            name: value
+            for name in ("submitted_at", "usage", "error", "error_kind", "path", "size", "sha256")
+            if (value := getattr(other, name))
+        }
+        if self.elapsed is None and other.elapsed is not None:
+            news["elapsed"] = other.elapsed
+        return replace(self, record=self.record.updated(other.record), **news)
+
     @property
     def generation_id(self) -> str | None:
         return self.record.generation_id
@@ -327,6 +369,19 @@ def _shown(value: Any) -> str:
 
 
 _LONGEST_SHOWN = 80
+
+
+def shared_id(record: Record) -> SubmissionUncertainError:
+    """The error for a reply that names a generation which another submission has.
+
+    Two submissions never share one: a cache answered, or a connection was mixed up, and what
+    became of this POST is not known.
+    """
+    return uncertain(
+        f"the gateway answered with generation {record.generation_id}, which is of another "
+        "submission",
+        record.client_request_id,
+    )
 
 
 def refusal(record: Record, owner: Owner | None = None) -> SubmissionUncertainError:

@@ -10,9 +10,14 @@ sleeps or touches the network.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +50,10 @@ _PROBED = 10.0
 
 _FEW = 4  # tries of a POST that gets 429
 
+_REPEATED = 200.0  # seconds for these: later, others may take the intent for one left behind
+
+_SILENCE = 20.0  # seconds without an answer after which the user hears of it
+
 _CONFIRMING = (2.0, 5.0, 0.0)  # seconds after each look for a generation that an error named
 
 
@@ -53,11 +62,13 @@ class Ask:
     """Carry this call and send back its outcome.
 
     ``likelihood`` gives, when called, how likely the generation is to be done, for a client that
-    cannot carry all calls at once. None where a call is no poll.
+    cannot carry all calls at once. None where a call is no poll. ``before`` is called when the
+    connection for it stands: what it raises is raised here, and not a byte has left.
     """
 
     call: Call
     likelihood: Callable[[], float] | None = None
+    before: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +142,34 @@ class Patience:
         return float(min(self.most, self.first * 2 ** min(tries, 16)) * rng.uniform(0.8, 1.2))
 
 
+def seconds(value: object, name: str, *, none: float = math.inf, above: bool = False) -> float:
+    """A span as seconds: a number of them or a timedelta; ``none`` stands for None.
+
+    Checked before anything is paid. Raises InvalidRequestError for all else, also for text, NaN
+    and what is below 0, or, ``above``, not above it.
+    """
+    if value is None:
+        return none
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, Real | Decimal) and not isinstance(value, bool):
+        with contextlib.suppress(ValueError, OverflowError):  # a signalling NaN, a huge int
+            number = float(value)
+            if number > 0.0 or (number == 0.0 and not above):
+                return number
+    least = "above 0" if above else "from 0 on"
+    raise InvalidRequestError(f"{name} is a number of seconds {least}, not {value!r:.60}.")
+
+
+def name_generation(error: BaseException, generation_id: str) -> None:
+    """Whatever is raised once something is paid for says for which generation."""
+    if getattr(error, "generation_id", None) is None:
+        with contextlib.suppress(AttributeError):
+            error.generation_id = generation_id  # type: ignore[attr-defined]
+        if not isinstance(error, KlingError | GeneratorExit):
+            error.add_note(f"Generation {generation_id} goes on at the gateway and is billed.")
+
+
 def submitting(
     endpoint: Endpoint,
     request: VideoRequest,
@@ -139,10 +178,12 @@ def submitting(
     now: Callable[[], float],
     patience: Patience,
     rng: random.Random,
+    before: Callable[[], None] | None = None,
 ) -> Flow[Generation]:
     """One POST, repeated only while it surely was not taken.
 
-    A refusal that names a generation is looked into first: it may exist. Raises RateLimitedError
+    A refusal that names a generation is looked into first: it may exist. ``before``: see ``Ask``.
+    Raises RateLimitedError
     or ServerError when trouble lasts longer than the patience, and what ``protocol.read_submit``
     raises.
     """
@@ -150,7 +191,7 @@ def submitting(
     since: float | None = None
     tries = 0
     while True:
-        outcome = yield Ask(endpoint.submit(request, client_request_id))
+        outcome = yield Ask(endpoint.submit(request, client_request_id), before=before)
         try:
             answer = protocol.read_submit(outcome, client_request_id)
         except (AuthenticationError, InsufficientCreditsError, InvalidRequestError) as refused:
@@ -169,8 +210,9 @@ def submitting(
         limit = patience.rate_limit if limited else patience.connect
         since = now() if since is None else since
         # A few tries are due even where each waits long for its turn.
-        few = limited and tries < _FEW and delay <= limit
-        if now() + delay - since > limit and not few:
+        waited = now() + delay - since
+        few = limited and tries < _FEW and delay <= limit and waited <= _REPEATED
+        if waited > limit and not few:
             raise (RateLimitedError if limited else ServerError)(
                 f"Nothing was submitted: {answer.reason}.", client_request_id=client_request_id
             )
@@ -184,20 +226,23 @@ def _confirmed(endpoint: Endpoint, named: Generation, client_request_id: str) ->
     that does not answer at all leaves the id as the best that is known.
     """
     for delay in _CONFIRMING:
-        outcome = yield Ask(endpoint.poll(named.id))
         try:
-            answer = protocol.read_poll(outcome, named.id)
-        except KlingError:
-            return named
-        if isinstance(answer, Generation):
-            return answer
-        if answer.status != 404:
-            return named
-        try:
+            outcome = yield Ask(endpoint.poll(named.id))
+            try:
+                answer = protocol.read_poll(outcome, named.id)
+            except KlingError:
+                return named
+            if isinstance(answer, Generation):
+                return answer
+            if answer.status != 404:
+                return named
             yield Sleep(delay)
         except StoppedWaiting:
             # Not a pause between two POSTs: this one may have been taken, under this id.
             raise StoppedWaiting(named.id, client_request_id) from None
+        except BaseException as error:
+            name_generation(error, named.id)
+            raise
     raise protocol.uncertain(
         f"the gateway named generation {named.id}, and does not know it", client_request_id
     )
@@ -265,6 +310,7 @@ class Wait:
     trouble_since: float | None = None
     not_found_since: float | None = None
     tries: int = 0
+    silence_told: bool = False
     warned: set[str] = field(default_factory=set)
     last: Progress | None = None
 
@@ -294,19 +340,19 @@ class Wait:
                 delay = self.patience.delay(self.tries, answer.retry_after, self.rng)
                 self.tries += 1
                 note = f"no answer ({answer.reason}); asking again"
-                yield self._report(generation, delay, note)
+                yield self._report(generation, delay, note, self._silence(answer, generation.id))
             else:
                 generation = answer
                 self.trouble_since = self.not_found_since = None
-                self.tries = 0
+                self.silence_told, self.tries = False, 0
                 self.asked = since = self.now() - self.submitted
+                odd = protocol.odd_status(generation)
                 if generation.is_terminal:
-                    yield self._report(generation, None, "")
+                    yield self._report(generation, None, odd)
                     return ended(generation)
                 if generation.status is Status.QUEUED:
                     self.queued = since
                 delay = self._next_delay(since)
-                odd = protocol.odd_status(generation)
                 if odd and odd not in self.warned:
                     self.warned.add(odd)
                     yield self._report(generation, delay, odd)
@@ -335,7 +381,21 @@ class Wait:
         generated = self.now() - self.submitted - self.queued
         return self.schedule.likelihood(max(self.asked - self.queued, 0.0), max(generated, 0.0))
 
-    def _report(self, generation: Generation, next_ask: float | None, note: str) -> Report:
+    def _silence(self, trouble: Trouble, generation_id: str) -> str:
+        """What somebody who sees no progress hears once of trouble that lasts; else empty."""
+        since = self.trouble_since
+        lasts = since is not None and self.now() - since >= _SILENCE
+        if since is None or not lasts or self.silence_told or trouble.status == 404:
+            return ""
+        self.silence_told = True
+        return (
+            f"No usable answer for {clock_time(self.now() - since)} ({trouble.reason}); it is asked "
+            f"again. The generation goes on: {generation_id}"
+        )
+
+    def _report(
+        self, generation: Generation, next_ask: float | None, note: str, trouble: str = ""
+    ) -> Report:
         elapsed = self.now() - self.submitted
         ended_well = generation.status is Status.COMPLETED
         self.last = Progress(
@@ -347,6 +407,7 @@ class Wait:
             next_ask=next_ask,
             note=note,
             queued=self.queued,
+            trouble=trouble,
         )
         return Report(self.last)
 

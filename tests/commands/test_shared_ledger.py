@@ -1,6 +1,7 @@
 """Commands of several users who share a ledger."""
 
 import sys
+from pathlib import Path
 
 CAT = "A cat on a roof"
 
@@ -19,8 +20,8 @@ def test_what_a_colleague_paid_for_is_picked_up_and_said_to_be_so(shell, sandbox
     shell.env["KLING_LEDGER"] = (tmp_path / "team").as_uri()
     own_line = shell.line
     shell.line = lambda *words: [sys.executable, "-c", AS_ANNA, *words]
-    anna = shell("generate", CAT, "-o", "anna.mp4", KLING_HOME=str(tmp_path / "anna"))
-    anna.path.unlink()
+    anna = shell("generate", CAT, "-o", "anna.mp4", "--json", KLING_HOME=str(tmp_path / "anna"))
+    Path(anna.json["path"]).unlink()
     shell.line = own_line
     ben = shell("generate", CAT, "-o", "ben.mp4")
     assert ben.path.name == "ben.mp4"
@@ -29,8 +30,20 @@ def test_what_a_colleague_paid_for_is_picked_up_and_said_to_be_so(shell, sandbox
     assert "nothing is paid again" in ben.err
     assert len(sandbox.posts) == 1
     assert "anna on build-7" in shell("history").out
-    assert "anna on build-7" in shell("show", "last").out
+    assert "anna on build-7" in shell("show", anna.json["generation_id"]).out
     assert shell("history", "--json").json["generations"][0]["by"] == "anna on build-7"
+
+
+def test_last_is_ones_own_last_and_never_a_colleagues(shell, sandbox, tmp_path):
+    shell.env["KLING_LEDGER"] = (tmp_path / "team").as_uri()
+    own = shell("generate", CAT, "--detach", "--json").json["generation_id"]
+    own_line = shell.line
+    shell.line = lambda *words: [sys.executable, "-c", AS_ANNA, *words]
+    assert "no last generation" in shell("show", "last", KLING_HOME=str(tmp_path / "anna")).err
+    shell("generate", "A dog", "--detach", KLING_HOME=str(tmp_path / "anna"))
+    shell.line = own_line
+    assert shell("show", "last", "--json").json["generation_id"] == own
+    assert len(sandbox.posts) == 2
 
 
 def test_a_wait_for_all_leaves_colleagues_alone(shell, endless, tmp_path):

@@ -236,8 +236,20 @@ def test_an_undocumented_status_is_pending_and_told():
     assert protocol.odd_status(polled({"status": "queued"})) == ""
 
 
-def test_the_id_stays_the_one_that_was_asked_for():
-    assert polled({"id": "another", "status": "queued"}).id == ID
+@pytest.mark.parametrize("body", [{"status": "queued"}, {"status": "completed", "video": VIDEO}])
+def test_a_reply_about_another_generation_is_trouble_and_never_taken_for_ours(body):
+    for key in ("id", "generation_id"):
+        answer = polled({key: "another", **body})
+        assert isinstance(answer, Trouble)
+        assert "another" in answer.reason
+
+
+@pytest.mark.parametrize("named", [ID, ID.upper(), f"{ID}:klingai/v2", 0])
+def test_the_same_id_in_another_spelling_is_ours_under_the_id_that_was_asked_for(named):
+    asked = "4711" if named == 0 else ID
+    body = {"id": named or 4711, "status": "queued"}
+    answer = protocol.read_poll(Reply(200, {}, json.dumps(body).encode()), asked)
+    assert answer.id == asked
 
 
 def test_all_figures_of_all_eras_are_read():

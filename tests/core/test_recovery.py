@@ -198,7 +198,8 @@ def logged(client, monkeypatch, rows, known, gateway_clock=0.0):
             shown = [{**row, "created": row["created"].isoformat()} for row in here]
             return Reply(200, headers, json.dumps({"data": shown}).encode())
         if query["generation_id"][0] in known:
-            return Reply(200, headers, b'{"id": "x", "status": "generating"}')
+            body = {"id": query["generation_id"][0], "status": "generating"}
+            return Reply(200, headers, json.dumps(body).encode())
         return Reply(404, headers, b'{"message": "not found"}')
 
     monkeypatch.setattr(client, "exchange", answers)

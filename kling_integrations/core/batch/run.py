@@ -95,6 +95,7 @@ class Run:
             await self._settle_doubts()
         except asyncio.CancelledError:
             self.interrupted = True
+            self._client.end_submitting()  # also what waits for its turn
             self.tally.note = "interrupted: submissions under way get their reply"
             self._report.changed()
             await self._let_go()
@@ -261,7 +262,8 @@ class Run:
             self._put_back(step)
         except (AuthenticationError, InsufficientCreditsError, SubmittingEndedError) as error:
             window.dropped()
-            self._stop(error)
+            if not self.interrupted:
+                self._stop(error)
             self._put_back(step)
         except SubmissionUncertainError as error:
             window.dropped()

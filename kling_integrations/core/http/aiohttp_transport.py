@@ -2,24 +2,64 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-from urllib.request import getproxies, proxy_bypass
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from .. import settings
+from ..errors import InvalidRequestError
 from ..payloads import MAX_BODY_BYTES, Reply
 from ..protocol import Call, Outcome, Sent, Trouble
+from . import network
+from .network import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
     import aiohttp
 
-CONNECT_TIMEOUT = 10.0
+
+class _Progress:
+    """Of one exchange: ``sent``, whether it got past connecting; ``before``, asked before that."""
+
+    __slots__ = ("before", "sent")
+
+    def __init__(self, before: Callable[[], None] | None) -> None:
+        self.before = before
+        self.sent = False
+
+    def leave(self) -> None:
+        """The connection stands: from here on a byte of the request may have left."""
+        if self.before:
+            self.before()
+        self.sent = True
+
+
+_progress: ContextVar[_Progress | None] = ContextVar("progress", default=None)
+
+
+@cache
+def _connector() -> type[aiohttp.TCPConnector]:
+    import aiohttp
+
+    class Connector(aiohttp.TCPConnector):
+        async def connect(self, *args: Any, **options: Any) -> Any:
+            connection = await super().connect(*args, **options)
+            if (progress := _progress.get()) is not None:
+                try:
+                    progress.leave()
+                except BaseException:
+                    connection.close()
+                    raise
+            return connection
+
+    return Connector
 
 
 def new_session(connections: int, fresh: bool = False) -> aiohttp.ClientSession:
+    """A session for the running loop, which reads no environment: ``network`` does."""
     import aiohttp
 
     keep_alive = {} if fresh else {"keepalive_timeout": 75.0}
-    connector = aiohttp.TCPConnector(limit=connections, force_close=fresh, **keep_alive)  # type: ignore[arg-type]
+    connector = _connector()(limit=connections, force_close=fresh, **keep_alive)  # type: ignore[arg-type]
     # Not trust_env: it would also read ~/.netrc, and then refuse our Authorization header.
     return aiohttp.ClientSession(
         connector=connector,
@@ -28,15 +68,16 @@ def new_session(connections: int, fresh: bool = False) -> aiohttp.ClientSession:
     )
 
 
-def _proxy_for(scheme: str, host: str) -> str | None:
-    """The proxy that the environment names for a host (HTTPS_PROXY and NO_PROXY)."""
-    if settings.is_loopback(f"{scheme}://{host}") or proxy_bypass(host):
-        return None  # a proxy's loopback would be another machine's
-    return getproxies().get(scheme)
+async def exchange(
+    session: aiohttp.ClientSession,
+    call: Call,
+    timeout: float,  # noqa: ASYNC109
+    before: Callable[[], None] | None = None,
+) -> Outcome:
+    """One exchange within ``timeout`` seconds. Redirects are not followed: the key stays here.
 
-
-async def exchange(session: aiohttp.ClientSession, call: Call, timeout: float) -> Outcome:  # noqa: ASYNC109
-    """One exchange within ``timeout`` seconds. Redirects are not followed: the key stays here."""
+    ``before`` is called once the connection stands: what it raises is raised, and nothing has left.
+    """
     import aiohttp
     from yarl import URL
 
@@ -44,11 +85,20 @@ async def exchange(session: aiohttp.ClientSession, call: Call, timeout: float) -
     limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_TIMEOUT, timeout))
     reply: aiohttp.ClientResponse | None = None
     body = bytearray()
+    progress = _Progress(before)
+    token = _progress.set(progress)
+    try:
+        secure: Any = network.ssl_context() if url.scheme == "https" else True
+        proxy = network.proxy_for(call.url)
+    except InvalidRequestError as error:
+        _progress.reset(token)
+        return Trouble(network.reason(error, None), Sent.NO)
     try:
         async with session.request(
             call.method,
             url,
-            proxy=_proxy_for(url.scheme, url.host_subcomponent or ""),
+            proxy=proxy,
+            ssl=secure,
             headers=call.headers,
             data=call.body,
             allow_redirects=False,
@@ -59,34 +109,15 @@ async def exchange(session: aiohttp.ClientSession, call: Call, timeout: float) -
                 if len(body) > MAX_BODY_BYTES:
                     reply.close()
                     break
-    except (
-        aiohttp.ClientConnectorError,
-        aiohttp.ConnectionTimeoutError,
-        aiohttp.ClientHttpProxyError,  # a proxy that refuses the tunnel
-        aiohttp.InvalidURL,
-    ) as error:
-        # Raised while connecting (refused, DNS, TLS handshake): not a byte of the request left.
-        return Trouble(_reason(error, timeout), Sent.NO)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         if reply is None:
-            return Trouble(_reason(error, timeout), Sent.MAYBE)
+            # While connecting (refused, DNS, proxy, TLS handshake) not a byte of it has left.
+            sent = Sent.MAYBE if progress.sent else Sent.NO
+            return Trouble(
+                network.reason(error, timeout if progress.sent else None, call.url), sent
+            )
         # Cut while reading: what came is judged as it is, the headers may name the id.
+    finally:
+        _progress.reset(token)
     # aiohttp's headers are found by their names in lower case as well as in any other.
     return Reply(reply.status, reply.headers, bytes(body))
-
-
-def _reason(error: BaseException, timeout: float) -> str:
-    """Why there is no reply, in a few words without a URL."""
-    inner = getattr(error, "os_error", None) or error
-    name = type(error).__name__
-    if isinstance(inner, ConnectionRefusedError):
-        return "connection refused"
-    if "DNS" in name:
-        return "the host's name does not resolve"
-    if "ConnectionTimeout" in name:
-        return "no connection in time"
-    if isinstance(error, TimeoutError):
-        return f"no reply within {timeout:g} s"
-    if "SSL" in name or "Certificate" in name:
-        return f"TLS failed ({type(inner).__name__})"
-    return f"connection lost ({type(inner).__name__})"

@@ -6,12 +6,14 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..concealed import secret
-from ..errors import StoppedWaiting
-from ..flows import SubmissionLedger
+from ..errors import KlingError, LedgerError, StoppedWaiting, SubmissionUncertainError
+from ..flows import SubmissionLedger, check_wait
 from ..generation import Generation, Saved, Status
 from ..protocol import Call, Outcome
 from ..recovery import Recovered
@@ -29,7 +31,7 @@ from ..waiting import (
     Transfer,
     TransferProgress,
 )
-from .base import BaseClient, OnUpdate, report
+from .base import BEFORE_POST, EXCHANGE_TIMEOUT, PARENTS, BaseClient, OnUpdate, Submission, report
 
 if TYPE_CHECKING:
     import requests
@@ -41,25 +43,11 @@ INTERRUPT_GRACE = 10.0
 """How long an interrupt lets a POST in flight finish, in real seconds: its reply holds the id."""
 
 
-class _Submission:
-    """A submit under way: ``stop`` asks it to end before its next POST."""
-
-    def __init__(self) -> None:
-        self.stop = threading.Event()
-        self.client_request_id: str | None = None
-
-    def begin_post(self, call: Call) -> None:
-        """Raises StoppedWaiting once a stop was asked for: nothing was taken until here."""
-        if self.stop.is_set():
-            raise StoppedWaiting()
-        self.client_request_id = call.headers.get("X-Client-Request-Id")
-
-
 class KlingClient(BaseClient):
     """Submit, poll, wait, download. Pooled, reusable, safe to share between threads.
 
     ``api_key``: default from the environment (``AIML_API_KEY``). ``base_url``: default
-    ``AIML_BASE_URL``, else the gateway. ``timeout`` bounds one HTTP exchange (seconds).
+    ``AIML_BASE_URL``, else the gateway. ``timeout`` bounds one HTTP exchange (seconds; None: 60).
     ``legacy_endpoint=True`` takes the URL with the vendor's name (default: the environment's
     ``KLING_LEGACY_ENDPOINT``). With a ``ledger`` every submit is written down first, and the same
     request re-attaches to what is running or finished instead of paying again. ``patience`` says
@@ -75,7 +63,7 @@ class KlingClient(BaseClient):
         api_key: str | None = None,
         base_url: str | None = None,
         *,
-        timeout: float = 60.0,
+        timeout: float | timedelta | None = EXCHANGE_TIMEOUT,
         legacy_endpoint: bool | None = None,
         ledger: SubmissionLedger | None = None,
         patience: Patience | None = None,
@@ -111,6 +99,7 @@ class KlingClient(BaseClient):
         may have been taken, LedgerError, StoppedWaiting on Ctrl-C, and any other interrupt with
         ``generation_id`` set on it when a reply still came.
         """
+        self._check_before_submit()
         flow = self._flows.submit(request, new=new, take=take, client_request_id=client_request_id)
         return self._shielded(lambda submission: self._drive(flow, submission=submission))
 
@@ -122,20 +111,21 @@ class KlingClient(BaseClient):
         self,
         generation_id: str,
         *,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | timedelta | None = DEFAULT_TIMEOUT,
         on_update: OnUpdate | None = None,
-        poll_interval: float | None = None,
+        poll_interval: float | timedelta | None = None,
         schedule: Schedule | None = None,
         elapsed: float | None = None,
     ) -> Generation:
         """Waits until the generation ends; returns it completed.
 
-        ``timeout`` in seconds from now; ``on_update`` gets a Progress at each change (``print``
+        ``timeout`` in seconds from now, or a timedelta (None: no limit); ``on_update`` gets a Progress at each change (``print``
         works); ``poll_interval`` (seconds) replaces the schedule by a fixed one. A caller that
         submitted elsewhere hands in ``schedule`` and ``elapsed`` (seconds since the submit). Raises
         GenerationFailedError, GenerationNotFoundError, WaitTimeoutError (the generation goes on),
         and StoppedWaiting on an interrupt.
         """
+        check_wait(timeout, poll_interval, on_update, schedule, elapsed)
         return self._wait(
             Generation(id=generation_id, status=Status.UNKNOWN),
             on_update,
@@ -149,13 +139,14 @@ class KlingClient(BaseClient):
         self,
         request: VideoRequest,
         *,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | timedelta | None = DEFAULT_TIMEOUT,
         on_update: OnUpdate | None = None,
-        poll_interval: float | None = None,
+        poll_interval: float | timedelta | None = None,
         new: bool = False,
         take: int = 1,
     ) -> Generation:
-        """``submit`` and ``wait``."""
+        """``submit`` and ``wait``. Every error after the POST names the generation."""
+        check_wait(timeout, poll_interval, on_update)
         generation = self.submit(request, new=new, take=take)
         return self._wait(generation, on_update, timeout=timeout, poll_interval=poll_interval)
 
@@ -242,16 +233,16 @@ class KlingClient(BaseClient):
     ) -> Generation:
         try:
             return self._drive(self._flows.wait(generation, **options), on_update)
-        except StoppedWaiting:
-            raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            if type(interrupt) is not KeyboardInterrupt:  # StoppedWaiting, or the caller's own kind
+                raise
             raise StoppedWaiting(generation.id) from None
 
     def _drive(
         self,
         flow: Flow[T],
         on_update: OnUpdate | None = None,
-        submission: _Submission | None = None,
+        submission: Submission | None = None,
     ) -> T:
         """Carries out the effects of a flow; what one raises is raised in the flow."""
         result: Any = None
@@ -268,15 +259,20 @@ class KlingClient(BaseClient):
                 raised = error
 
     def _carry_out(
-        self, effect: Effect, on_update: OnUpdate | None, submission: _Submission | None
+        self, effect: Effect, on_update: OnUpdate | None, submission: Submission | None
     ) -> Any:
         match effect:
-            case Ask(call):
-                if call.method == "POST":
-                    self.check_submitting()
-                    if submission is not None:
-                        submission.begin_post(call)
-                return self.exchange(call)
+            case Ask(call, _, before):
+                if call.method != "POST":
+                    return self.exchange(call)
+                self.check_submitting()
+                if submission is not None:
+                    submission.check()
+                token = BEFORE_POST.set(partial(self.leave, call, before, submission))
+                try:
+                    return self.exchange(call)
+                finally:
+                    BEFORE_POST.reset(token)
             case Sleep(seconds):
                 if submission is None:
                     time.sleep(self.clock.real(seconds))
@@ -292,13 +288,13 @@ class KlingClient(BaseClient):
                 return download.fetch(effect, self.clock)
         return None
 
-    def _shielded(self, submit: Callable[[_Submission], Generation]) -> Generation:
+    def _shielded(self, submit: Callable[[Submission], Generation]) -> Generation:
         """Submits in a thread of its own: an interrupt hits the caller, not the exchange.
 
         Python delivers interrupts to the main thread only, so an id that comes back during one
         is still written down.
         """
-        submission = _Submission()
+        submission = Submission()
         if threading.current_thread() is not threading.main_thread():
             return submit(submission)
         answer: list[Generation | BaseException] = []
@@ -318,16 +314,9 @@ class KlingClient(BaseClient):
         except BaseException as interrupt:
             # Ctrl-C, or what a signal handler raises: Airflow ends its tasks with one.
             submission.stop.set()
-            with contextlib.suppress(KeyboardInterrupt):  # a second one means it
+            with contextlib.suppress(BaseException):  # a second one means it
                 finished.wait(INTERRUPT_GRACE)
-            got = answer[0] if answer else None
-            if isinstance(got, BaseException):
-                raise got from None
-            generation_id = got.id if got else None
-            if isinstance(interrupt, KeyboardInterrupt):
-                raise StoppedWaiting(generation_id, submission.client_request_id) from None
-            interrupt.generation_id = generation_id  # type: ignore[attr-defined]
-            raise
+            raise _interrupted(interrupt, answer[0] if answer else None, submission) from None
         if isinstance(answer[0], BaseException):
             raise answer[0]
         return answer[0]
@@ -342,7 +331,7 @@ class KlingClient(BaseClient):
             # A kept-alive connection can be dead at the other end: a POST into it would be in
             # doubt. A connection of its own is cheap beside what a POST costs.
             with requests_transport.new_session(1) as session:
-                return requests_transport.exchange(session, call, self.timeout)
+                return requests_transport.exchange(session, call, self.timeout, BEFORE_POST.get())
         return requests_transport.exchange(self._pool(), call, self.timeout)
 
     def _pool(self) -> requests.Session:
@@ -352,3 +341,33 @@ class KlingClient(BaseClient):
             if self._session is None:
                 self._session = requests_transport.new_session()
             return self._session
+
+    def after_fork(self) -> None:
+        super().after_fork()
+        PARENTS.append(self._session)
+        self._session, self._lock = None, threading.Lock()
+
+
+def _interrupted(
+    interrupt: BaseException, answer: Generation | BaseException | None, submission: Submission
+) -> BaseException:
+    """What to raise after an interrupt of a submit: itself, with what it has to name.
+
+    A plain KeyboardInterrupt becomes a StoppedWaiting. What else a signal's handler raises
+    (Airflow ends its tasks with one) stays what it is, whatever the submit came to.
+    """
+    generation_id = getattr(answer, "id", None) or getattr(answer, "generation_id", None)
+    refused = isinstance(answer, KlingError) and not isinstance(answer, SubmissionUncertainError)
+    is_open = not isinstance(answer, Generation | StoppedWaiting) and not refused
+    asked = submission.client_request_id if is_open else None
+    unwritten = isinstance(answer, LedgerError) and generation_id is not None
+    if type(interrupt) is KeyboardInterrupt:
+        if isinstance(answer, StoppedWaiting) or (unwritten and isinstance(answer, LedgerError)):
+            return answer
+        return StoppedWaiting(generation_id, asked)
+    with contextlib.suppress(AttributeError):
+        interrupt.generation_id = generation_id  # type: ignore[attr-defined]
+        interrupt.client_request_id = asked  # type: ignore[attr-defined]
+    if unwritten:
+        interrupt.add_note(str(answer))
+    return interrupt

@@ -11,7 +11,7 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPResponse
 from typing import Any
@@ -22,13 +22,14 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from ..errors import InvalidRequestError
 from ..payloads import MAX_BODY_BYTES, Reply
 from ..protocol import Call, Outcome, Sent, Trouble
-from ..settings import is_loopback
+from . import network
+from .network import CONNECT_TIMEOUT
 
-CONNECT_TIMEOUT = 10.0
-
-# Of this thread's exchange: .sent, whether it got past connecting; .deadline, monotonic seconds.
+# Of this thread's exchange: .sent, whether it got past connecting; .before, what is asked before
+# that; .deadline, monotonic seconds.
 _progress = threading.local()
 
 
@@ -59,13 +60,20 @@ class _Response(HTTPResponse):
             self.fp = io.BufferedReader(_Reader(sock))
 
 
+def _leave() -> None:
+    """The connection stands: from here on a byte of the request may have left."""
+    if before := getattr(_progress, "before", None):
+        before()
+    _progress.sent = True
+
+
 class _PlainConnection(HTTPConnection):
     response_class = _Response
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:
             self.connect()
-        _progress.sent = True
+        _leave()
         super().request(*args, **kwargs)
 
 
@@ -75,7 +83,7 @@ class _TLSConnection(HTTPSConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is None:
             self.connect()
-        _progress.sent = True
+        _leave()
         super().request(*args, **kwargs)
 
 
@@ -88,14 +96,29 @@ class _TLSPool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
+    """What is trusted is what ``network`` says; requests would load a list of its own into it."""
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TLSPool}
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        if proxy not in self.proxy_manager:
+            kwargs["proxy_ssl_context"] = network.ssl_context()  # of an https proxy
+        manager = super().proxy_manager_for(proxy, **kwargs)
         manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TLSPool}
         return manager
+
+    def build_connection_pool_key_attributes(
+        self, request: Any, verify: Any, cert: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        host, how = super().build_connection_pool_key_attributes(request, verify, cert)
+        secure = host["scheme"] == "https"
+        return host, {"ssl_context": network.ssl_context()} if secure else how
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        if url.lower().startswith("https"):
+            conn.cert_reqs, conn.ca_certs, conn.ca_cert_dir = "CERT_REQUIRED", None, None
 
 
 class _Session(requests.Session):
@@ -105,8 +128,10 @@ class _Session(requests.Session):
 
 
 def new_session(pool_size: int = 20) -> requests.Session:
-    """A pooled session that never takes credentials from ~/.netrc in place of the key."""
+    """A pooled session that reads no environment: neither ~/.netrc, in place of the key, nor
+    proxies and certificates, which ``network`` knows."""
     session = _Session()
+    session.trust_env = False
     session.headers.clear()
     session.auth = lambda prepared: prepared
     adapter = _Adapter(pool_connections=pool_size, pool_maxsize=pool_size)
@@ -125,30 +150,53 @@ def deadline(seconds: float) -> Iterator[None]:
         _progress.deadline = math.inf
 
 
-def exchange(session: requests.Session, call: Call, timeout: float) -> Outcome:
-    """One exchange within ``timeout`` seconds. Redirects are not followed: the key stays here."""
+def proxies_for(url: str) -> dict[str, str]:
+    """The proxy on the way to ``url`` as requests takes it. Raises as ``network.proxy_for``."""
+    proxy = network.proxy_for(url)
+    return dict.fromkeys(("http", "https"), proxy) if proxy else {}
+
+
+def exchange(
+    session: requests.Session,
+    call: Call,
+    timeout: float,
+    before: Callable[[], None] | None = None,
+) -> Outcome:
+    """One exchange within ``timeout`` seconds. Redirects are not followed: the key stays here.
+
+    ``before`` is called once the connection stands: what it raises is raised, and nothing has left.
+    """
     with deadline(timeout):
-        return _exchange(session, call, timeout)
+        _progress.before = before
+        try:
+            return _exchange(session, call, timeout)
+        finally:
+            _progress.before = None
 
 
 def _exchange(session: requests.Session, call: Call, timeout: float) -> Outcome:
     _progress.sent = False
-    # A proxy's loopback would be another machine's.
-    proxies: Any = dict.fromkeys(("http", "https", "all")) if is_loopback(call.url) else None
     try:
+        network.check(call.url)
         response = session.request(
             call.method,
             call.url,
             headers=dict(call.headers),
             data=call.body,
             timeout=(min(CONNECT_TIMEOUT, timeout), timeout),
-            proxies=proxies,
+            proxies=proxies_for(call.url),
             allow_redirects=False,
             stream=True,
         )
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+    except (
+        requests.RequestException,
+        urllib3.exceptions.HTTPError,
+        OSError,
+        ValueError,
+        InvalidRequestError,
+    ) as error:
         sent = Sent.MAYBE if _progress.sent else Sent.NO
-        return Trouble(reason(error, timeout if _progress.sent else None), sent)
+        return Trouble(network.reason(error, timeout if _progress.sent else None, call.url), sent)
     with response:
         headers = {name.lower(): value for name, value in response.headers.items()}
         body = bytearray()
@@ -162,26 +210,3 @@ def _exchange(session: requests.Session, call: Call, timeout: float) -> Outcome:
         except (urllib3.exceptions.HTTPError, OSError, ValueError):
             response.raw.close()  # cut: what came is judged as it is, headers may name the id
         return Reply(response.status_code, headers, bytes(body))
-
-
-def reason(error: BaseException, timeout: float | None) -> str:
-    """Why there is no reply, in a few words without a URL; no ``timeout``: while connecting."""
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in chain:
-        chain.append(cause)
-        inner = getattr(cause, "reason", None)
-        first = cause.args[0] if cause.args else None
-        nested = [inner, first, *cause.args[1:2], cause.__cause__, cause.__context__]
-        cause = next((item for item in nested if isinstance(item, BaseException)), None)
-    names = [type(item).__name__ for item in chain]
-    last = chain[-1]
-    if isinstance(last, ConnectionRefusedError):
-        return "connection refused"
-    if any(name in ("NameResolutionError", "gaierror") for name in names):
-        return "the host's name does not resolve"
-    if any("Timeout" in name for name in names):
-        return f"no reply within {timeout:g} s" if timeout else "no connection in time"
-    if any("SSL" in name for name in names):
-        return f"TLS failed ({type(last).__name__})"
-    return f"connection lost ({type(last).__name__})"

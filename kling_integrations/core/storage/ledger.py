@@ -55,6 +55,11 @@ class Ledger:
         """Whether a team's records decide."""
         return is_address(self.source)
 
+    @property
+    def lease(self) -> float | None:
+        """Seconds after which others take an intent for one left behind; None: never."""
+        return getattr(self._records(), "lease", None)
+
     def _records(self) -> SqliteLedger | TeamLedger:
         source = self.source
         if self._opened is None or self._opened[0] != source:
@@ -107,7 +112,10 @@ class Ledger:
     # --- writing what became of it ---------------------------------------------------------
 
     def advance(self, record: Record) -> None:
-        """Writes what became of a submission: its id, or its end."""
+        """Writes what became of a submission: its id, or its end.
+
+        Raises SubmissionUncertainError for an id that another submission has.
+        """
         self._records().advance(record)
 
     def completed(self, base_url: str, generation: Generation, elapsed: float | None) -> None:
@@ -135,6 +143,14 @@ class Ledger:
         """The record of a generation."""
         return self._records().entry(base_url, generation_id)
 
+    def submission(self, client_request_id: str) -> Entry | None:
+        """The record of one submission, by the id that went out with its POST."""
+        return self._records().submission(client_request_id)
+
+    def is_submitting(self, entry: Entry) -> bool:
+        """Whether a living process is at this submission, as far as can be told from here."""
+        return self._records().is_submitting(entry)
+
     def at(self, path: Path) -> list[Entry]:
         """The generations whose video was saved as this file, or is a copy of it by content."""
         return self._records().at(path)
@@ -152,7 +168,10 @@ class Ledger:
         return self._records().running(base_url)
 
     def uncertain(self, base_url: str) -> list[Entry]:
-        """Submissions without a known outcome, those that the user paid past included."""
+        """Submissions without a known outcome, those that the user paid past included.
+
+        What is being submitted at this moment is none of them.
+        """
         return self._records().uncertain(base_url)
 
     def finished(self, base_url: str, model: str, duration: int | None) -> list[float]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..submission import Entry, State
-from . import sqlite_ledger, team_records
+from . import sqlite_rows, team_records
 from .sqlite_file import SqliteFile
 from .sqlite_ledger import SqliteLedger
 
@@ -30,13 +30,29 @@ CREATE TABLE IF NOT EXISTS saved_here (
 """
 
 
+# Records that are newer here than at the team's store, which could not be reached when they were
+# written: ids of what is paid for, and what became of it.
+_UNSENT = """
+CREATE TABLE IF NOT EXISTS unsent (
+    client_request_id TEXT PRIMARY KEY,
+    name              TEXT NOT NULL
+)
+"""
+
+# Intents that were written from here: whether one's process is alive is told by the request's lock.
+_CLAIMED = "CREATE TABLE IF NOT EXISTS claimed_here (client_request_id TEXT PRIMARY KEY)"
+
+
 class Mirror(SqliteLedger):
-    """A ledger of copies; each has the name of its record and the version that was read."""
+    """A ledger of copies; each has the name of its record and the version that was read.
+
+    What is unsent, and where this machine has a video, is known nowhere else.
+    """
 
     def __init__(self, path: Callable[[], Path]) -> None:
         super().__init__()
         self._path = path
-        self._file = SqliteFile(path, _prepare, synchronous="NORMAL")
+        self._file = SqliteFile(path, _prepare)
 
     @property
     def path(self) -> Path:
@@ -46,14 +62,59 @@ class Mirror(SqliteLedger):
         """Takes over records by their names; without a version they are read again later."""
         by_time = sorted(entries.items(), key=lambda item: item[1].record.created_at)
         with self._file.transaction() as db:
+            unsent = {row["name"] for row in db.execute("SELECT name FROM unsent")}
             for name, entry in by_time:
-                sqlite_ledger.insert(db, _found_here(db, entry))
+                if name in unsent:
+                    continue
+                sqlite_rows.insert(db, _found_here(db, entry))
                 own = entry.record.client_request_id
                 db.execute("DELETE FROM mirrored WHERE client_request_id = ?", (own,))
                 db.execute(
                     "INSERT OR REPLACE INTO mirrored VALUES (?, ?, ?)",
                     (name, own, (versions or {}).get(name, "")),
                 )
+
+    def claimed(self, name: str, entry: Entry) -> None:
+        """Takes over an intent that was written from here."""
+        self.put({name: entry})
+        with self._file.transaction() as db:
+            own = entry.record.client_request_id
+            db.execute("INSERT OR IGNORE INTO claimed_here VALUES (?)", (own,))
+
+    def is_claimed(self, entry: Entry) -> bool:
+        own = entry.record.client_request_id
+        with self._file.reading() as db:
+            found = db.execute("SELECT 1 FROM claimed_here WHERE client_request_id = ?", (own,))
+            return found.fetchone() is not None
+
+    def keep(self, name: str, entry: Entry) -> None:
+        """Keeps a record that the store is to get: first here, so that it is never lost."""
+        with self._file.transaction() as db:
+            own = entry.record.client_request_id
+            sqlite_rows.insert(db, _found_here(db, entry))
+            db.execute("DELETE FROM mirrored WHERE client_request_id = ?", (own,))
+            db.execute("INSERT OR REPLACE INTO mirrored VALUES (?, ?, '')", (name, own))
+            db.execute("INSERT OR REPLACE INTO unsent VALUES (?, ?)", (own, name))
+
+    def sent(self, entry: Entry) -> None:
+        """The store has it, unless it went on here meanwhile."""
+        own = entry.record.client_request_id
+        with self._file.transaction() as db:
+            row = db.execute(
+                "SELECT * FROM submissions WHERE client_request_id = ?", (own,)
+            ).fetchone()
+            if row is None or sqlite_rows.entry_of(row).state is entry.state:
+                db.execute("DELETE FROM unsent WHERE client_request_id = ?", (own,))
+
+    def unsent(self, prefix: str = "") -> dict[str, Entry]:
+        """What the store lacks, by name; of one request, or all."""
+        with self._file.reading() as db:
+            rows = db.execute(
+                "SELECT name, submissions.* FROM unsent JOIN submissions USING (client_request_id) "
+                "WHERE substr(name, 1, ?) = ?",
+                (len(prefix), prefix),
+            ).fetchall()
+        return {row["name"]: sqlite_rows.entry_of(row) for row in rows}
 
     def apply(self, listed: Mapping[str, str]) -> None:
         """Notes what follows from other records; ``listed`` are the names of all."""
@@ -85,17 +146,17 @@ class Mirror(SqliteLedger):
         """The same entries, each with the path of its video on this machine, where there is one."""
         if not entries:
             return {}
-        with self._file.transaction() as db:
+        with self._file.reading() as db:
             return {name: _found_here(db, entry) for name, entry in entries.items()}
 
     def versions(self) -> dict[str, str]:
-        with self._file.transaction() as db:
+        with self._file.reading() as db:
             rows = db.execute("SELECT name, version FROM mirrored").fetchall()
         return {row["name"]: row["version"] for row in rows}
 
     def name(self, client_request_id: str) -> str | None:
         """The name of a submission's record; None for one that is not the team's."""
-        with self._file.transaction() as db:
+        with self._file.reading() as db:
             row = db.execute(
                 "SELECT name FROM mirrored WHERE client_request_id = ?", (client_request_id,)
             ).fetchone()
@@ -103,14 +164,16 @@ class Mirror(SqliteLedger):
 
     def named(self, client_request_id: str) -> tuple[str, Entry] | None:
         name = self.name(client_request_id)
-        rows = self._rows("client_request_id = ?", (client_request_id,)) if name else []
-        return (name, rows[0]) if name and rows else None
+        entry = self.submission(client_request_id) if name else None
+        return (name, entry) if name and entry else None
 
 
 def _prepare(db: sqlite3.Connection) -> None:
-    sqlite_ledger.prepare(db)
+    sqlite_rows.prepare(db)
     db.execute(_TABLE)
     db.execute(_SAVED)
+    db.execute(_UNSENT)
+    db.execute(_CLAIMED)
 
 
 def _found_here(db: sqlite3.Connection, entry: Entry) -> Entry:

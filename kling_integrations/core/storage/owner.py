@@ -15,6 +15,11 @@ def this_owner() -> Owner:
     return Owner(_user(), platform.node() or "?", os.getpid())
 
 
+def is_own(entry: Entry) -> bool:
+    """Whether this user submitted it, on whichever machine; without an owner it is not shared."""
+    return entry.owner is None or entry.owner.user == this_owner().user
+
+
 def colleague(entry: Entry | None) -> Owner | None:
     """The other user, or other machine, that submitted it; None for one's own on this machine."""
     if entry is None or entry.owner is None:

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import LedgerError, LedgerUnreachableError, NextStep, Verb
@@ -31,17 +31,25 @@ class SqliteFile:
         self._prepare = prepare
         self._ready: tuple[Path, int] | None = None  # the file that was prepared, and its inode
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A connection that sees one moment, and keeps none from writing. See ``transaction``."""
+        return self._begun("BEGIN")
+
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """A connection inside a transaction that is committed at the end.
 
-        Raises LedgerError when the file is corrupt, read-only or unreadable: without it, what was
-        paid for is unknown, so nothing may be submitted in silence.
+        Nothing slow belongs into one: it keeps all others from writing, an id that is paid for
+        included. Raises LedgerError when the file is corrupt, read-only or unreadable: without it,
+        what was paid for is unknown, so nothing may be submitted in silence.
         """
+        return self._begun("BEGIN IMMEDIATE")
+
+    @contextmanager
+    def _begun(self, begin: str) -> Iterator[sqlite3.Connection]:
         db = None
         try:
             db = self._connect()
-            db.execute("BEGIN IMMEDIATE")
+            db.execute(begin)
             yield db
             db.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:

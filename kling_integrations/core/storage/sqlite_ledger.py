@@ -7,60 +7,28 @@ same moment send one POST: the lock is the operating system's, so it falls with 
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from .. import identity, settings, submission
 from ..errors import GenerationFailedError, KlingWarning, LedgerError, NextStep, Verb
-from ..submission import Action, Decision, Entry, Owner, Record, State
+from ..submission import Action, Decision, Entry, Record, State
 from . import saved_files
 from .request_lock import RequestLock
 from .sqlite_file import SqliteFile, make_private
+from .sqlite_rows import entry_of, insert, prepare
 
 if TYPE_CHECKING:
     from ..generation import Generation, Saved
     from ..request import VideoRequest
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS submissions (
-    client_request_id TEXT PRIMARY KEY,
-    base_url          TEXT NOT NULL,
-    fingerprint       TEXT NOT NULL,
-    take              INTEGER NOT NULL,
-    state             TEXT NOT NULL,
-    model             TEXT NOT NULL,
-    duration          INTEGER,
-    prompt            TEXT,
-    request           TEXT NOT NULL,
-    created_at        REAL NOT NULL,
-    submitted_at      REAL,
-    generation_id     TEXT,
-    elapsed           REAL,
-    usage             TEXT,
-    error             TEXT,
-    path              TEXT,
-    size              INTEGER,
-    sha256            TEXT,
-    key_hash          TEXT,
-    user              TEXT,
-    host              TEXT,
-    pid               TEXT,
-    tag               TEXT,
-    error_kind        TEXT
-);
-CREATE INDEX IF NOT EXISTS by_request ON submissions (base_url, fingerprint, take);
-CREATE INDEX IF NOT EXISTS by_generation ON submissions (generation_id);
-"""
-_VERSION = 1
-_ADDED = {"key_hash", "user", "host", "pid", "tag", "error_kind"}  # columns since version 0.1.0
-
-T = TypeVar("T")
+_REMEMBERED = 2000  # submissions of this process that a replaced file gets anew
 
 
 class SqliteLedger:
@@ -73,6 +41,7 @@ class SqliteLedger:
     def __init__(self, path: str | Path | None = None) -> None:
         self._given = Path(path) if path else None
         self._file = SqliteFile(lambda: self.path, prepare)
+        self._written: dict[str, Entry] = {}  # what this process wrote last, by request
 
     @property
     def path(self) -> Path:
@@ -89,8 +58,9 @@ class SqliteLedger:
         would leave, ``decision.entry`` is the record that decides. ``new`` and ``take`` as for
         ``KlingClient.submit``. Another process may be quicker in between.
         """
-        with self._file.transaction() as db:
-            return _decide(db, request, base_url, new=new, take=take)
+        with self._file.reading() as db:
+            row = _deciding(db, request, base_url, take)
+        return _decision(row, request, new)
 
     def prefetch(self, base_url: str, requests: Iterable[tuple[str, int]]) -> SqliteLedger:
         """See ``Ledger.prefetch``: a file of this machine is quick enough."""
@@ -126,28 +96,50 @@ class SqliteLedger:
         SubmissionUncertainError when an earlier POST has no known outcome (unless ``new``).
         """
         record = Record.intent(request)
-        with self._file.transaction() as db:
-            decision = _decide(db, request, base_url, new=new, take=take)
-            entry = decision.entry
+        intent = Entry.intent(request, record, base_url, take, key_hash)
+        while True:
+            with self._file.reading() as db:
+                row = _deciding(db, request, base_url, take)
+            # Outside of any transaction: it may read a video on a slow disk.
+            decision = _decision(row, request, new)
             if decision.action is Action.REFUSE:
-                assert entry is not None
-                raise submission.refusal(entry.record)
-            if decision.action is Action.SUBMIT:
-                intent = Entry.intent(request, record, base_url, take, key_hash)
-                insert(db, intent)
-        return decision, record
+                assert decision.entry is not None
+                raise submission.refusal(decision.entry.record)
+            if decision.action is not Action.SUBMIT:
+                return decision, record
+            with self._file.transaction() as db:
+                if _deciding(db, request, base_url, take) == row:
+                    insert(db, intent)
+                    self._remember(intent)
+                    return decision, record
+
+    def is_submitting(self, entry: Entry) -> bool:
+        """Whether a living process is at this submission: it holds the request's lock."""
+        if entry.state is not State.INTENT:
+            return False
+        lock = self.lock(entry.record)
+        if not lock.try_acquire():
+            return True
+        lock.release()
+        return False
 
     # --- writing what became of it ---------------------------------------------------------
 
     def advance(self, record: Record) -> None:
-        """Writes what became of a submission: its id, or its end."""
+        """Writes what became of a submission: its id, or its end.
+
+        Raises SubmissionUncertainError for an id that another submission has.
+        """
         submitted_at = record.created_at if record.state is State.SUBMITTED else None
+        own = record.client_request_id
         with self._file.transaction() as db:
-            db.execute(
-                "UPDATE submissions SET state = ?, generation_id = ?, "
-                "submitted_at = coalesce(?, submitted_at) WHERE client_request_id = ?",
-                (record.state.value, record.generation_id, submitted_at, record.client_request_id),
-            )
+            stored = self._stored(db, own)
+            if stored is None:
+                raise LedgerError(f"The ledger does not hold the submission {own}.")
+            if _has_other(db, stored.base_url, record):
+                raise submission.shared_id(record)
+            entry = stored.updated(replace(stored, record=record, submitted_at=submitted_at))
+            insert(db, entry)
             if record.state is State.SUBMITTED:
                 # Only now that another one is taken is an older POST in doubt given up.
                 db.execute(
@@ -156,61 +148,89 @@ class SqliteLedger:
                     "AND rowid < (SELECT rowid FROM submissions WHERE client_request_id = ?1) "
                     "AND (base_url, fingerprint, take) = (SELECT base_url, fingerprint, take "
                     "FROM submissions WHERE client_request_id = ?1)",
-                    (record.client_request_id,),
+                    (own,),
                 )
+        self._remember(entry)
 
     def completed(self, base_url: str, generation: Generation, elapsed: float | None) -> None:
         """The generation is finished; ``elapsed`` seconds after its submit, where watched."""
-        usage = generation.usage.to_json() if generation.usage else {}
-        with self._file.transaction() as db:
-            db.execute(
-                "UPDATE submissions SET state = ?, usage = ?, elapsed = coalesce(elapsed, ?) "
-                "WHERE base_url IN (?, ?) AND generation_id = ?",
-                (
-                    State.COMPLETED.value,
-                    json.dumps(usage),
-                    elapsed,
-                    *_accounts(base_url),
-                    generation.id,
-                ),
-            )
+        usage = known_usage(generation)
+
+        def change(entry: Entry) -> Entry:
+            record = entry.record.ended(State.COMPLETED)
+            return replace(entry, record=record, usage=usage, elapsed=elapsed)
+
+        self._change(base_url, generation.id, change)
 
     def wait_failed(self, base_url: str, error: BaseException) -> None:
         """Marks the end of a failed generation; any other error leaves it running."""
-        if isinstance(error, GenerationFailedError):
-            with self._file.transaction() as db:
-                db.execute(
-                    "UPDATE submissions SET state = ?, error = ?, error_kind = ? "
-                    "WHERE base_url IN (?, ?) AND generation_id = ?",
-                    (
-                        State.FAILED.value,
-                        error.message,
-                        error.kind,
-                        *_accounts(base_url),
-                        error.generation_id,
-                    ),
-                )
+        if isinstance(error, GenerationFailedError) and error.generation_id:
+            self._change(base_url, error.generation_id, partial(failed, error=error))
 
     def forget(self, entry: Entry) -> None:
         """Gives a record up, at the user's word: it is neither waited for nor looked up again.
 
-        The row stays, for the history. The next submit of the same request pays.
+        The row stays, for the history. The next submit of the same request pays. Raises LedgerError
+        where the record is another one by now than the user saw.
         """
-        self.advance(entry.record.ended(State.FORGOTTEN))
+        with self._file.transaction() as db:
+            stored = self._stored(db, entry.record.client_request_id) or entry
+            check_unchanged(stored, entry)
+            insert(db, replace(stored, record=stored.record.ended(State.FORGOTTEN)))
 
     def saved(self, base_url: str, generation_id: str, saved: Saved) -> None:
+        path = saved.path.resolve()
+
+        def change(entry: Entry) -> Entry:
+            return replace(entry, path=path, size=saved.size, sha256=saved.sha256)
+
+        self._change(base_url, generation_id, change)
+
+    def _change(self, base_url: str, generation_id: str, change: Callable[[Entry], Entry]) -> None:
+        """Changes what is stored of a generation; one that the ledger never had is left alone."""
         with self._file.transaction() as db:
-            db.execute(
-                "UPDATE submissions SET path = ?, size = ?, sha256 = ? "
-                "WHERE base_url IN (?, ?) AND generation_id = ?",
-                (
-                    str(saved.path.resolve()),
-                    saved.size,
-                    saved.sha256,
-                    *_accounts(base_url),
-                    generation_id,
-                ),
-            )
+            stored = [entry_of(row) for row in _of_generation(db, base_url, generation_id)]
+            if not stored:
+                accounts = _accounts(base_url)
+                lost = [
+                    entry
+                    for entry in self._written.values()
+                    if entry.generation_id == generation_id and entry.base_url in accounts
+                ]
+                stored = [self._put_back(entry) for entry in lost]
+            changed = [entry.updated(change(entry)) for entry in stored]
+            for entry in changed:
+                insert(db, entry)
+        for entry in changed:
+            if entry.record.client_request_id in self._written:
+                self._remember(entry)
+
+    def _stored(self, db: sqlite3.Connection, client_request_id: str) -> Entry | None:
+        """A submission as the file has it, or as this process wrote it into one that is gone."""
+        row = db.execute(
+            "SELECT * FROM submissions WHERE client_request_id = ?", (client_request_id,)
+        ).fetchone()
+        if row is not None:
+            return entry_of(row)
+        written = self._written.get(client_request_id)
+        return None if written is None else self._put_back(written)
+
+    def _put_back(self, entry: Entry) -> Entry:
+        """Says that a record is written anew: the file was replaced or restored meanwhile."""
+        warnings.warn(
+            f"The ledger {self.path} is another one than before: it did not hold what this process "
+            f"wrote of {entry.generation_id or entry.record.client_request_id}, which is written "
+            "into it anew. What other processes wrote may be missing.",
+            KlingWarning,
+            stacklevel=5,
+        )
+        return entry
+
+    def _remember(self, entry: Entry) -> None:
+        self._written[entry.record.client_request_id] = entry
+        while len(self._written) > _REMEMBERED:
+            with suppress(KeyError, RuntimeError):  # another thread was quicker
+                del self._written[next(iter(self._written))]
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -233,6 +253,11 @@ class SqliteLedger:
             if str(entry.path) in names or saved_files.is_video_of(path, entry)
         ]
 
+    def submission(self, client_request_id: str) -> Entry | None:
+        """The record of one submission."""
+        found = self._rows("client_request_id = ?", (client_request_id,))
+        return found[0] if found else None
+
     def with_content(self, sha256: str) -> list[Entry]:
         """The generations whose video has this checksum."""
         return self._rows("sha256 = ?", (sha256,))
@@ -251,10 +276,14 @@ class SqliteLedger:
         return self._rows("base_url IN (?, ?) AND state = 'submitted'", _accounts(base_url))
 
     def uncertain(self, base_url: str) -> list[Entry]:
-        """Submissions without a known outcome, those that the user paid past included."""
-        return self._rows(
+        """Submissions without a known outcome, those that the user paid past included.
+
+        What a living process is submitting at this moment is none of them.
+        """
+        found = self._rows(
             "base_url IN (?, ?) AND state IN ('intent', 'abandoned')", _accounts(base_url)
         )
+        return [entry for entry in found if not self.is_submitting(entry)]
 
     def finished(self, base_url: str, model: str, duration: int | None) -> list[float]:
         """Seconds, the queue apart, that the last 50 watched ones took; the newest last."""
@@ -267,19 +296,19 @@ class SqliteLedger:
         return [entry.elapsed for entry in reversed(rows) if entry.elapsed]
 
     def _rows(
-        self, where: str, values: tuple[Any, ...], limit: int = 1000, *, strict: bool = True
+        self, where: str, values: tuple[Any, ...], limit: int | None = None, *, strict: bool = True
     ) -> list[Entry]:
         """``strict``: an unreadable record is an error; else it is left out, with a warning."""
-        with self._file.transaction() as db:
+        with self._file.reading() as db:
             rows = db.execute(
                 f"SELECT * FROM submissions WHERE {where} "  # noqa: S608 (fixed texts only)
                 "ORDER BY rowid DESC LIMIT ?",  # not by time: clocks are set back
-                (*values, limit),
+                (*values, -1 if limit is None else limit),  # -1: all of them
             ).fetchall()
         entries = []
         for row in rows:
             try:
-                entries.append(_entry(row))
+                entries.append(entry_of(row))
             except LedgerError as error:
                 if strict:
                     raise
@@ -287,35 +316,26 @@ class SqliteLedger:
         return entries
 
 
-def prepare(db: sqlite3.Connection) -> None:
-    """The tables of a new file, and what older versions lack."""
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > _VERSION:
-        raise sqlite3.DatabaseError(f"it is of a newer version ({version})")
-    if version < _VERSION:
-        db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = 1; COMMIT;")
-    # Version 0.1.0 allowed one POST in doubt per request.
-    db.execute("DROP INDEX IF EXISTS one_intent")
-    columns = {row["name"] for row in db.execute("PRAGMA table_info(submissions)")}
-    for name in _ADDED - columns:
-        with suppress(sqlite3.OperationalError):  # another process was quicker
-            db.execute(f"ALTER TABLE submissions ADD COLUMN {name} TEXT")
-
-
-def _decide(
-    db: sqlite3.Connection, request: VideoRequest, base_url: str, *, new: bool, take: int
-) -> Decision:
+def _deciding(
+    db: sqlite3.Connection, request: VideoRequest, base_url: str, take: int
+) -> sqlite3.Row | None:
+    """The row that says what to do about a request."""
     # The newest record decides; one that was refused or failed says nothing about those before it:
     # a video that is paid for stays the answer when another one was asked for and failed.
     forms = ", ".join("?" * len(request.fingerprints))
-    row = db.execute(
+    row: sqlite3.Row | None = db.execute(
         f"SELECT * FROM submissions WHERE fingerprint IN ({forms}) "  # noqa: S608 (marks only)
         "AND base_url IN (?, ?) AND take = ? "
         "AND state NOT IN ('refused', 'abandoned', 'forgotten') "
         "ORDER BY state = 'failed', rowid DESC",
         (*request.fingerprints, *_accounts(base_url), take),
     ).fetchone()
-    entry = _entry(row) if row else None
+    return row
+
+
+def _decision(row: sqlite3.Row | None, request: VideoRequest, new: bool) -> Decision:
+    """What it says to do; reads the saved video, so never inside a transaction."""
+    entry = entry_of(row) if row else None
     decision = submission.decide(
         entry.record if entry else None,
         request.fingerprints,
@@ -325,107 +345,45 @@ def _decide(
     return replace(decision, entry=entry)
 
 
-def insert(db: sqlite3.Connection, entry: Entry) -> None:
-    """A row for the entry; where its submission has one, that is changed and keeps its place."""
-    row = _columns(entry)
-    names, marks = ", ".join(row), ", ".join("?" * len(row))
-    changes = ", ".join(f"{name} = excluded.{name}" for name in row)
-    db.execute(
-        f"INSERT INTO submissions ({names}) VALUES ({marks}) "  # noqa: S608 (fixed names)
-        f"ON CONFLICT (client_request_id) DO UPDATE SET {changes}",
-        tuple(row.values()),
+def _of_generation(db: sqlite3.Connection, base_url: str, generation_id: str) -> list[sqlite3.Row]:
+    return db.execute(
+        "SELECT * FROM submissions WHERE base_url IN (?, ?) AND generation_id = ?",
+        (*_accounts(base_url), generation_id),
+    ).fetchall()
+
+
+def _has_other(db: sqlite3.Connection, base_url: str, record: Record) -> bool:
+    """Whether the generation of this record is another submission's."""
+    own, generation_id = record.client_request_id, record.generation_id
+    return generation_id is not None and any(
+        row["client_request_id"] != own for row in _of_generation(db, base_url, generation_id)
     )
 
 
-def _columns(entry: Entry) -> dict[str, Any]:
-    record = entry.record
-    return {
-        "client_request_id": record.client_request_id,
-        "base_url": entry.base_url,
-        "fingerprint": record.fingerprint,
-        "take": entry.take,
-        "state": record.state.value,
-        "model": record.model,
-        "duration": entry.duration,
-        "prompt": entry.prompt,
-        "request": json.dumps(entry.request),
-        "created_at": record.created_at,
-        "submitted_at": entry.submitted_at,
-        "generation_id": record.generation_id,
-        "elapsed": entry.elapsed,
-        "usage": json.dumps(entry.usage) if entry.usage else None,
-        "error": entry.error,
-        "path": str(entry.path) if entry.path else None,
-        "size": entry.size,
-        "sha256": entry.sha256,
-        "key_hash": entry.key_hash,
-        "user": entry.owner.user if entry.owner else None,
-        "host": entry.owner.host if entry.owner else None,
-        "pid": entry.owner.pid if entry.owner else None,
-        "tag": entry.tag,
-        "error_kind": entry.error_kind,
-    }
+def known_usage(generation: Generation) -> dict[str, float]:
+    usage = generation.usage.to_json() if generation.usage else {}
+    return {name: float(value) for name, value in usage.items() if value is not None}
+
+
+def failed(entry: Entry, error: GenerationFailedError) -> Entry:
+    """The entry of a generation that failed; one that is completed stays so."""
+    record = entry.record.updated(entry.record.ended(State.FAILED))
+    if record.state is not State.FAILED:
+        return entry
+    return replace(entry, record=record, error=error.message, error_kind=error.kind)
+
+
+def check_unchanged(stored: Entry, seen: Entry) -> None:
+    """Raises LedgerError where a record went on since somebody looked at it."""
+    open_ = (State.INTENT, State.ABANDONED)
+    if stored.state is not seen.state and not (stored.state in open_ and seen.state in open_):
+        raise LedgerError(
+            f"The record went on meanwhile: it is {stored.state} now"
+            + (f", generation {stored.generation_id}." if stored.generation_id else "."),
+            hint="Look at it again first.",
+        )
 
 
 def _accounts(base_url: str) -> tuple[str, str]:
     """The gateway as records name it today, and as an older version wrote it."""
     return identity.account(base_url), base_url
-
-
-def _entry(row: sqlite3.Row) -> Entry:
-    """Raises LedgerError for a row that is no record: unreadable is not absent."""
-    try:
-        return _read(row)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise LedgerError(
-            f"A record of the ledger is unreadable ({type(error).__name__}: {error}).",
-            hint="It may be of something paid for. Repair the ledger, or move it away knowing that "
-            "what it held is forgotten.",
-        ) from None
-
-
-def _read(row: sqlite3.Row) -> Entry:
-    record = Record(
-        fingerprint=str(row["fingerprint"]),
-        client_request_id=str(row["client_request_id"]),
-        model=str(row["model"]),
-        created_at=float(row["created_at"]),
-        state=State(row["state"]),
-        generation_id=_text(row["generation_id"]),
-    )
-    request, usage = json.loads(row["request"]), json.loads(row["usage"] or "{}")
-    return Entry(
-        record=record,
-        base_url=str(row["base_url"]),
-        take=int(row["take"]),
-        duration=_optional(int, row["duration"]),
-        prompt=_text(row["prompt"]),
-        request=dict(request),
-        submitted_at=_optional(float, row["submitted_at"]),
-        elapsed=_optional(float, row["elapsed"]),
-        usage={
-            name: float(usage[name])
-            for name in ("credits_used", "usd_spent", "tokens_used")
-            if isinstance(usage.get(name), int | float)
-        },
-        error=_text(row["error"]),
-        path=Path(row["path"]) if row["path"] else None,
-        size=_optional(int, row["size"]),
-        sha256=_text(row["sha256"]),
-        key_hash=_text(row["key_hash"]),
-        owner=_owner(row),
-        tag=_text(row["tag"]),
-        error_kind=_text(row["error_kind"]),
-    )
-
-
-def _owner(row: sqlite3.Row) -> Owner | None:
-    return Owner(str(row["user"]), str(row["host"]), int(row["pid"])) if row["user"] else None
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _optional(kind: type[T], value: Any) -> T | None:
-    return None if value is None else kind(value)  # type: ignore[call-arg]

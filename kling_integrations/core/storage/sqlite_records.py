@@ -39,7 +39,7 @@ class SqliteRecords:
 
     def read_many(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         values = {}
-        with self._file.transaction() as db:
+        with self._file.reading() as db:
             for name in names:
                 query = "SELECT value FROM records WHERE name = ?"
                 row = db.execute(query, (checked(name),)).fetchone()
@@ -65,7 +65,7 @@ class SqliteRecords:
             )
 
     def names(self, prefix: str = "") -> dict[str, str]:
-        with self._file.transaction() as db:
+        with self._file.reading() as db:
             rows = db.execute(
                 "SELECT name, version FROM records WHERE substr(name, 1, ?) = ? ORDER BY name",
                 (len(prefix), prefix),

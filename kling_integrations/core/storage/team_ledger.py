@@ -7,16 +7,21 @@ answers all questions about many: before each of them only what is new is read.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from .. import settings, submission
-from ..errors import GenerationFailedError, KlingWarning, LedgerError
+from ..errors import (
+    GenerationFailedError,
+    KlingWarning,
+    LedgerError,
+    LedgerUnreachableError,
+)
 from ..generation import Generation, Saved
 from ..identity import account
 from ..records import RecordStore, UnreadableRecordError
@@ -24,10 +29,10 @@ from ..request import VideoRequest
 from ..submission import Action, Decision, Entry, Record, State
 from . import saved_files, team_records
 from .mirror import Mirror
-from .owner import this_owner
+from .owner import is_own, this_owner
 from .record_stores import open_store
 from .request_lock import RequestLock
-from .sqlite_ledger import SqliteLedger
+from .sqlite_ledger import SqliteLedger, check_unchanged, failed, known_usage
 from .team_records import deciding, number_of, numbered, prefix
 
 # How long a submission may take (seconds): an intent that is older belongs to a process that died.
@@ -37,6 +42,8 @@ LEASE = 300.0
 _CHUNK = 500  # records that are read side by side
 _REMEMBERED = 2000  # submissions that one process writes without reading them again
 _MANY = 20  # requests for which one listing of all names is less than one for each
+_ROUNDS = 3  # tries to take the next number before one pauses
+_PATIENCE = 30  # and pauses (of a second) until that is an error
 _FRESH = 1.0  # seconds for which what was listed holds, within one process
 
 
@@ -48,12 +55,15 @@ class TeamLedger:
     LedgerError where the records cannot be reached: nothing is submitted then.
     """
 
+    lease = LEASE
+
     def __init__(self, address: str, store: RecordStore | None = None) -> None:
         self.address = address
         self._store = store or open_store(address)
         self._mirror = Mirror(self._mirror_path)
         self._own = SqliteLedger()
         self._refreshed: tuple[float, Path] | None = None
+        self._lost: dict[str, int] = {}  # how often the names of a request were taken and not there
         self._watched: dict[str, float] = {}  # when the intents of others were seen first
         self._written: dict[str, tuple[str, Entry]] = {}  # what this process wrote last, by request
 
@@ -129,32 +139,58 @@ class TeamLedger:
         if not new and (earlier := self._earlier(request, base_url, take)) is not None:
             return self._refused_or(earlier, record)
         intent = Entry.intent(request, record, base_url, take, key_hash, this_owner())
-        if not new and self._created(numbered(where, 1), intent):
+        name, entries = numbered(where, 1), dict[str, Entry]()
+        if not new and self._created(name, intent):
             return Decision(Action.SUBMIT, "nothing was submitted for this before"), record
-        while True:
-            entries = self._of_request(where)
+        for _ in range(_ROUNDS):
+            entries = self._of_request(where, name)
             decision = _decided(entries, request, new)
             if decision.action is not Action.SUBMIT:
+                self._lost.pop(where, None)
                 if decision.picks_up:
                     self._learn(entries)
                 return self._refused_or(decision, record)
-            number = max(map(number_of, entries), default=0) + 1
-            if self._created(numbered(where, number), intent):
+            name = numbered(where, max(map(number_of, entries), default=0) + 1)
+            if self._created(name, intent):
+                self._lost.pop(where, None)
                 self._learn(entries)
                 return decision, record
+        self._lose(where)
+        return None
+
+    def _lose(self, where: str) -> None:
+        """Counts a claim that others were quicker at: one asks again soon, but not for ever."""
+        lost = self._lost[where] = self._lost.get(where, 0) + 1
+        if lost > _PATIENCE:
+            del self._lost[where]
+            raise LedgerUnreachableError(
+                f"The records in {self._store} say that a name is taken and hold no such record, "
+                f"{lost * _ROUNDS} times: {where}.",
+                hint="Nothing was submitted. A store that shows late what was written does this, "
+                "and an address that it spells in two ways.",
+            )
 
     def _refused_or(self, decision: Decision, record: Record) -> tuple[Decision, Record] | None:
         """The answer of ``claim`` where nothing is paid; raises SubmissionUncertainError."""
         if decision.action is not Action.REFUSE:
             return decision, record
         assert decision.entry is not None
-        if self._is_submitting(decision.entry):
+        if self.is_submitting(decision.entry, holding=True):
             return None
         raise submission.refusal(decision.entry.record, decision.entry.owner)
 
-    def _of_request(self, where: str) -> dict[str, Entry]:
-        """What the team knows of a request, each with its file on this machine."""
-        return self._here(team_records.of_request(self._store, where))
+    def _of_request(self, where: str, name: str = "") -> dict[str, Entry]:
+        """What the team knows of a request, each with its file on this machine.
+
+        ``name`` is a record that must be there, listed or not yet.
+        """
+        self._send(where)
+        entries = team_records.of_request(self._store, where, name)
+        with suppress(LedgerError):
+            for unsent, entry in self._mirror.unsent(where).items():
+                stored = entries.get(unsent)
+                entries[unsent] = stored.updated(entry) if stored else entry
+        return self._here(entries)
 
     def _here(self, entries: dict[str, Entry]) -> dict[str, Entry]:
         try:
@@ -208,35 +244,47 @@ class TeamLedger:
         None where the team has had it before: what became of it since is in the team's records.
         """
         assert own.entry is not None
-        while True:
-            entries = self._of_request(where)
-            decision = _decided(entries, request, new=False)
-            if decision.picks_up:
+        name, decision = "", own
+        for _ in range(_ROUNDS):
+            entries = self._of_request(where, name)
+            known = _decided(entries, request, new=False)
+            if known.picks_up:
                 self._learn(entries)
-                return decision
+                return known
             if _has(entries, own):
                 return None
-            number = max(map(number_of, entries), default=0) + 1
+            name = numbered(where, max(map(number_of, entries), default=0) + 1)
             # Under the name of today: it may have been written in an earlier form.
             record = replace(own.entry.record, fingerprint=request.fingerprint)
             entry = replace(
                 own.entry, record=record, base_url=account(base_url), owner=this_owner()
             )
-            if self._created(numbered(where, number), entry):
+            if self._created(name, entry):
                 return own
+        return decision  # it is paid for, whatever the team's store says
 
     def _created(self, name: str, entry: Entry) -> bool:
         made = self._store.create(name, team_records.to_json(entry))
         if made:
-            self._know(name, entry)
+            self._remember(name, entry)
+            with suppress(LedgerError):
+                self._mirror.claimed(name, entry)
         return made
 
-    def _is_submitting(self, entry: Entry) -> bool:
-        """Whether the owner of an intent is still at it, as far as can be told from here."""
-        record, owner = entry.record, entry.owner
+    def is_submitting(self, entry: Entry, *, holding: bool = False) -> bool:
+        """Whether the owner of an intent is still at it, as far as can be told from here.
+
+        A process of this machine holds the request's lock, which falls with it; ``holding``: the
+        caller has that lock, so no other has it. Of any other machine only the lease tells. A
+        number of a process proves nothing: it is given to others, and containers share it.
+        """
+        if entry.state is not State.INTENT:
+            return False
+        record = entry.record
+        with suppress(LedgerError):
+            if self._mirror.is_claimed(entry):
+                return not holding and self._mirror.is_submitting(entry)
         first = self._watched.setdefault(record.client_request_id, time.monotonic())
-        if owner is not None and owner.host == this_owner().host:
-            return owner.pid != os.getpid() and _is_running(owner.pid)
         # By two clocks: that of the other machine may be wrong, and then a question is asked.
         waited, age = time.monotonic() - first, time.time() - record.created_at
         return waited < LEASE and age < LEASE
@@ -244,18 +292,32 @@ class TeamLedger:
     # --- writing what became of it ---------------------------------------------------------
 
     def advance(self, record: Record) -> None:
-        """See ``Ledger.advance``; one round trip."""
-        name, entry = self._named(record.client_request_id)
-        submitted_at = record.created_at if record.state is State.SUBMITTED else entry.submitted_at
-        self._write(name, replace(entry, record=record, submitted_at=submitted_at))
+        """See ``Ledger.advance``; one round trip for a claim of this process, else two.
+
+        What the store cannot be told is kept on this machine, with a warning, and is sent later.
+        """
+        own = record.client_request_id
+        name, entry, is_mine = self._named(own)
+        if name is None:
+            self._own.advance(record)  # of the time before the team shared its records
+            return
+        with suppress(LedgerError):  # a copy that cannot be read is no trouble
+            known = record.generation_id and self._mirror.entry(
+                entry.base_url, record.generation_id
+            )
+            if known and known.record.client_request_id != own:
+                raise submission.shared_id(record)
+        submitted_at = record.created_at if record.state is State.SUBMITTED else None
+        news = replace(entry, record=record, submitted_at=submitted_at)
+        # An intent is only written by the machine that submits, so what it has become is known.
+        self._write(name, entry.updated(news), is_known=is_mine and entry.state is State.INTENT)
 
     def completed(self, base_url: str, generation: Generation, elapsed: float | None) -> None:
-        usage = generation.usage.to_json() if generation.usage else {}
-        known = {key: float(value) for key, value in usage.items() if value is not None}
+        usage = known_usage(generation)
 
         def change(entry: Entry) -> Entry:
             record = entry.record.ended(State.COMPLETED)
-            return replace(entry, record=record, usage=known, elapsed=entry.elapsed or elapsed)
+            return replace(entry, record=record, usage=usage, elapsed=elapsed)
 
         if not self._change(base_url, generation.id, change):
             self._own.completed(base_url, generation, elapsed)
@@ -263,13 +325,7 @@ class TeamLedger:
     def wait_failed(self, base_url: str, error: BaseException) -> None:
         if not isinstance(error, GenerationFailedError) or not error.generation_id:
             return
-        message, kind = error.message, error.kind
-
-        def change(entry: Entry) -> Entry:
-            record = entry.record.ended(State.FAILED)
-            return replace(entry, record=record, error=message, error_kind=kind)
-
-        if not self._change(base_url, error.generation_id, change):
+        if not self._change(base_url, error.generation_id, partial(failed, error=error)):
             self._own.wait_failed(base_url, error)
 
     def saved(self, base_url: str, generation_id: str, saved: Saved) -> None:
@@ -289,30 +345,73 @@ class TeamLedger:
         if name is None:
             self._own.forget(entry)
             return
+        self._send(name)
+        if (stored := self._read(name)) is not None:
+            check_unchanged(stored, entry)
         self._store.create(team_records.forgotten(name), {"by": str(this_owner())})
         self._know(name, replace(entry, record=entry.record.ended(State.FORGOTTEN)))
 
     def _change(self, base_url: str, generation_id: str, change: Callable[[Entry], Entry]) -> bool:
-        """Whether the team has such a generation; its record is changed then."""
+        """Whether the team has such a generation; its record is changed then, as it is stored."""
         written = next(
             (each for each in self._written.values() if each[1].generation_id == generation_id),
             None,
         )
-        if written is not None:
-            name, entry = written
-            self._write(name, change(entry))
-            return True
-        known = self._mirror.entry(base_url, generation_id)
-        found = self._mirror.name(known.record.client_request_id) if known else None
-        stored = self._store.read(found) if found else None
-        if found is None or stored is None:
-            return False
-        self._write(found, change(team_records.from_json(stored, found)))
+        if written is None:
+            known = self._mirror.entry(base_url, generation_id)
+            name = self._mirror.name(known.record.client_request_id) if known else None
+            if known is None or name is None:
+                return False
+            written = name, known
+        name, entry = written
+        self._write(name, entry.updated(change(entry)))
         return True
 
-    def _write(self, name: str, entry: Entry) -> None:
-        self._store.write(name, team_records.to_json(entry))
-        self._know(name, entry)
+    def _write(self, name: str, entry: Entry, *, is_known: bool = False) -> None:
+        """Keeps it here, then writes it over what is stored; ``is_known``: that is not read first.
+
+        Raises LedgerError only where neither took it.
+        """
+        kept: LedgerError | None = None
+        try:
+            self._mirror.keep(name, entry)
+        except LedgerError as error:
+            kept = error
+        self._remember(name, entry)
+        try:
+            self._tell(name, entry, is_known=is_known)
+        except UnreadableRecordError:
+            raise
+        except LedgerError as error:
+            if kept is not None:
+                raise
+            warnings.warn(
+                f"{error.message} What became of {entry.generation_id or 'a submission'} is kept "
+                "on this machine, and goes to the team's records when they can be reached.",
+                KlingWarning,
+                stacklevel=4,
+            )
+            return
+        if kept is None:
+            with suppress(LedgerError):
+                self._mirror.sent(entry)
+
+    def _tell(self, name: str, entry: Entry, *, is_known: bool = False) -> None:
+        """The store gets the entry: on top of what it has now, for a copy may be old."""
+        stored = None if is_known else self._read(name)
+        latest = stored.updated(entry) if stored is not None else entry
+        self._store.write(name, team_records.to_json(latest))
+
+    def _send(self, where: str = "") -> None:
+        """Sends what the store has not got yet, of one request or all."""
+        with suppress(LedgerError):
+            for name, entry in self._mirror.unsent(where).items():
+                self._tell(name, entry)
+                self._mirror.sent(entry)
+
+    def _read(self, name: str) -> Entry | None:
+        stored = self._store.read(name)
+        return None if stored is None else team_records.from_json(stored, name)
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -322,6 +421,11 @@ class TeamLedger:
             self.refresh()
             known = self._mirror.entry(base_url, generation_id)
         return known or self._own.entry(base_url, generation_id)
+
+    def submission(self, client_request_id: str) -> Entry | None:
+        self.refresh()
+        found = self._mirror.submission(client_request_id)
+        return found or self._own.submission(client_request_id)
 
     def at(self, path: Path) -> list[Entry]:
         return self._mirror.at(path) + self._own.at(path)
@@ -336,9 +440,8 @@ class TeamLedger:
     def running(self, base_url: str) -> list[Entry]:
         """Of this user, on whichever machine; and those of the time before the team shared."""
         self.refresh()
-        user = this_owner().user
         shared = self._mirror.running(base_url)
-        mine = [entry for entry in shared if entry.owner is None or entry.owner.user == user]
+        mine = [entry for entry in shared if is_own(entry)]
         known = {entry.generation_id for entry in shared}
         return mine + [e for e in self._own.running(base_url) if e.generation_id not in known]
 
@@ -346,7 +449,7 @@ class TeamLedger:
         """Of everybody, but not what is being submitted at this moment."""
         self.refresh()
         shared = self._mirror.uncertain(base_url)
-        open_ = [entry for entry in shared if not self._is_submitting(entry)]
+        open_ = [entry for entry in shared if not self.is_submitting(entry)]
         return open_ + self._own.uncertain(base_url)
 
     def finished(self, base_url: str, model: str, duration: int | None) -> list[float]:
@@ -363,6 +466,7 @@ class TeamLedger:
             and now[0] - self._refreshed[0] < _FRESH
         ):
             return
+        self._send()
         listed = self._store.names(team_records.REQUESTS)
         known = self._mirror.versions()
         changed = [
@@ -371,39 +475,50 @@ class TeamLedger:
             if known.get(name) != version and team_records.is_record(name)
         ]
         for start in range(0, len(changed), _CHUNK):
-            entries = self._read(changed[start : start + _CHUNK])
+            entries = self._read_many(changed[start : start + _CHUNK])
             self._mirror.put(entries, listed)
         self._mirror.apply(listed)
         self._refreshed = now
 
-    def _read(self, names: list[str]) -> dict[str, Entry]:
+    def _read_many(self, names: list[str]) -> dict[str, Entry]:
         try:
             values = self._store.read_many(names)
             return {name: team_records.from_json(value, name) for name, value in values.items()}
         except UnreadableRecordError as error:
             if len(names) > 1:
                 middle = len(names) // 2
-                return {**self._read(names[:middle]), **self._read(names[middle:])}
+                return {**self._read_many(names[:middle]), **self._read_many(names[middle:])}
             warnings.warn(error.message, KlingWarning, stacklevel=4)
             return {}
 
     def _know(self, name: str, entry: Entry) -> None:
+        self._remember(name, entry)
+        self._learn({name: entry})
+
+    def _remember(self, name: str, entry: Entry) -> None:
         self._written[entry.record.client_request_id] = name, entry
         while len(self._written) > _REMEMBERED:
-            del self._written[next(iter(self._written))]
-        self._learn({name: entry})
+            with suppress(KeyError, RuntimeError):  # another thread was quicker
+                del self._written[next(iter(self._written))]
 
     def _learn(self, entries: dict[str, Entry]) -> None:
         """A copy that cannot be written is no trouble: the team's record is what counts."""
         with suppress(LedgerError):
             self._mirror.put(entries)
 
-    def _named(self, client_request_id: str) -> tuple[str, Entry]:
-        """The name and the record of a submission; LedgerError for one that is not the team's."""
-        found = self._written.get(client_request_id) or self._mirror.named(client_request_id)
-        if found is None:
-            raise LedgerError(f"The team's records do not hold the submission {client_request_id}.")
-        return found
+    def _named(self, client_request_id: str) -> tuple[str | None, Entry, bool]:
+        """The name and the record of a submission, and whether this process wrote it.
+
+        The name is None for one of the user's own ledger. Raises LedgerError for an unknown one.
+        """
+        if written := self._written.get(client_request_id):
+            return *written, True
+        if mirrored := self._mirror.named(client_request_id):
+            return *mirrored, False
+        own = self._own.submission(client_request_id) if self._own.path.exists() else None
+        if own is not None:
+            return None, own, False
+        raise LedgerError(f"No record holds the submission {client_request_id}.")
 
 
 class Prefetched:
@@ -439,13 +554,3 @@ def _has(entries: dict[str, Entry], own: Decision) -> bool:
     """Whether the submission that decides is among these."""
     asked = own.entry.record.client_request_id if own.entry else None
     return any(entry.record.client_request_id == asked for entry in entries.values())
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True

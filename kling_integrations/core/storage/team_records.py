@@ -45,14 +45,16 @@ def number_of(name: str) -> int:
     return int(name.rpartition("-")[2])
 
 
-def of_request(store: RecordStore, prefix: str) -> dict[str, Entry]:
+def of_request(store: RecordStore, prefix: str, name: str = "") -> dict[str, Entry]:
     """The submissions of a request by their names, the oldest first.
 
-    What follows from others is in their states: passed over by a later one, or forgotten. Raises
-    LedgerError where one of them is unreadable: it may be of something paid for.
+    ``name`` is read whether it is listed or not: lists of some stores lag behind. What follows from
+    others is in their states: passed over by a later one, or forgotten. Raises LedgerError where
+    one of them is unreadable: it may be of something paid for.
     """
     names = store.names(prefix)
-    return _entries(store.read_many([name for name in names if is_record(name)]), names)
+    wanted = dict.fromkeys(each for each in (*names, name) if is_record(each))
+    return _entries(store.read_many(wanted), names)
 
 
 def of_requests(store: RecordStore, prefixes: Collection[str]) -> dict[str, dict[str, Entry]]:

@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ...version import __version__
 from ..concealed import SignedUrl
-from ..errors import DownloadError, LinkExpiredError, NextStep, Verb
+from ..errors import DownloadError, InvalidRequestError, LinkExpiredError, NextStep, Verb
 from ..generation import url_expiry, without_query
 from ..protocol import retry_after
 from ..settings import is_loopback
@@ -119,6 +119,7 @@ class Fetch:
         import requests
         from urllib3.exceptions import HTTPError
 
+        from ..http import network
         from ..http import requests_transport as transport
 
         headers: dict[str, str | None] = {
@@ -130,8 +131,6 @@ class Fetch:
         if offset:
             headers["Range"] = f"bytes={offset}-"
             headers["If-Range"] = self._validator
-        # None takes away what the environment names: no proxy leads to this very machine.
-        proxies: Any = dict.fromkeys(("http", "https", "all")) if is_loopback(url) else {}
         problem: str
         fatal = False
         _in_download.now = True
@@ -141,16 +140,17 @@ class Fetch:
             prepared = self.session.prepare_request(
                 requests.Request("GET", url, headers=headers, auth=lambda request: request)
             )
-            settings: Any = self.session.merge_environment_settings(
-                prepared.url or url, proxies, True, None, None
-            )
+            network.check(url)
+            settings: Any = {"proxies": transport.proxies_for(url), "verify": True, "stream": True}
             patience = (min(self.timeout, 15.0), self.timeout)
             with transport.deadline(self.timeout):  # of the head; the body may take longer
                 return self.session.get_adapter(url).send(prepared, timeout=patience, **settings)
+        except InvalidRequestError as setting:
+            problem, fatal = setting.message.rstrip("."), True
         except ValueError:  # also requests' InvalidURL and all its kin
             problem, fatal = "the address cannot be read", True
         except (HTTPError, HTTPException, OSError) as trouble:  # requests' own are OSErrors
-            problem = transport.reason(trouble, self.timeout)
+            problem = network.reason(trouble, self.timeout, url)
             if "CERTIFICATE_VERIFY_FAILED" in str(trouble):
                 problem, fatal = "the server's certificate is not trusted", True
         finally:
@@ -196,7 +196,7 @@ class Fetch:
     def _stream(self, response: requests.Response, part: PartialFile) -> None:
         from urllib3.exceptions import HTTPError
 
-        from ..http.requests_transport import reason
+        from ..http.network import reason
 
         # read1 hands over what one read of the socket gives: a cut loses nothing that came.
         unchecked = part.size < HEAD

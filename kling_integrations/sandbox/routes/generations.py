@@ -41,7 +41,7 @@ from ._shared import VIDEO_PATHS
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 FAIL_WORD = re.compile(r"\[fail:([a-z_]+)\]")
 # With these faults the reply to a poll still reports the status that it should.
-READABLE_FAULTS = ("slow", "wrong-type", "id-changes", "no-id")
+READABLE_FAULTS = ("slow", "wrong-type", "no-id")
 
 
 class Generations:

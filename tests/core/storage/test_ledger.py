@@ -10,6 +10,8 @@ import threading
 import pytest
 
 from kling_integrations import (
+    Generation,
+    GenerationFailedError,
     GenerationNotFoundError,
     InvalidRequestError,
     KlingClient,
@@ -21,8 +23,9 @@ from kling_integrations import (
     SubmissionUncertainError,
     VideoRequest,
 )
+from kling_integrations.core.storage import saved_files, sqlite_rows
 from kling_integrations.core.storage.saved_files import saved_file
-from kling_integrations.core.submission import State
+from kling_integrations.core.submission import Entry, Record, State
 from kling_integrations.sandbox import Sandbox
 
 
@@ -486,3 +489,122 @@ def test_a_ledger_of_the_time_before_tags_gets_the_column_and_keeps_its_rows(tmp
     assert entry.tag is None
     Ledger(path).claim(VideoRequest(prompt="A dog", tag="new"), "https://api.aimlapi.com")
     assert [entry.tag for entry in Ledger(path).history()] == ["new", None]
+
+
+def test_no_look_and_no_slow_disk_keeps_an_id_from_being_written(
+    sandbox, ledger, raccoon, tmp_path, monkeypatch
+):
+    """A video on a mount that hangs is looked at by one, while another has just paid."""
+    with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+        client.save(client.generate(raccoon), tmp_path / "raccoon.mp4")
+    hangs, goes_on = threading.Event(), threading.Event()
+    saved_file = saved_files.saved_file
+
+    def slow(entry, **options):
+        if entry is not None:
+            hangs.set()
+            assert goes_on.wait(60)
+        return saved_file(entry, **options)
+
+    monkeypatch.setattr(saved_files, "saved_file", slow)
+    looks = [
+        threading.Thread(target=ledger.preview, args=(raccoon, sandbox.base_url)),
+        threading.Thread(target=ledger.claim, args=(raccoon, sandbox.base_url)),
+    ]
+    for look in looks:
+        hangs.clear()
+        look.start()
+        assert hangs.wait(30)
+    other = Ledger(ledger.path)
+    _, record = other.claim(VideoRequest(prompt="paid for meanwhile"), sandbox.base_url)
+    other.advance(record.submitted("gen-1"))
+    assert other.entry(sandbox.base_url, "gen-1").state is State.SUBMITTED
+    goes_on.set()
+    for look in looks:
+        look.join(30)
+
+
+@own_only
+def test_a_reader_does_not_wait_for_a_writer(ledger, raccoon):
+    ledger.claim(raccoon, "http://127.0.0.1:1")
+    with sqlite3.connect(ledger.path, isolation_level=None) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert ledger.history()[0].prompt == raccoon.prompt
+        assert not ledger.preview(raccoon, "http://127.0.0.1:1").pays
+        writer.execute("ROLLBACK")
+
+
+@own_only
+def test_a_ledger_restored_from_a_backup_gets_the_id_that_was_paid_for_meanwhile(
+    sandbox, ledger, raccoon, tmp_path
+):
+    with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+        client.submit(VideoRequest(prompt="an older one"))
+        backup = ledger.path.read_bytes()
+        _, record = ledger.claim(raccoon, sandbox.base_url)
+        ledger.path.unlink()
+        ledger.path.write_bytes(backup)
+        for log in ledger.path.parent.glob("*.sqlite3-*"):
+            log.unlink()
+        with pytest.warns(KlingWarning, match="another one than before"):
+            ledger.advance(record.submitted("gen-1"))
+        assert ledger.preview(raccoon, sandbox.base_url).entry.generation_id == "gen-1"
+        ledger.path.unlink()
+        done = Generation("gen-1", Status.COMPLETED)
+        with pytest.warns(KlingWarning, match="another one than before"):
+            ledger.completed(sandbox.base_url, done, 90.0)
+    [entry] = ledger.history()
+    assert (entry.generation_id, entry.state) == ("gen-1", State.COMPLETED)
+
+
+def test_a_later_state_and_an_id_are_never_taken_back(ledger, raccoon):
+    url = "http://127.0.0.1:1"
+    _, record = ledger.claim(raccoon, url)
+    taken = record.submitted("gen-1")
+    ledger.advance(taken)
+    ledger.completed(url, Generation("gen-1", Status.COMPLETED), 90.0)
+    ledger.wait_failed(url, GenerationFailedError("it failed", generation_id="gen-1"))
+    for stale in (record, taken, record.ended(State.REFUSED), taken.ended(State.FORGOTTEN)):
+        ledger.advance(stale)
+    [entry] = ledger.history()
+    assert (entry.generation_id, entry.state, entry.error) == ("gen-1", State.COMPLETED, None)
+    with pytest.raises(LedgerError, match="another one"):
+        ledger.advance(record.submitted("gen-2"))
+
+
+def test_an_id_of_another_submission_is_not_believed(ledger, raccoon):
+    url = "http://127.0.0.1:1"
+    _, first = ledger.claim(raccoon, url)
+    ledger.advance(first.submitted("gen-1"))
+    _, second = ledger.claim(raccoon, url, new=True)
+    with pytest.raises(SubmissionUncertainError, match="of another submission"):
+        ledger.advance(second.submitted("gen-1"))
+    assert [entry.generation_id for entry in ledger.history()] == [None, "gen-1"]
+    assert len(ledger.uncertain(url)) == 1
+
+
+def test_what_a_living_process_submits_is_no_doubt(ledger, raccoon):
+    lock = ledger.lock(raccoon)
+    assert lock.try_acquire()
+    ledger.claim(raccoon, "http://127.0.0.1:1")
+    [entry] = ledger.history()
+    assert ledger.is_submitting(entry)
+    assert ledger.uncertain("http://127.0.0.1:1") == []
+    lock.release()
+    assert not ledger.is_submitting(entry)
+    assert ledger.uncertain("http://127.0.0.1:1") == [entry]
+
+
+@own_only
+def test_no_number_of_records_is_cut_where_they_decide(ledger):
+    url = "http://127.0.0.1:1"
+    ledger.history()
+    with sqlite3.connect(ledger.path) as db:
+        for number in range(1500):
+            request = VideoRequest(prompt=f"number {number}")
+            record = Record.intent(request)
+            if number % 2:
+                record = record.submitted(f"gen-{number}")
+            sqlite_rows.insert(db, Entry.intent(request, record, url, 1, None))
+    assert len(ledger.running(url)) == 750
+    assert len(ledger.uncertain(url)) == 750
