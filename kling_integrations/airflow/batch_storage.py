@@ -39,7 +39,13 @@ class RunLedger(TeamLedger):
         self._store.write(_PICTURES, value)
 
     def _own_decision(
-        self, request: VideoRequest, base_url: str, *, new: bool, take: int
+        self,
+        request: VideoRequest,
+        base_url: str,
+        *,
+        new: bool,
+        take: int,
+        resubmit: str | None = None,
     ) -> Decision | None:
         return None
 

@@ -83,6 +83,7 @@ class TaskLedger:
         new: bool = False,
         take: int = 1,
         key_hash: str | None = None,
+        resubmit: str | None = None,
     ) -> tuple[Decision, Record]:
         """See ``core.storage.ledger.Ledger.claim``; one task has one connection, so no key.
 
@@ -96,7 +97,12 @@ class TaskLedger:
             record = records[key].record if key in records else None
             if record is None and not new:
                 record = self._of_earlier_tries(key, request, take)
-            decision = submission.decide(record, request.fingerprints, new=new)
+            decision = submission.decide(
+                record,
+                request.fingerprints,
+                new=new,
+                resubmit_uncertain=record is not None and record.client_request_id == resubmit,
+            )
             if record is not None and decision.action is Action.REFUSE:
                 raise submission.refusal(record)
             if record is not None and decision.picks_up:
@@ -155,6 +161,16 @@ class TaskLedger:
                 for stored in self._load().values()
                 if stored.record.state is State.INTENT
             ]
+
+    def submission(self, client_request_id: str) -> Entry | None:
+        with self._lock:
+            records = [stored.record for stored in self._load().values()]
+        found = (each for each in records if each.client_request_id == client_request_id)
+        record = next(found, None)
+        return _entry(record, "", 1) if record else None
+
+    def is_submitting(self, entry: Entry) -> bool:
+        return False  # one task instance is one process
 
     # --- earlier tries -------------------------------------------------------------------------
 

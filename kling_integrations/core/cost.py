@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .generation import Usage
     from .request import VideoRequest
 
+_FAR = 100.0  # times what was expected, beyond which a figure is more likely a mistake
+
 CREDITS_PER_USD = 2_000_000  # docs of the gateway, "Balance" and FAQ
 
 _SECONDS = frozenset({"second", "seconds", "sec", "s", "video_second", "video_seconds"})
@@ -134,6 +136,35 @@ def spent(usage: Usage | None) -> float | None:
     if usage.usd_spent is not None:
         return usage.usd_spent
     return None if usage.credits_used is None else usage.credits_used / CREDITS_PER_USD
+
+
+@dataclass(frozen=True, slots=True)
+class Charged:
+    """What a generation that has ended counts as, in USD; None: nothing says. ``odd`` is why the
+    gateway's own figure was not believed, empty where it was."""
+
+    usd: float | None
+    odd: str = ""
+
+
+def charged(usage: Usage | None, expected: float | None, *, failed: bool = False) -> Charged:
+    """What a limit counts for a generation that has ended: the one place that decides it.
+
+    The gateway's figure, unless that cannot be meant: less than nothing, or a hundredth or a
+    hundred times of what was ``expected``. Such a figure never frees money: the larger one counts.
+    A failed generation is not billed (docs of the gateway), unless its usage says otherwise.
+    """
+    usd = spent(usage)
+    if usd is None:
+        return Charged(0.0 if failed else expected)
+    if failed and usd == 0.0:
+        return Charged(0.0)
+    if usd < 0.0 or not math.isfinite(usd):
+        return Charged(expected, f"The gateway says that it cost {usd:g} USD, which cannot be")
+    if expected and not expected / _FAR <= usd <= expected * _FAR:
+        odd = f"The gateway says that it cost {usd:g} USD, where {dollars(expected)} were expected"
+        return Charged(max(usd, expected), odd)
+    return Charged(usd)
 
 
 def seconds_of(request: VideoRequest) -> float | None:

@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .generation import Usage
+
 
 class KlingWarning(UserWarning):
     """Something that works but deserves a look: an unknown model, parameter or status."""
@@ -183,7 +185,8 @@ class GenerationNotFoundError(KlingError):
 class GenerationFailedError(KlingError):
     """The gateway ended the generation with an error; failed generations are not billed.
 
-    ``kind`` is moderation, input, credits, provider or unknown.
+    ``kind`` is moderation, input, credits, provider or unknown; ``usage`` what the gateway says
+    that it cost all the same, mostly None.
     """
 
     def __init__(
@@ -191,6 +194,7 @@ class GenerationFailedError(KlingError):
         message: str,
         *,
         kind: str = "unknown",
+        usage: Usage | None = None,
         generation_id: str | None = None,
         client_request_id: str | None = None,
         hint: str | None = None,
@@ -204,6 +208,7 @@ class GenerationFailedError(KlingError):
             next_steps=next_steps,
         )
         self.kind = kind
+        self.usage = usage
 
 
 class SubmittingEndedError(KlingError):

@@ -90,6 +90,7 @@ class SubmissionLedger(Protocol):
         new: bool,
         take: int,
         key_hash: str | None,
+        resubmit: str | None,
     ) -> tuple[Decision, Record] | None:
         """None while another machine submits the same: ask again soon."""
         ...
@@ -107,6 +108,10 @@ class SubmissionLedger(Protocol):
     def finished(self, base_url: str, model: str, duration: int | None) -> list[float]: ...
 
     def uncertain(self, base_url: str) -> list[Entry]: ...
+
+    def submission(self, client_request_id: str) -> Entry | None: ...
+
+    def is_submitting(self, entry: Entry) -> bool: ...
 
 
 class Flows:
@@ -142,13 +147,14 @@ class Flows:
         new: bool = False,
         take: int = 1,
         client_request_id: str | None = None,
+        resubmit: str | None = None,
     ) -> Flow[Generation]:
         """Decide, write the intent, POST, write the id."""
         _check_submit(request, take, client_request_id)
         ledger = self._ledger
         if ledger is None:
-            if new or take != 1:
-                raise InvalidRequestError("new= and take= need a client with a ledger.")
+            if new or take != 1 or resubmit:
+                raise InvalidRequestError("new=, take= and resubmit= need a client with a ledger.")
             own = client_request_id or protocol.new_client_request_id()
             return (yield from self._post(request, own))
         lock: RequestLock = yield OnDisk(partial(ledger.lock, request))
@@ -159,7 +165,12 @@ class Flows:
             def claim() -> tuple[Decision, Record] | None:
                 began[0] = self._clock.now()
                 return ledger.claim(
-                    request, self._endpoint.base_url, new=new, take=take, key_hash=self._key_hash
+                    request,
+                    self._endpoint.base_url,
+                    new=new,
+                    take=take,
+                    key_hash=self._key_hash,
+                    resubmit=resubmit,
                 )
 
             decided: tuple[Decision, Record] = yield from self._until(claim, _CLAIM_INTERVAL)

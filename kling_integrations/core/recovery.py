@@ -37,11 +37,15 @@ _APART = 300.0  # seconds between two clocks that call for a second walk
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What became of the search for one submission; ``generation_id`` is None if not listed."""
+    """What became of the search for one submission; ``generation_id`` is None if not listed.
+
+    ``is_complete``: the log was read to its end, so "not listed" is what it says.
+    """
 
     entry: Entry
     generation_id: str | None
     reason: str
+    is_complete: bool = False
 
 
 def look_up(endpoint: Endpoint, entries: list[Entry]) -> Flow[list[Recovered]]:
@@ -58,7 +62,8 @@ def look_up(endpoint: Endpoint, entries: list[Entry]) -> Flow[list[Recovered]]:
     results = []
     for entry in entries:
         generation_id = found.get(entry.record.client_request_id)
-        results.append(Recovered(entry, generation_id, _reason(entry, generation_id, complete)))
+        reason = _reason(entry, generation_id, complete)
+        results.append(Recovered(entry, generation_id, reason, complete))
     return results
 
 

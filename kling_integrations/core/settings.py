@@ -34,9 +34,13 @@ def api_key(given: str | None = None, url: str | None = None) -> str:
     candidates = (given, *(secret(os.environ.get(name)) for name in KEY_VARIABLES))
     key = next((Secret(value.strip()) for value in candidates if value and value.strip()), Secret())
     if key[:1] in _QUOTES or key[-1:] in _QUOTES:
-        raise AuthenticationError("The API key stands in quotes, which are sent with it: leave them out.")
+        raise AuthenticationError(
+            "The API key stands in quotes, which are sent with it: leave them out."
+        )
     if re.match(r"bearer\b", key, re.IGNORECASE):
-        raise AuthenticationError("The API key begins with 'Bearer', which is put before it: leave it out.")
+        raise AuthenticationError(
+            "The API key begins with 'Bearer', which is put before it: leave it out."
+        )
     if not key.isascii() or not key.isprintable() or " " in key:
         raise AuthenticationError("The API key holds characters that no key has.")
     if url is not None and is_sandbox(url):

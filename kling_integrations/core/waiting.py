@@ -451,6 +451,7 @@ def ended(generation: Generation) -> Generation:
             f"{failure.message if failure else 'the gateway gave no reason'}. "
             f"A failed generation is not billed. Generation: {generation.id}",
             kind=failure.kind if failure else "unknown",
+            usage=generation.usage,
             generation_id=generation.id,
         )
     return generation

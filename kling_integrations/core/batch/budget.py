@@ -10,11 +10,14 @@ _ROUNDING = 1e-9  # USD: sums of prices are no exact decimals
 
 
 class Budget:
-    """USD of one batch. ``limit`` None: as much as it costs, which is counted all the same."""
+    """USD of one batch. ``limit`` None: as much as it costs, which is counted all the same.
 
-    def __init__(self, limit: float | None = None) -> None:
+    ``spent``: what counts against the limit before anything else, see ``plan.committed``.
+    """
+
+    def __init__(self, limit: float | None = None, spent: float = 0.0) -> None:
         self.limit = limit
-        self.spent = 0.0
+        self.spent = spent
         self.reserved = 0.0
 
     def reserve(self, usd: float | None) -> bool:

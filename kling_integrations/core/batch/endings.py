@@ -10,10 +10,15 @@ Ending = tuple[RowStatus, str, str]
 """Status, kind and message of a result."""
 
 
-def not_reached(step: Step, *, interrupted: bool, stopped: KlingError | None) -> Ending:
-    """For a row whose turn did not come. ``stopped``: why nothing more was submitted."""
+def not_reached(
+    step: Step, *, interrupted: bool, stopped: KlingError | None, trouble: str = ""
+) -> Ending:
+    """For a row whose turn did not come. ``stopped``: why nothing more was submitted;
+    ``trouble``: why what is in doubt could not be looked up."""
     if step.need is Need.LOOK_UP:
-        text = "a POST of it has no known outcome, and the gateway's log does not name it"
+        text = "a POST of it has no known outcome, and " + (
+            trouble or "the gateway's log does not name it"
+        )
         return RowStatus.UNCERTAIN, "uncertain", text
     if step.need is Need.ATTACH:
         kind = "interrupted" if interrupted else "stopped"

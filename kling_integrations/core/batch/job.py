@@ -21,7 +21,7 @@ from ..storage.target_lock import TargetLock
 from ..waiting import DEFAULT_TIMEOUT
 from .budget import Budget
 from .options import PATIENCE, Options
-from .plan import Need, Step, Wishes, plan
+from .plan import Need, Step, Wishes, committed, plan
 from .problems import Problem, listed
 from .results import Result, RowStatus, added_columns, is_results, line, own_columns
 from .rows import Checked, Table, adopted, check
@@ -86,13 +86,15 @@ class Order:
 class Prepared:
     """A batch before anything is paid. ``expected`` in USD for what would be submitted.
 
-    ``unpriced``: how many of those have no known price.
+    ``unpriced``: how many of those have no known price. ``committed``: USD that count against the
+    limit beside the steps, see ``plan.committed``.
     """
 
     checked: Checked
     steps: list[Step]
     expected: float
     unpriced: int
+    committed: float = 0.0
 
     def count(self, *needs: Need) -> int:
         return sum(step.need in needs for step in self.steps)
@@ -248,7 +250,10 @@ class Batch:
                 next_steps=[NextStep(Verb.RAISE_COST_LIMIT)],
             )
         expected = sum(step.result.expected_usd or 0.0 for step in due)
-        return Prepared(self.checked, steps, expected, len(unpriced))
+        already = 0.0
+        if order.max_cost is not None:
+            already = committed(steps, earlier, self._ledger, self._base_url)
+        return Prepared(self.checked, steps, expected, len(unpriced), already)
 
     def _earlier(self) -> dict[str, Result]:
         try:
@@ -312,7 +317,7 @@ class Batch:
                     client,
                     prepared.steps,
                     Options(order.at_once, order.timeout, wishes),
-                    Budget(order.max_cost),
+                    Budget(order.max_cost, prepared.committed),
                     on_result=self._write,
                     on_change=on_change,
                 )

@@ -20,7 +20,7 @@ from ..generation import Usage
 from ..request import VideoRequest
 from ..submission import Action, Decision, Entry, Record, State
 from . import cells
-from .results import WORTH_REPEATING, Result, RowStatus, now_iso
+from .results import WORTH_REPEATING, Result, RowStatus, counted, now_iso
 from .rows import Row
 
 _BILLED = (RowStatus.COMPLETED, RowStatus.RUNNING, RowStatus.UNCERTAIN)
@@ -42,7 +42,7 @@ class Step:
     need: Need
     result: Result
     entry: Entry | None = None
-    again: bool = False  # pays for another one, whatever the records say
+    resubmit: str | None = None  # the POST in doubt that the next one may pass over
     reserved: float | None = None
     client_request_id: str | None = None  # of the POST that is looked up
 
@@ -63,6 +63,8 @@ class RowLedger(Protocol):
     """What a plan needs of a ledger; raises LedgerError."""
 
     def prefetch(self, base_url: str, requests: Iterable[tuple[str, int]]) -> Previews: ...
+
+    def uncertain(self, base_url: str) -> list[Entry]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,29 @@ def plan(
         before = known.get(row.number)
         steps[row.number] = _step(row, request, previews, base_url, before, wishes, price)
     return [steps[row.number] for row in rows]
+
+
+def committed(
+    steps: Iterable[Step],
+    earlier: Mapping[str, Result],
+    ledger: RowLedger,
+    base_url: str,
+) -> float:
+    """USD that the table has cost, or may have, beside its steps; counts against its limit.
+
+    Rows that were taken out or edited since are paid for all the same, and so may be a POST in
+    doubt that was passed over.
+    """
+    steps = list(steps)
+    here = {step.result.row_id for step in steps}
+    gone = sum(counted(result) for row_id, result in earlier.items() if row_id not in here)
+    expected = {name: step.result.expected_usd for step in steps for name in step.row.names()}
+    passed = (
+        expected.get((entry.record.fingerprint, entry.take))
+        for entry in ledger.uncertain(base_url)
+        if entry.state is State.ABANDONED
+    )
+    return gone + sum(usd or 0.0 for usd in passed)
 
 
 def _requests(rows: list[Row]) -> Iterator[VideoRequest | InvalidRequestError]:

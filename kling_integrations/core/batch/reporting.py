@@ -47,7 +47,8 @@ class Reporter:
 
     def changed(self) -> None:
         tally, window = self.tally, self._window
-        tally.running, tally.limit = window.under_way, window.limit
+        tally.submitting, tally.running = window.posting, window.running
+        tally.limit = window.limit
         tally.spent = self._budget.spent
         tally.reserved = self._budget.reserved
         if self._on_change:

@@ -18,7 +18,7 @@ from ..errors import (
     SubmissionUncertainError,
     WaitTimeoutError,
 )
-from ..generation import Generation, Saved
+from ..generation import Generation, Saved, Usage
 from ..values import is_missing
 
 
@@ -92,6 +92,16 @@ class Result:
 
     def end(self, status: RowStatus, kind: str, message: str) -> None:
         self.status, self.error_kind, self.error = status, kind, message
+
+
+def counted(result: Result) -> float:
+    """USD that an earlier result counts as: also what may have been paid."""
+    usage = None if result.usd is None else Usage(usd_spent=result.usd)
+    failed = result.status == RowStatus.FAILED
+    may_be = result.generation_id is not None or result.status == RowStatus.UNCERTAIN
+    if not may_be:
+        return 0.0
+    return cost.charged(usage, result.expected_usd, failed=failed).usd or 0.0
 
 
 COLUMNS: Sequence[str] = tuple(each.name for each in fields(Result))

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+from .. import cost
 from ..errors import (
     AuthenticationError,
     DownloadError,
     GenerationFailedError,
     InsufficientCreditsError,
     KlingError,
+    KlingWarning,
     LedgerError,
     RateLimitedError,
     ServerError,
@@ -34,7 +37,7 @@ from .in_doubt import Doubts
 from .options import PATIENCE, GoesOnError, Options
 from .plan import Need, Step
 from .reporting import Reporter
-from .results import RowStatus, classify, now_iso
+from .results import RowStatus, classify, counted, now_iso
 from .saving import save_in
 from .schedules import Schedules
 from .tally import Tally
@@ -77,6 +80,7 @@ class Run:
         self._queue: deque[Step] = deque()
         self._held: list[Step] = []  # they do not fit into the budget, as it stands
         self._doubts = Doubts(client, self._schedules)
+        self._got_through = False  # a POST was answered, whatever it said
         self._left: list[Step] = []  # something else waits for them
         self._tasks: dict[asyncio.Task[None], Step] = {}
         self._posting: set[asyncio.Task[None]] = set()
@@ -110,9 +114,8 @@ class Run:
         later = []
         for step in self.steps:
             if step.need is Need.NOTHING:
-                if step.result.status == RowStatus.COMPLETED:
-                    self._budget.hold(step.paid)
-                    self._budget.settle(step.paid, step.result.usd)
+                self._budget.hold(counted(step.result))
+                self._budget.settle(counted(step.result), None)
                 self._report.row(step)
             elif step.need is Need.SUBMIT:
                 later.append(step)
@@ -136,7 +139,10 @@ class Run:
 
     def _close(self, step: Step) -> None:
         """The result of a row that was not got to."""
-        ending = not_reached(step, interrupted=self.interrupted, stopped=self.stopped)
+        trouble = self._doubts.trouble
+        ending = not_reached(
+            step, interrupted=self.interrupted, stopped=self.stopped, trouble=trouble
+        )
         self._report.end(step, *ending)
 
     # --- the loop --------------------------------------------------------------------------
@@ -253,13 +259,15 @@ class Run:
         try:
             row = step.row
             request = await asyncio.to_thread(row.request) if row.pictures() else row.request()
-            generation = await self._client.submit(request, take=row.take, new=step.again)
+            generation = await self._client.submit(request, take=row.take, resubmit=step.resubmit)
         except RateLimitedError:
+            self._got_through = True
             window.refused(self._client.clock.now())
             self._put_back(step)
-        except ServerError:  # no connection was had: surely not taken
+        except ServerError as error:  # no connection was had: surely not taken
             window.unreachable(self._client.clock.now())
             self._put_back(step)
+            self._unreachable(error)
         except (AuthenticationError, InsufficientCreditsError, SubmittingEndedError) as error:
             window.dropped()
             if not self.interrupted:
@@ -282,7 +290,10 @@ class Run:
             raise
         else:
             window.accepted()
+            self._got_through = True
             self._doubts.accepted()
+            if self.stopped is None:
+                self.tally.note = ""
             self.tally.paid_now += bool(generation.raw)
             step.result.submitted_at = now_iso(time.time())
             self._wake.set()  # one that is taken may allow one more
@@ -291,6 +302,13 @@ class Run:
         finally:
             self._posting.discard(task)
         return None
+
+    def _unreachable(self, error: ServerError) -> None:
+        """Says so; where nothing has ever got through, nothing more is tried."""
+        if self._got_through or any(step.need is Need.ATTACH for step in self._tasks.values()):
+            self.tally.note = f"{error.message.rstrip('.')}; it is tried again"
+        else:
+            self._stop(error)
 
     def _put_back(self, step: Step) -> None:
         self._release(step)
@@ -335,9 +353,19 @@ class Run:
 
     def _settle(self, step: Step, done: Generation) -> None:
         step.result.complete(done, None)
-        self._budget.settle(step.reserved, step.result.usd)
+        self._count(step, cost.charged(done.usage, step.result.expected_usd))
+
+    def _count(self, step: Step, charged: cost.Charged) -> None:
+        """What a generation cost takes the place of what was reserved for it."""
+        if charged.odd:
+            warnings.warn(
+                f"Row {step.row.number}: {charged.odd}. Generation: {step.result.generation_id}",
+                KlingWarning,
+                stacklevel=2,
+            )
+        self._budget.settle(step.reserved, charged.usd)
         reserved, step.reserved = step.reserved, None
-        if step.result.usd is not None and step.result.usd < (reserved or 0.0):
+        if charged.usd is not None and charged.usd < (reserved or 0.0):
             self._unhold()
 
     async def _save(self, step: Step, done: Generation, entry: Entry | None) -> None:
@@ -351,15 +379,22 @@ class Run:
         status, kind = classify(error)
         if step.result.status == RowStatus.COMPLETED and not isinstance(error, DownloadError):
             status, kind = RowStatus.COMPLETED, "download"  # asked for a link, in vain
-        if isinstance(error, GenerationFailedError) or status is RowStatus.REFUSED:
+        if isinstance(error, GenerationFailedError) and step.reserved is not None:
+            step.result.usd = cost.spent(error.usage)
+            self._count(step, cost.charged(error.usage, step.result.expected_usd, failed=True))
+        elif status is RowStatus.REFUSED:
             self._release(step)
         self._report.end(step, status, kind, error.message)
 
     # --- submissions without a known outcome -----------------------------------------------
 
     async def _look_up(self) -> None:
-        self._queue.extend(await self._doubts.look_up())
-        self.tally.note = self._doubts.trouble or self.tally.note
+        for step in await self._doubts.look_up():
+            if step.need is Need.SUBMIT:
+                self._release(step)
+            self._queue.append(step)
+        if self._doubts.trouble:
+            self.tally.note = self._doubts.trouble
 
     async def _settle_doubts(self) -> None:
         """Looks until every such generation would have ended, and so be listed."""
@@ -379,6 +414,8 @@ class Run:
         """Submits again what the log does not name, where the user wants that."""
         if self._doubts.steps and self._options.wishes.retry_uncertain:
             for step in self._doubts.give_up():
-                self._release(step)
+                # It may have been paid all the same.
+                self._budget.settle(step.reserved, step.reserved)
+                step.reserved = None
                 self._queue.append(step)
             await self._drain()

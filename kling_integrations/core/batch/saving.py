@@ -34,7 +34,7 @@ def save_in(folder: Path) -> Saver:
 
 
 def file_name(row: Row, done: Generation) -> str:
-    """``a-red-panda_a248abc5.mp4``"""
+    """``a-red-panda_a248abc5d1e2f304.mp4``"""
     return file_names.default_file_name(row.key or row.prompt, done.id)
 
 

@@ -41,5 +41,4 @@ class Schedules:
         times = self.times.setdefault(kind, [])
         times.append(last.elapsed - last.queued)
         del times[:-_REMEMBERED]
-        if len(times) < _REMEMBERED or len(times) % 5 == 0:
-            self._made.pop(kind, None)
+        self._made.pop(kind, None)

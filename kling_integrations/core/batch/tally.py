@@ -17,11 +17,13 @@ class Tally:
     """Counts of one batch. Money in USD, times in real seconds.
 
     ``paid_now`` are the generations that this run submitted; ``expected`` is how long one takes.
-    ``newest`` are the last rows with a video, ``bad`` the last without one.
+    ``submitting`` are POSTs without a reply so far. ``newest`` are the last rows with a video,
+    ``bad`` the last without one.
     """
 
     total: int
     limit: int = 0
+    submitting: int = 0
     running: int = 0
     paid_now: int = 0
     spent: float = 0.0
@@ -44,7 +46,7 @@ class Tally:
 
     @property
     def waiting(self) -> int:
-        return max(0, self.total - self.ended.total() - self.running)
+        return max(0, self.total - self.ended.total() - self.submitting - self.running)
 
     @property
     def fraction(self) -> float:
@@ -59,9 +61,9 @@ class Tally:
 
     def left(self) -> float | None:
         """Seconds until all rows have ended, if it goes on like this; None where nothing says."""
-        if not self.expected or not (self.waiting or self.running):
+        if not self.expected or not (self.waiting or self.submitting or self.running):
             return None
-        rounds = self.waiting / max(1, self.limit)
+        rounds = (self.waiting + self.submitting) / max(1, self.limit)
         return self.expected * (rounds + (1.0 if self.waiting else 0.5))
 
     def line(self) -> str:
@@ -69,6 +71,8 @@ class Tally:
         parts = [f"{self.done} of {self.total} done"]
         if self.failed:
             parts.append(f"{self.failed} without a video")
+        if self.submitting:
+            parts.append(f"{self.submitting} submitting")
         parts.append(f"{self.running} running")
         left = self.left()
         if left is not None:

@@ -98,10 +98,17 @@ class AsyncKlingClient(BaseClient):
         new: bool = False,
         take: int = 1,
         client_request_id: str | None = None,
+        resubmit: str | None = None,
     ) -> Generation:
         """As KlingClient.submit; a cancellation does not tear the POST."""
         self._check_before_submit()
-        flow = self._flows.submit(request, new=new, take=take, client_request_id=client_request_id)
+        flow = self._flows.submit(
+            request,
+            new=new,
+            take=take,
+            client_request_id=client_request_id,
+            resubmit=resubmit,
+        )
         here, submission = self._here(), Submission()
         task = asyncio.ensure_future(self._submitting(flow, submission))
         here.submits[task] = submission

@@ -89,18 +89,26 @@ class KlingClient(BaseClient):
         new: bool = False,
         take: int = 1,
         client_request_id: str | None = None,
+        resubmit: str | None = None,
     ) -> Generation:
         """One POST, never repeated when in doubt; returns the accepted generation.
 
         With a ledger, the same request returns the generation that it already has, without a
-        POST; ``new=True`` pays for another one, ``take`` numbers wanted repetitions. A caller that
-        keeps a record elsewhere hands in its ``client_request_id``. Raises InvalidRequestError and
+        POST; ``new=True`` pays for another one, ``take`` numbers wanted repetitions, ``resubmit``
+        passes over the one POST in doubt that has this client request id. A caller that keeps a
+        record elsewhere hands in its ``client_request_id``. Raises InvalidRequestError and
         InsufficientCreditsError when the gateway refuses, SubmissionUncertainError when the POST
         may have been taken, LedgerError, StoppedWaiting on Ctrl-C, and any other interrupt with
         ``generation_id`` set on it when a reply still came.
         """
         self._check_before_submit()
-        flow = self._flows.submit(request, new=new, take=take, client_request_id=client_request_id)
+        flow = self._flows.submit(
+            request,
+            new=new,
+            take=take,
+            client_request_id=client_request_id,
+            resubmit=resubmit,
+        )
         return self._shielded(lambda submission: self._drive(flow, submission=submission))
 
     def get(self, generation_id: str) -> Generation:

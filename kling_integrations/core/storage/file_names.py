@@ -175,8 +175,16 @@ def _file_name(server_says: str | None, generation_id: str, prompt: str | None) 
     if suffix.lower() not in _SUFFIXES:
         suffix = ".mp4"  # whatever a server calls it, a video must not become a page or a script
     stem = stem.encode()[:200].decode(errors="ignore")  # names end at 255 bytes, not characters
-    tag = hashlib.sha256(generation_id.encode()).hexdigest()[:8]
+    tag = tag_of(generation_id)
     return f"{stem}{suffix}" if stem.endswith(f"_{tag}") else f"{stem}_{tag}{suffix}"
+
+
+def tag_of(generation_id: str) -> str:
+    """What makes a file's name that of one generation: 64 bits of the id's SHA-256.
+
+    Of 32 bits, among 65,000 videos of one prompt two would have the same name, two times in five.
+    """
+    return hashlib.sha256(generation_id.encode()).hexdigest()[:16]
 
 
 def safe_file_name(name: str, fallback: str = "video.mp4") -> str:
@@ -190,7 +198,6 @@ def safe_file_name(name: str, fallback: str = "video.mp4") -> str:
 
 
 def default_file_name(prompt: str | None, generation_id: str) -> str:
-    """``a-white-raccoon-running_a248abc5.mp4``: readable, and unique by the id's hash."""
+    """``a-white-raccoon-running_a248abc5d1e2f304.mp4``: readable, and unique by the id's hash."""
     slug = "-".join(re.findall(r"\w+", (prompt or "video").lower()))[:40].strip("-")
-    tag = hashlib.sha256(generation_id.encode()).hexdigest()[:8]
-    return safe_file_name(f"{slug or 'video'}_{tag}.mp4")
+    return safe_file_name(f"{slug or 'video'}_{tag_of(generation_id)}.mp4")

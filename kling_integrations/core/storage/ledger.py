@@ -100,14 +100,18 @@ class Ledger:
         new: bool = False,
         take: int = 1,
         key_hash: str | None = None,
+        resubmit: str | None = None,
     ) -> tuple[Decision, Record] | None:
         """What the records say, and the intent that is written when that is to submit.
 
         Hold the request's lock from before this call until the POST has an outcome. None while
         another machine submits the same: ask again soon. Raises SubmissionUncertainError when an
-        earlier POST has no known outcome (unless ``new``).
+        earlier POST has no known outcome, unless ``new``, or where it is the one of the client
+        request id ``resubmit``.
         """
-        return self._records().claim(request, base_url, new=new, take=take, key_hash=key_hash)
+        return self._records().claim(
+            request, base_url, new=new, take=take, key_hash=key_hash, resubmit=resubmit
+        )
 
     # --- writing what became of it ---------------------------------------------------------
 

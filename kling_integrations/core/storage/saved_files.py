@@ -15,6 +15,7 @@ from ..errors import InvalidRequestError
 from ..generation import Saved
 from ..submission import Entry
 from . import safe_files
+from .file_names import tag_of
 
 
 def saved_file(entry: Entry | None, *, by_size: bool = False) -> Saved | None:
@@ -107,9 +108,8 @@ def keep_aside(
 
 
 def beside(target: Path, generation_id: str) -> Path:
-    """``clip_a248abc5.mp4`` for ``clip.mp4``: a name that is this generation's own."""
-    tag = hashlib.sha256(generation_id.encode()).hexdigest()[:8]
-    return target.with_name(f"{target.stem}_{tag}{target.suffix}")
+    """``clip_a248abc5d1e2f304.mp4`` for ``clip.mp4``: a name that is this generation's own."""
+    return target.with_name(f"{target.stem}_{tag_of(generation_id)}{target.suffix}")
 
 
 def _copy(source: Saved, target: Path) -> bool:

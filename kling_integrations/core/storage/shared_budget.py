@@ -141,11 +141,19 @@ class SharedBudget:
             self._pause(random.uniform(0.0, min(_LONGEST_PAUSE, 0.02 * tries)))
 
     def paid(self, owner: str, generation_id: str) -> None:
-        """The owner's reservation is this generation's from now on."""
+        """What the owner has reserved is this generation's from now on.
+
+        Attempts that died may have left several reservations: one of them holds the sum.
+        """
         unused = self._read().unused(owner)
-        for entry in unused[:1]:
-            self._write(replace(entry, generation_id=generation_id))
-            self._store.write(self._mark(generation_id), {"number": entry.number})
+        if not unused:
+            return
+        first, *others = unused
+        usd = sum(entry.usd for entry in unused)
+        self._write(replace(first, usd=usd, generation_id=generation_id))
+        self._store.write(self._mark(generation_id), {"number": first.number})
+        for entry in others:
+            self._end(entry, 0.0)
 
     def release(self, owner: str) -> None:
         """Nothing was paid by what the owner has reserved."""

@@ -25,7 +25,7 @@ from .sqlite_file import SqliteFile, make_private
 from .sqlite_rows import entry_of, insert, prepare
 
 if TYPE_CHECKING:
-    from ..generation import Generation, Saved
+    from ..generation import Generation, Saved, Usage
     from ..request import VideoRequest
 
 _REMEMBERED = 2000  # submissions of this process that a replaced file gets anew
@@ -89,11 +89,13 @@ class SqliteLedger:
         new: bool = False,
         take: int = 1,
         key_hash: str | None = None,
+        resubmit: str | None = None,
     ) -> tuple[Decision, Record]:
         """What the records say, and the intent that is written when that is to submit.
 
         Hold the request's lock from before this call until the POST has an outcome. Raises
-        SubmissionUncertainError when an earlier POST has no known outcome (unless ``new``).
+        SubmissionUncertainError when an earlier POST has no known outcome, unless ``new``, or where
+        it is the one of the client request id ``resubmit``.
         """
         record = Record.intent(request)
         intent = Entry.intent(request, record, base_url, take, key_hash)
@@ -101,7 +103,7 @@ class SqliteLedger:
             with self._file.reading() as db:
                 row = _deciding(db, request, base_url, take)
             # Outside of any transaction: it may read a video on a slow disk.
-            decision = _decision(row, request, new)
+            decision = _decision(row, request, new, resubmit)
             if decision.action is Action.REFUSE:
                 assert decision.entry is not None
                 raise submission.refusal(decision.entry.record)
@@ -154,7 +156,7 @@ class SqliteLedger:
 
     def completed(self, base_url: str, generation: Generation, elapsed: float | None) -> None:
         """The generation is finished; ``elapsed`` seconds after its submit, where watched."""
-        usage = known_usage(generation)
+        usage = known_usage(generation.usage)
 
         def change(entry: Entry) -> Entry:
             record = entry.record.ended(State.COMPLETED)
@@ -333,7 +335,9 @@ def _deciding(
     return row
 
 
-def _decision(row: sqlite3.Row | None, request: VideoRequest, new: bool) -> Decision:
+def _decision(
+    row: sqlite3.Row | None, request: VideoRequest, new: bool, resubmit: str | None = None
+) -> Decision:
     """What it says to do; reads the saved video, so never inside a transaction."""
     entry = entry_of(row) if row else None
     decision = submission.decide(
@@ -341,6 +345,7 @@ def _decision(row: sqlite3.Row | None, request: VideoRequest, new: bool) -> Deci
         request.fingerprints,
         new=new,
         saved=saved_files.saved_file(entry) is not None,
+        resubmit_uncertain=entry is not None and entry.record.client_request_id == resubmit,
     )
     return replace(decision, entry=entry)
 
@@ -360,9 +365,8 @@ def _has_other(db: sqlite3.Connection, base_url: str, record: Record) -> bool:
     )
 
 
-def known_usage(generation: Generation) -> dict[str, float]:
-    usage = generation.usage.to_json() if generation.usage else {}
-    return {name: float(value) for name, value in usage.items() if value is not None}
+def known_usage(usage: Usage | None) -> dict[str, float]:
+    return {name: float(value) for name, value in (usage.to_json() if usage else {}).items()}
 
 
 def failed(entry: Entry, error: GenerationFailedError) -> Entry:
@@ -370,7 +374,8 @@ def failed(entry: Entry, error: GenerationFailedError) -> Entry:
     record = entry.record.updated(entry.record.ended(State.FAILED))
     if record.state is not State.FAILED:
         return entry
-    return replace(entry, record=record, error=error.message, error_kind=error.kind)
+    usage = known_usage(error.usage)
+    return replace(entry, record=record, error=error.message, error_kind=error.kind, usage=usage)
 
 
 def check_unchanged(stored: Entry, seen: Entry) -> None:

@@ -124,19 +124,21 @@ class TeamLedger:
         new: bool = False,
         take: int = 1,
         key_hash: str | None = None,
+        resubmit: str | None = None,
     ) -> tuple[Decision, Record] | None:
         """See ``Ledger.claim``. None while another machine submits the same: ask again soon.
 
         A request that is new to the team takes one round trip.
         """
         where = prefix(base_url, request.fingerprint, take)
-        own = self._own_decision(request, base_url, new=new, take=take)
+        own = self._own_decision(request, base_url, new=new, take=take, resubmit=resubmit)
         if own is not None and own.entry is not None:
             adopted = self._adopted(where, own, request, base_url)
             if adopted is not None:
                 return adopted, own.entry.record
         record = Record.intent(request)
-        if not new and (earlier := self._earlier(request, base_url, take)) is not None:
+        earlier = None if new else self._earlier(request, base_url, take, resubmit=resubmit)
+        if earlier is not None:
             return self._refused_or(earlier, record)
         intent = Entry.intent(request, record, base_url, take, key_hash, this_owner())
         name, entries = numbered(where, 1), dict[str, Entry]()
@@ -144,7 +146,7 @@ class TeamLedger:
             return Decision(Action.SUBMIT, "nothing was submitted for this before"), record
         for _ in range(_ROUNDS):
             entries = self._of_request(where, name)
-            decision = _decided(entries, request, new)
+            decision = _decided(entries, request, new, resubmit)
             if decision.action is not Action.SUBMIT:
                 self._lost.pop(where, None)
                 if decision.picks_up:
@@ -199,17 +201,28 @@ class TeamLedger:
             return entries
 
     def _own_decision(
-        self, request: VideoRequest, base_url: str, *, new: bool, take: int
+        self,
+        request: VideoRequest,
+        base_url: str,
+        *,
+        new: bool,
+        take: int,
+        resubmit: str | None = None,
     ) -> Decision | None:
         """What was paid for on this machine before the team shared its records, or may have been.
 
-        Raises SubmissionUncertainError for the latter.
+        Raises SubmissionUncertainError for the latter, unless the team has one by now.
         """
         if new or not self._own.path.exists():
             return None
         decision = self._own.preview(request, base_url, take=take)
         if decision.action is Action.REFUSE:
             assert decision.entry is not None
+            if decision.entry.record.client_request_id == resubmit:
+                return None
+            where = prefix(base_url, request.fingerprint, take)
+            if _decided(self._of_request(where), request, new=False).picks_up:
+                return None
             raise submission.refusal(decision.entry.record)
         return decision if decision.picks_up else None
 
@@ -219,6 +232,7 @@ class TeamLedger:
         base_url: str,
         take: int,
         found: Mapping[str, dict[str, Entry]] | None = None,
+        resubmit: str | None = None,
     ) -> Decision | None:
         """What the team has of it under an earlier form of its name, if that forbids to pay.
 
@@ -229,7 +243,7 @@ class TeamLedger:
             where = prefix(base_url, fingerprint, take)
             known = (found or {}).get(where)
             entries = self._of_request(where) if known is None else self._here(known)
-            decision = _decided(entries, request, new=False)
+            decision = _decided(entries, request, new=False, resubmit=resubmit)
             if decision.action is not Action.SUBMIT:
                 if decision.picks_up:
                     self._learn(entries)
@@ -313,7 +327,7 @@ class TeamLedger:
         self._write(name, entry.updated(news), is_known=is_mine and entry.state is State.INTENT)
 
     def completed(self, base_url: str, generation: Generation, elapsed: float | None) -> None:
-        usage = known_usage(generation)
+        usage = known_usage(generation.usage)
 
         def change(entry: Entry) -> Entry:
             record = entry.record.ended(State.COMPLETED)
@@ -539,13 +553,16 @@ class Prefetched:
         )
 
 
-def _decided(entries: dict[str, Entry], request: VideoRequest, new: bool) -> Decision:
+def _decided(
+    entries: dict[str, Entry], request: VideoRequest, new: bool, resubmit: str | None = None
+) -> Decision:
     entry = deciding(entries)
     decision = submission.decide(
         entry.record if entry else None,
         request.fingerprints,
         new=new,
         saved=saved_files.saved_file(entry) is not None,
+        resubmit_uncertain=entry is not None and entry.record.client_request_id == resubmit,
     )
     return replace(decision, entry=entry)
 
