@@ -110,9 +110,12 @@ def expected_usd(client: KlingClient, make_request: Callable[[], VideoRequest]) 
         return None
 
 
-def spent(generation: Generation) -> float | None:
-    """USD, by what the gateway says; None where it does not."""
-    return cost.spent(generation.usage)
+def charged(generation: Generation, expected: float | None, log: Any) -> float | None:
+    """USD that a generation which has ended counts as; None where nothing says."""
+    found = cost.charged(generation.usage, expected)
+    if found.odd:
+        log.warning("%s: %s is counted.", found.odd, found.usd)
+    return found.usd
 
 
 def push_facts(context: Context, facts: Mapping[str, Any]) -> None:

@@ -58,7 +58,7 @@ class Access:
             )
         return cls(
             base_url=settings.base_url(_address(connection)),
-            api_key=settings.api_key(_key(connection)),
+            api_key=settings.api_key(connection.password),
             timeout=_seconds(extras.get("timeout")),
             legacy_endpoint=_boolean(extras.get("legacy_endpoint")),
         )
@@ -205,21 +205,6 @@ def _unreadable(conn_id: str, trouble: Exception) -> KlingTaskError:
         "the workers.",
     )
     return task_error(error, conn_id)
-
-
-def _key(connection: Connection) -> str:
-    """The password, which is the key and nothing around it. Raises AuthenticationError."""
-    key = (connection.password or "").strip()
-    around = 'begins with "Bearer"' if key.lower().startswith("bearer ") else ""
-    if len(key) > 1 and key[0] == key[-1] and key[0] in "\"'":
-        around = "stands in quotes"
-    if around:
-        raise AuthenticationError(
-            f"The password of the connection {connection.conn_id!r} {around}: it is the API key "
-            "alone.",
-            next_steps=[NextStep(Verb.SET_KEY)],
-        )
-    return key
 
 
 def _address(connection: Connection) -> str | None:

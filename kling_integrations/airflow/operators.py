@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
+from ..core import cost
 from ..core.catalog import DEFAULT_MODEL
 from ..core.errors import (
     GenerationFailedError,
@@ -291,7 +292,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             if isinstance(caught, KlingTaskError):  # the connection is missing or cannot work
                 error.generation_id = error.generation_id or self._generation_id
             elif isinstance(error, GenerationFailedError):
-                self._note_failure(context, error.generation_id)
+                self._note_failure(context, error)
             elif isinstance(error, GenerationNotFoundError):
                 # The record makes every later attempt wait for the same generation.
                 error.next_steps += (NextStep(Verb.SUBMIT_NEW, error.generation_id),)
@@ -301,9 +302,11 @@ class KlingVideoOperator(WithLineage, BaseOperator):
                 error, self.kling_conn_id, kept=self._kept, settled_later=later
             ) from None
 
-    def _note_failure(self, context: Context, generation_id: str | None) -> None:
+    def _note_failure(self, context: Context, error: GenerationFailedError) -> None:
+        generation_id = error.generation_id
         if generation_id:
-            self._spending_of(context).settle(generation_id, 0.0)  # it is not billed
+            usd = cost.charged(error.usage, self._expected_usd, failed=True).usd
+            self._spending_of(context).settle(generation_id, usd)
         stored = self._submissions.current if self._submissions else None
         if self._submissions and stored and stored.record.generation_id == generation_id:
             self._submissions.update(state=State.FAILED)

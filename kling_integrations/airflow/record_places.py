@@ -6,18 +6,17 @@ The task state store where this Airflow has one, and one store that no clear rea
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath, conf
 
-from ..core.errors import InvalidRequestError, KlingError, NextStep, Verb
+from ..core import settings
+from ..core.errors import InvalidRequestError, KlingError
 from ..core.records import RecordStore, unreachable
 from ..core.storage.bucket_records import BucketRecords
 from ..core.storage.folder_records import FolderRecords
-from ..core.storage.object_files import is_address
 from ..core.storage.record_stores import open_store
 from ..core.storage.sqlite_records import SqliteRecords
 from . import version_compat
@@ -81,26 +80,17 @@ def places(
 def record_folder(record_path: str) -> str:
     """A ``record_path`` that is the same place on every worker.
 
-    Raises InvalidRequestError for one that a shell or a file of settings would have read
-    otherwise: another folder of records is another payment.
+    Raises InvalidRequestError and LedgerError for one that is not, or was not read as it was meant:
+    another folder of records is another payment.
     """
     text = record_path.strip()
-    bare = text.strip("\"'")
-    if bare != text:
-        why = f"it has quotes around it: give {bare}"
-    elif "$" in text and not is_address(text):
-        why = f"no variable is filled in here: give {os.path.expandvars(text)}"
-    else:
-        try:
-            absolute(text)
-        except InvalidRequestError as error:
-            error.message = f"record_path: {error.message} Nothing was submitted."
-            raise
-        return text
-    raise InvalidRequestError(
-        f"record_path {text!r} is no place: {why}. Nothing was submitted.",
-        next_steps=[NextStep(Verb.SET_OUTPUT)],
-    )
+    try:
+        if "://" not in text or not text[0].isalpha():
+            settings.absolute(text, "record_path")
+        return absolute(text)
+    except KlingError as error:
+        error.message = f"record_path: {error.message} Nothing was submitted."
+        raise
 
 
 def open_shared(record_path: Any, output_path: Any, log: Any) -> RecordStore:
@@ -108,7 +98,7 @@ def open_shared(record_path: Any, output_path: Any, log: Any) -> RecordStore:
     if (text := given_path(record_path)) is not None:
         try:
             return _opened("record_path", record_folder(text))
-        except InvalidRequestError as error:
+        except KlingError as error:
             return _Unusable(error)
     if (text := given_path(output_path)) is not None:
         store = _opened("output_path", _hidden_folder(text))

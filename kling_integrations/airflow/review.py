@@ -294,7 +294,8 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         except GenerationFailedError as error:
             # So that "Again" with the same prompt does not meet the failed one again.
             TaskLedger.of(context, default_record_path()).wait_failed("", error)
-            self._spending(context, review).settle(result.generation_id, 0.0)
+            usd = cost.charged(error.usage, review.pending_usd, failed=True).usd
+            self._spending(context, review).settle(result.generation_id, usd)
             review.refuse(error.message)
             return self._ask(context, review)
         except KlingError as error:

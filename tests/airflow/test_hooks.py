@@ -233,6 +233,6 @@ def test_the_test_button_is_bounded_and_steers_no_terminal(sandbox, code, body):
 
 @pytest.mark.parametrize("password", ["Bearer a-key", "bearer a-key", "'a-key'", '"a-key"'])
 def test_a_password_that_is_more_than_the_key_is_refused_and_not_shown(password):
-    with pytest.raises(AuthenticationError, match="the API key alone") as raised:
+    with pytest.raises(AuthenticationError, match="leave") as raised:
         Access.of(connection(password=password))
     assert "a-key" not in str(raised.value)
