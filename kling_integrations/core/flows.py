@@ -36,7 +36,7 @@ from .errors import (
     warn,
 )
 from .generation import Generation, Saved, Status, Video
-from .payloads import figure
+from .payloads import figure, id_or_empty
 from .progress import Progress
 from .protocol import Endpoint
 from .recovery import Recovered
@@ -226,7 +226,7 @@ class Flows:
     ) -> Flow[Generation]:
         try:
             generation = yield from self._post(request, record.client_request_id, before)
-        except GeneratorExit:  # the driver is gone: there is nobody to write anything
+        except GeneratorExit:  # the driver is gone: nothing can be written any more
             raise
         except BaseException as error:
             after = record.after(error)
@@ -511,7 +511,7 @@ def _check_submit(request: object, take: object, client_request_id: object) -> N
         raise InvalidRequestError(f"take is a whole number from 1 on, not {take!r:.60}.")
     if client_request_id is not None:
         text = client_request_id if isinstance(client_request_id, str) else ""
-        if not text.isascii() or not protocol.id_or_empty(text) or text != text.strip():
+        if not text.isascii() or not id_or_empty(text) or text != text.strip():
             raise InvalidRequestError(
                 f"client_request_id is text of one line in ASCII, not {client_request_id!r:.60}."
             )

@@ -82,7 +82,7 @@ def generation_of(body: Mapping[str, Any], generation_id: str, fresh: bool = Fal
     status = known_status(body)
     video = video_of(body)
     if status is None:
-        # What is there says more than a word that nobody knows. A reply to a POST is no end.
+        # What is there says more than an unknown word. A reply to a POST is no end.
         status = Status.UNKNOWN
         if video and not fresh:
             status = Status.COMPLETED

@@ -209,7 +209,7 @@ def home() -> Path:
     rootless = os.name != "nt" and path.parent.parent == Path("/.local") and not path.exists()
     if not path.is_absolute() or rootless:
         raise LedgerError(
-            "This user has no home folder, so there is no place for the records of what is paid for.",
+            "This user has no home folder: there is no place for the records of what is paid for.",
             next_steps=[NextStep(Verb.SET_HOME)],
         )
     return path

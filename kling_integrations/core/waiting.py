@@ -152,7 +152,7 @@ def seconds(value: object, name: str, *, none: float = math.inf, above: bool = F
         return none
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, Real | Decimal) and not isinstance(value, bool):
+    if type(value) is not bool and isinstance(value, Real | Decimal):
         with contextlib.suppress(ValueError, OverflowError):  # a signalling NaN, a huge int
             number = float(value)
             if number > 0.0 or (number == 0.0 and not above):
@@ -389,8 +389,8 @@ class Wait:
             return ""
         self.silence_told = True
         return (
-            f"No usable answer for {clock_time(self.now() - since)} ({trouble.reason}); it is asked "
-            f"again. The generation goes on: {generation_id}"
+            f"No usable answer for {clock_time(self.now() - since)} ({trouble.reason}); it is "
+            f"asked again. The generation goes on: {generation_id}"
         )
 
     def _report(

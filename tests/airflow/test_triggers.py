@@ -167,8 +167,7 @@ async def test_fifty_triggers_share_one_session_that_ends_with_the_last(sandbox)
 async def test_the_last_one_closes_the_session(sandbox, submitted):
     async with shared_client("kling_default") as client:
         await client.get(submitted)
-        session = client._session
-        assert session
+        session = client._here().session(fresh=False)
         assert not session.closed
     assert session.closed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from kling_integrations import (
     KlingWarning,
     LedgerError,
+    RateLimitedError,
     ServerError,
     StoppedWaiting,
     VideoRequest,
@@ -18,8 +20,9 @@ from kling_integrations.core.flows import Flows
 from kling_integrations.core.payloads import Reply
 from kling_integrations.core.protocol import Endpoint, Sent, Trouble
 from kling_integrations.core.settings import Clock
+from kling_integrations.core.storage.team_ledger import LEASE
 from kling_integrations.core.submission import Action, Decision, Record, State
-from kling_integrations.core.waiting import Ask, OnDisk, Patience, Sleep
+from kling_integrations.core.waiting import Ask, OnDisk, Patience, Sleep, submitting
 
 REQUEST = VideoRequest(prompt="a")
 TAKEN = Reply(200, {}, b'{"id": "gen-1", "status": "queued"}')
@@ -223,3 +226,74 @@ def test_nothing_submitted_is_a_closed_record():
                 else None
             )
     assert records.log[-2:] == [f"{State.REFUSED} None", "release"]
+
+
+# --- a lease -----------------------------------------------------------------------------------
+
+
+def leave_after(seconds, lease, monkeypatch):
+    """A submit whose POST gets its turn so long after its intent, by both clocks."""
+    records, moment = Records(), [0.0]
+    records.lease = lease
+    clock = Clock()
+    monkeypatch.setattr(clock, "now", lambda: moment[0])
+    flow = Flows(
+        Endpoint("https://gateway.example", "key"),
+        clock,
+        Patience(),
+        records,  # type: ignore[arg-type]
+    ).submit(REQUEST)
+    action = flow.send(None)
+    while not isinstance(action, Ask):
+        assert isinstance(action, OnDisk)
+        action = flow.send(action.work())
+    moment[0] = seconds
+    try:
+        if action.before:
+            action.before()
+    except RateLimitedError as lapsed:
+        with pytest.raises(RateLimitedError, match="Nothing was submitted"):
+            action = flow.throw(lapsed)
+            while True:
+                action = flow.send(action.work())
+        return records.log
+    return "leaves"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lease", "leaves"),
+    [(10.0, 300.0, True), (239.0, 300.0, True), (241.0, 300.0, False), (1e6, None, True)],
+)
+def test_a_post_leaves_only_while_others_cannot_take_its_intent_for_one_left_behind(
+    monkeypatch, seconds, lease, leaves
+):
+    came = leave_after(seconds, lease, monkeypatch)
+    if leaves:
+        assert came == "leaves"
+    else:
+        assert came[-2:] == ["refused None", "release"]
+
+
+@pytest.mark.parametrize("pause", [1, 90, 101, 110, 119, 120])
+def test_the_tries_of_one_submit_end_long_before_a_lease_does(pause):
+    moment, left = [0.0], []
+    flow = submitting(
+        Endpoint("https://gateway.example", "key"),
+        REQUEST,
+        "kling-1",
+        now=lambda: moment[0],
+        patience=Patience(),
+        rng=random.Random(1),
+    )
+    with pytest.raises(RateLimitedError):
+        action = flow.send(None)
+        while True:
+            if isinstance(action, Ask):
+                left.append(moment[0])
+                moment[0] += 1.0
+                action = flow.send(Reply(429, {"retry-after": str(pause)}, b"{}"))
+            else:
+                moment[0] += action.seconds
+                action = flow.send(None)
+    assert left
+    assert left[-1] < 0.8 * LEASE

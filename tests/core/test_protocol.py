@@ -13,6 +13,7 @@ from kling_integrations import (
     InsufficientCreditsError,
     InvalidRequestError,
     KlingError,
+    KlingWarning,
     ServerError,
     Status,
     SubmissionUncertainError,
@@ -236,7 +237,9 @@ def test_an_undocumented_status_is_pending_and_told():
     assert protocol.odd_status(polled({"status": "queued"})) == ""
 
 
-@pytest.mark.parametrize("body", [{"status": "queued"}, {"status": "completed", "video": VIDEO}])
+@pytest.mark.parametrize(
+    "body", [{"status": "queued"}, {"status": "completed", "video": {"url": URL}}]
+)
 def test_a_reply_about_another_generation_is_trouble_and_never_taken_for_ours(body):
     for key in ("id", "generation_id"):
         answer = polled({key: "another", **body})
@@ -399,3 +402,56 @@ def test_log_rows_pair_the_two_ids():
         protocol.LogRow("kling-1", ID, None),
     ]
     assert protocol.read_logs("nonsense") == []
+
+
+# --- words of other gateways -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["succeed", "Success", "done", "finished", "ready", None])
+def test_a_video_that_is_there_is_taken_whatever_the_word(word):
+    body = {"id": ID, "status": word, "video": {"url": URL}}
+    generation = polled({k: v for k, v in body.items() if v is not None})
+    assert generation.status is Status.COMPLETED
+    assert generation.video.url == URL
+    assert ("documented" in protocol.odd_status(generation)) == (word in ("finished", "ready"))
+
+
+@pytest.mark.parametrize("word", ["aborted", "rejected", None])
+@pytest.mark.parametrize("error", ["No face was found", {"message": "No face was found"}])
+def test_an_error_beside_an_unknown_word_or_none_ends_the_wait(word, error):
+    body = {"id": ID, "status": word, "error": error}
+    generation = polled({k: v for k, v in body.items() if v is not None})
+    assert generation.status is Status.FAILED
+    assert generation.error.message == "No face was found"
+
+
+@pytest.mark.parametrize("word", ["canceled", "cancelled", "expired"])
+def test_what_was_given_up_at_the_gateway_has_failed_and_says_so(word):
+    generation = polled({"id": ID, "status": word})
+    assert generation.status is Status.FAILED
+    assert word in generation.error.message
+
+
+@pytest.mark.parametrize("error", [None, "", {}, {"message": ""}, {"name": None}, []])
+def test_an_empty_place_for_an_error_is_none(error):
+    assert polled({"id": ID, "status": "paused", "error": error}).status is Status.UNKNOWN
+
+
+def test_a_reply_to_a_post_ends_nothing():
+    body = {"id": ID, "status": "accepted", "video": {"url": URL}, "error": "x"}
+    assert submitted(body).status is Status.UNKNOWN
+
+
+@pytest.mark.parametrize("spent", [-0.7, float("-inf"), float("nan"), 1e999, "-1", "NaN", True, []])
+def test_what_cannot_be_a_cost_is_an_unknown_cost_and_is_said(spent):
+    body = {"id": ID, "status": "completed", "video": {"url": URL}}
+    body["meta"] = {"usage": {"usd_spent": spent, "credits_used": 3}}
+    with pytest.warns(KlingWarning, match="usd_spent"):
+        usage = polled(body).usage
+    assert usage.usd_spent is None
+    assert usage.credits_used == 3
+
+
+def test_a_video_may_cost_nothing():
+    body = {"id": ID, "status": "completed", "video": {"url": URL}}
+    assert polled({**body, "meta": {"usage": {"usd_spent": 0}}}).usage.usd_spent == 0

@@ -1,5 +1,7 @@
 """Where the key may go, and what the environment says."""
 
+import os
+
 import pytest
 
 from kling_integrations import (
@@ -163,3 +165,75 @@ def test_a_refused_address_is_not_shown_because_it_can_hold_a_password():
 )
 def test_an_address_is_rebuilt_from_its_parts(given, url):
     assert settings.base_url(given) == url
+
+
+@pytest.mark.parametrize("name", ["KLING_HOME", "KLING_LEDGER"])
+@pytest.mark.parametrize(
+    ("given", "why", "meant"),
+    [
+        ("records", "is relative", "{cwd}/records"),
+        ("./records", "is relative", "{cwd}/records"),
+        ('"/data/k"', "stands in quotes", "/data/k"),
+        ("'/data/k'", "stands in quotes", "/data/k"),
+        ("$WHERE/k", "holds a variable", "/where/k"),
+        ("${WHERE}/k", "holds a variable", "/where/k"),
+        ("/data/$WHERE", "holds a variable", "/data//where"),
+    ],
+)
+def test_a_path_that_would_be_another_in_each_folder_is_refused_with_the_one_that_is_meant(
+    tmp_path, monkeypatch, name, given, why, meant
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WHERE", "/where")
+    monkeypatch.setenv(name, given)
+    with pytest.raises(LedgerError) as caught:
+        Ledger().history()
+    assert f"{name}={given!r} {why}" in str(caught.value)
+    assert os.path.normpath(meant.format(cwd=tmp_path)) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", ['"s3://bucket/x"', "s3://$BUCKET/x"])
+def test_the_address_of_a_ledger_is_as_it_is_meant_or_refused(monkeypatch, given):
+    monkeypatch.setenv("KLING_LEDGER", given)
+    with pytest.raises(LedgerError, match="KLING_LEDGER"):
+        Ledger().history()
+
+
+def test_a_dollar_that_names_no_variable_is_part_of_a_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("KLING_HOME", str(tmp_path / "c$"))
+    assert settings.home() == tmp_path / "c$"
+
+
+@pytest.mark.parametrize("home", [None, "", "/"])
+def test_without_a_home_the_way_on_is_to_name_one(monkeypatch, home):
+    import pwd
+
+    def unknown(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("KLING_HOME", "XDG_DATA_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    with pytest.raises(LedgerError, match="no home") as caught:
+        Ledger().history()
+    assert caught.value.next_steps[0].verb is Verb.SET_HOME
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [('"k3y"', "quotes"), ("'k3y'", "quotes"), ("Bearer k3y", "Bearer"), ("bearer k3y", "Bearer")],
+)
+def test_a_key_that_was_copied_with_what_stood_around_it_is_said_to_be(monkeypatch, key, said):
+    monkeypatch.setenv("AIML_API_KEY", key)
+    with pytest.raises(AuthenticationError, match=said) as caught:
+        settings.api_key()
+    assert "k3y" not in str(caught.value)
+
+
+def test_an_address_in_quotes_is_said_to_be_in_quotes(monkeypatch):
+    monkeypatch.setenv("AIML_BASE_URL", '"https://api.aimlapi.com"')
+    with pytest.raises(InvalidRequestError, match="in quotes"):
+        settings.base_url()

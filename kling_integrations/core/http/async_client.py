@@ -314,16 +314,25 @@ class AsyncKlingClient(BaseClient):
             case Report(progress):
                 report(progress, on_update)
             case OnDisk(work):
-                if self._record_threads is None:
-                    self._record_threads = ThreadPoolExecutor(_RECORD_THREADS, "kling-records")
-                loop = asyncio.get_running_loop()
-                written = loop.run_in_executor(self._record_threads, work)
+                written = self._in_record_thread(work)
+                if written is None:
+                    return work()
                 return await (written if submission is None else _finished(written, submission))
             case Transfer():
                 from ..storage import download
 
                 return await asyncio.to_thread(download.fetch, effect, self.clock)
         return None
+
+    def _in_record_thread(self, work: Callable[[], Any]) -> asyncio.Future[Any] | None:
+        """None once the interpreter ends: no thread takes work any more, and an id cannot wait."""
+        with self._lock:
+            if self._record_threads is None:
+                self._record_threads = ThreadPoolExecutor(_RECORD_THREADS, "kling-records")
+        try:
+            return asyncio.get_running_loop().run_in_executor(self._record_threads, work)
+        except RuntimeError:
+            return None
 
     async def _post(
         self,
@@ -398,7 +407,8 @@ class _OnLoop:
             connector = session.connector
             session.detach()
             if connector is not None:
-                connector.close()
+                with suppress(StopIteration, RuntimeError):  # there is nothing to wait for
+                    next(connector.close().__await__())
 
 
 def _stop(task: asyncio.Task[Generation], submission: Submission) -> None:

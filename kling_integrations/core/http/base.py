@@ -98,7 +98,7 @@ class BaseClient:
         self._submitting_ended.set()
 
     def check_submitting(self) -> None:
-        """Raises SubmittingEndedError once ``end_submitting`` was called: asked before each POST."""
+        """Raises SubmittingEndedError after ``end_submitting``: asked before each POST."""
         if self._submitting_ended.is_set():
             raise SubmittingEndedError("Stopped before this was submitted: nothing was paid.")
 

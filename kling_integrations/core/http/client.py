@@ -127,8 +127,9 @@ class KlingClient(BaseClient):
     ) -> Generation:
         """Waits until the generation ends; returns it completed.
 
-        ``timeout`` in seconds from now, or a timedelta (None: no limit); ``on_update`` gets a Progress at each change (``print``
-        works); ``poll_interval`` (seconds) replaces the schedule by a fixed one. A caller that
+        ``timeout`` in seconds from now, or a timedelta (None: no limit); ``on_update`` gets a
+        Progress at each change (``print`` works); ``poll_interval`` (seconds, or a timedelta)
+        replaces the schedule by a fixed one. A caller that
         submitted elsewhere hands in ``schedule`` and ``elapsed`` (seconds since the submit). Raises
         GenerationFailedError, GenerationNotFoundError, WaitTimeoutError (the generation goes on),
         and StoppedWaiting on an interrupt.
@@ -319,7 +320,7 @@ class KlingClient(BaseClient):
         try:
             threading.Thread(target=run, name="kling-submit", daemon=True).start()
             finished.wait()
-        except BaseException as interrupt:
+        except BaseException as interrupt:  # noqa: BLE001 (it is raised, with what it names)
             # Ctrl-C, or what a signal handler raises: Airflow ends its tasks with one.
             submission.stop.set()
             with contextlib.suppress(BaseException):  # a second one means it

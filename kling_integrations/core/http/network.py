@@ -124,8 +124,8 @@ def proxy_for(url: str) -> str | None:
     scheme = proxy.scheme.lower()
     if scheme not in ("http", "https"):
         raise InvalidRequestError(
-            f"{variable} names a {scheme} proxy, and only http and https ones can be used: name one "
-            f"in {parts.scheme.upper()}_PROXY, or the host {host} in NO_PROXY."
+            f"{variable} names a {scheme} proxy, and only http and https ones can be used: name "
+            f"one in {parts.scheme.upper()}_PROXY, or the host {host} in NO_PROXY."
         )
     return f"{scheme}://{proxy.netloc}"
 

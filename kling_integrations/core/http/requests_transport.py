@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPResponse
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -109,12 +111,14 @@ class _Adapter(HTTPAdapter):
         manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TLSPool}
         return manager
 
-    def build_connection_pool_key_attributes(
-        self, request: Any, verify: Any, cert: Any = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        host, how = super().build_connection_pool_key_attributes(request, verify, cert)
-        secure = host["scheme"] == "https"
-        return host, {"ssl_context": network.ssl_context()} if secure else how
+    def get_connection_with_tls_context(
+        self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        url = urlsplit(request.url)
+        proxy = select_proxy(request.url, proxies)
+        manager = self.proxy_manager_for(proxy) if proxy else self.poolmanager
+        trust = {"ssl_context": network.ssl_context()} if url.scheme == "https" else {}
+        return manager.connection_from_host(url.hostname, url.port, url.scheme, pool_kwargs=trust)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
         if url.lower().startswith("https"):
