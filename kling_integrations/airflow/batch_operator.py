@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -22,21 +22,21 @@ from airflow.providers.common.compat.sdk import Asset, BaseOperator, ObjectStora
 from ..core import cost
 from ..core.batch import pictures
 from ..core.batch.budget import Budget
+from ..core.batch.frames import table_of
 from ..core.batch.job import BadRowsError
 from ..core.batch.learned import Learned
 from ..core.batch.options import PATIENCE, Options
 from ..core.batch.plan import Need, Step, Wishes, plan
-from ..core.batch.results import Result, RowStatus, added_columns
+from ..core.batch.results import Result, RowStatus, added_columns, line, own_columns
 from ..core.batch.resuming import resume
 from ..core.batch.round import Round
-from ..core.batch.rows import Checked, Row, Table, check
+from ..core.batch.rows import Checked, Row, Table, adopted, check
 from ..core.batch.run import Run
 from ..core.batch.saving import file_name
 from ..core.batch.threads import run_to_end
 from ..core.errors import InvalidRequestError, KlingError, LedgerError
 from ..core.generation import Generation, Saved
 from ..core.request import VideoRequest
-from ..core.storage.tables import from_records
 from ..core.submission import Entry
 from ..core.waiting import DEFAULT_TIMEOUT
 from . import version_compat
@@ -48,7 +48,9 @@ from .exceptions import KlingFailed, KlingTaskError, task_error
 from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import Access, KlingHook
 from .lineage import WithLineage
-from .object_storage import save_video
+from .object_storage import check_target, given_path, save_video
+from .record_places import record_folder
+from .request_fields import given, mapping_of, read_text
 from .spending import Spending, run_limit
 from .stopping import Stopping
 
@@ -99,6 +101,8 @@ class KlingBatchOperator(WithLineage, BaseOperator):
     :param retry_failed: submit again what the provider failed at in an earlier attempt.
     :param skip_bad: rows that cannot be submitted become results, and the others go ahead;
         otherwise the task fails and names all of them.
+    :param raw: cells that look like what is left of something else are meant as they are:
+        prompts like ``nan`` or with ``{braces}``, a row without a picture beside others.
     :param timeout: seconds that each row is waited for.
     :param deferrable: wait in the triggerer. Default: ``[operators] default_deferrable``.
 
@@ -138,6 +142,7 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         on_ambiguous_submit: Literal["fail", "resubmit"] = "fail",
         retry_failed: bool = False,
         skip_bad: bool = False,
+        raw: bool = False,
         timeout: float | timedelta = DEFAULT_TIMEOUT,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
@@ -163,6 +168,7 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         self.on_ambiguous_submit = on_ambiguous_submit
         self.retry_failed = retry_failed
         self.skip_bad = skip_bad
+        self.raw = raw
         self.timeout = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         self.deferrable = deferrable
         if at_once < 1:
@@ -185,8 +191,8 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         """The end of the attempt: no further row is submitted, replies on their way are kept."""
         self._stopping.end()
         self.log.warning(
-            "No further row is submitted. What was submitted goes on at the gateway, is billed when "
-            "it completes, and is gone on with by a retry or a clear of this task."
+            "No further row is submitted. What was submitted goes on at the gateway, is billed "
+            "when it completes, and is gone on with by a retry or a clear of this task."
         )
 
     # --- one round -------------------------------------------------------------------------
@@ -196,16 +202,18 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         self._stopping.begin(context)
         try:
             access = KlingHook(self.kling_conn_id).access()
-            table, results = self._table(), ResultsFile(str(self.results_path))
+            table, results = self._table(), ResultsFile(self.results_path)
+            if since is None:
+                self._check_targets(results)
             ledger = open_ledger(self._record_address(results))
             checked = self._checked(table, access, ledger, is_resumed=since is not None)
-            earlier = results.earlier()
+            earlier, former = adopted(table, checked.rows, results.earlier())
             self._check_state(checked, earlier)
             spending = Spending(self, context)
             run = run_to_end(lambda: self._round(access, ledger, checked, earlier, since, spending))
             again = isinstance(run, Round) and run.again and not run.interrupted
-            rows = self._lines(table, checked, run.steps)
-            results.write(list(rows[0]), rows, final=not again)
+            ids = [*(step.result.row_id for step in run.steps), *former]
+            results.write(*self._lines(table, checked, run.steps), ids, final=not again)
         except KlingTaskError:
             raise
         except KlingError as error:
@@ -232,7 +240,7 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         wishes = Wishes(
             retry_failed=self.retry_failed,
             retry_uncertain=self.on_ambiguous_submit == "resubmit",
-            saves=bool(self.output_path),
+            saves=given_path(self.output_path) is not None,
         )
         client = AsyncKlingClient(
             access.api_key,
@@ -255,7 +263,7 @@ class KlingBatchOperator(WithLineage, BaseOperator):
             )
             self._check_prices(steps, limit)
             await asyncio.to_thread(spending.reserve_rows, _expected(steps), limit)
-            save = self._saver(access) if self.output_path else None
+            save = self._saver(access) if wishes.saves else None
             options = Options(self.at_once, float(self.timeout), wishes, save, since.learned)
             run = (
                 Round(client, steps, options, Budget(limit), ended=since.ended)
@@ -322,20 +330,36 @@ class KlingBatchOperator(WithLineage, BaseOperator):
     # --- table, state, results -------------------------------------------------------------
 
     def _table(self) -> Table:
-        if (self.rows is None) == (self.rows_path is None):
-            raise InvalidRequestError("Give either rows or rows_path.")
-        if self.rows_path is not None:
-            return read_table(str(self.rows_path))
-        rows = json.loads(self.rows) if isinstance(self.rows, str) else self.rows
-        return from_records(list(rows or ()))
+        rows, rows_path = read_text(given(self.rows), "[", math.inf), given_path(self.rows_path)
+        if (rows is None) == (rows_path is None):
+            raise InvalidRequestError("Give either rows or rows_path. Nothing was submitted.")
+        if rows_path is not None:
+            return read_table(rows_path)
+        if isinstance(rows, str):
+            raise InvalidRequestError(
+                "rows is a list of mappings or of prompts, and this is the text of none: "
+                f"{rows[:80]!r}. Nothing was submitted.",
+                hint="As the text of a template: {{ … | tojson }}.",
+            )
+        is_lazy = isinstance(rows, Iterable) and not hasattr(rows, "columns")
+        return table_of(list(rows) if is_lazy and not isinstance(rows, Mapping) else rows)
+
+    def _check_targets(self, results: ResultsFile) -> None:
+        """What can be known before anything is paid of where things are to go."""
+        results.check(given_path(self.rows_path))
+        if (folder := given_path(self.output_path)) is not None:
+            check_target(f"{folder.rstrip('/')}/")
+        if (record_path := given_path(self.record_path)) is not None:
+            check_target(f"{record_folder(record_path).rstrip('/')}/", "record_path")
 
     def _checked(
         self, table: Table, access: Access, ledger: RunLedger, *, is_resumed: bool
     ) -> Checked:
-        asked = (access.base_url, self.defaults or {}, self.columns or {})
+        defaults = mapping_of("defaults", self.defaults)
+        asked = (access.base_url, defaults, mapping_of("columns", self.columns))
         digest = pictures.digest(table, *asked)
         known = pictures.from_json(ledger.pictures(), digest) if is_resumed else {}
-        checked = check(table, *asked, opened=ObjectStoragePath, known=known)
+        checked = check(table, *asked, opened=ObjectStoragePath, known=known, raw=self.raw)
         for note in checked.notes:
             self.log.warning("%s", note)
         if checked.problems and (not self.skip_bad or not checked.rows):
@@ -346,7 +370,7 @@ class KlingBatchOperator(WithLineage, BaseOperator):
         return checked
 
     def _record_address(self, results: ResultsFile) -> str:
-        return str(self.record_path or results.address.rpartition(".")[0] + ".records")
+        return given_path(self.record_path) or results.address.rpartition(".")[0] + ".records"
 
     def _check_state(self, checked: Checked, earlier: Mapping[str, Result]) -> None:
         known = {row.id for row in checked.rows}
@@ -363,19 +387,16 @@ class KlingBatchOperator(WithLineage, BaseOperator):
             raise LedgerError(f"{what}. Nothing was submitted.")
         self.log.warning("%s: their videos are left behind.", what)
 
-    def _lines(self, table: Table, checked: Checked, steps: Sequence[Step]) -> list[dict[str, Any]]:
-        names = added_columns(table.columns)
+    def _lines(
+        self, table: Table, checked: Checked, steps: Sequence[Step]
+    ) -> tuple[list[str], list[dict[str, Any]]]:
+        """The columns of the results, and their rows."""
+        own, names = own_columns(table.columns), added_columns(table.columns)
         found = {step.row.number: step.result for step in steps}
-        for problem in checked.problems:
-            bad = Result(problem.row, "", RowStatus.REFUSED)
-            bad.end(RowStatus.REFUSED, "input", f"{problem.column}: {problem.reason}")
-            found[problem.row] = bad
-        lines = []
-        for number, record in enumerate(table.records, 1):
-            made = found[number].to_json()
-            own = {name: record.get(name) for name in table.columns}
-            lines.append({**own, **{shown: made[name] for name, shown in names.items()}})
-        return lines
+        found |= {problem.row: problem.result() for problem in checked.problems}
+        records = enumerate(table.records, 1)
+        rows = [line(record, own, found[number], names) for number, record in records]
+        return [*own, *names.values()], rows
 
     def _finish(
         self, context: Context, run: Run, checked: Checked, results: ResultsFile

@@ -22,7 +22,7 @@ from ..core.errors import InvalidRequestError
 from .exceptions import task_error
 from .masked_fields import masked
 from .operators import KlingVideoOperator
-from .task_identity import max_tries
+from .task_identity import TaskIdentity
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -115,6 +115,11 @@ class KlingDecoratedOperator(DecoratedOperator, KlingVideoOperator):
         for name, value in returned.items():
             setattr(self, name, value)
 
+    @property
+    def _given_pictures(self) -> set[str]:
+        """What the function returns is given, too: a picture that is None there was lost."""
+        return super()._given_pictures | ({"image", "tail_image"} & (self._returned or {}).keys())
+
     def _paid_inputs(self, context: Context) -> Mapping[str, Any] | None:
         """What an earlier try of this attempt paid for was made of; None where nothing was.
 
@@ -122,7 +127,7 @@ class KlingDecoratedOperator(DecoratedOperator, KlingVideoOperator):
         """
         store = self._open_store(context)
         stored = store.load()
-        if stored is None or not store.paid_id or stored.record.max_tries != max_tries(context):
+        if stored is None or not store.paid_id or stored.is_cleared(TaskIdentity.of(context)):
             return None
         return stored.record.inputs or {}
 

@@ -15,10 +15,10 @@ from ..core.generation import Generation, Saved
 from ..core.manifest import manifest
 from ..core.waiting import ended
 from . import telemetry
-from .facts import seconds_of, spent, unix_seconds, with_facts
+from .facts import charged, seconds_of, unix_seconds, with_facts
 from .learning import learn
 from .links import KlingVideoLink
-from .object_storage import file_uri, save_video
+from .object_storage import file_uri, given_path, save_video
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -64,8 +64,8 @@ def deliver(
     ended(generation)
     path: str | None = None
     saved: Saved | None = None
-    if task.output_path:
-        path, saved = save_video(client, generation, str(task.output_path), facts.get("prompt"))
+    if (target := given_path(task.output_path)) is not None:
+        path, saved = save_video(client, generation, target, facts.get("prompt"))
         task.log.info("Saved: %s (%d bytes)", path, saved.size)
     made = manifest(
         generation,
@@ -76,10 +76,9 @@ def deliver(
         elapsed=elapsed,
         polls=polls,
     )
-    usd = spent(generation)
     made |= {
         # The gateway's replies often leave it out; then its price list has the word.
-        "usd": facts.get("expected_usd") if usd is None else usd,
+        "usd": charged(generation, _number(facts.get("expected_usd")), task.log),
         "noticed_within_seconds": None if late is None else round(late, 1),
     }
     made = with_facts(made, facts)
@@ -90,6 +89,10 @@ def deliver(
     telemetry.finished(made, unix_seconds(made.get("submitted_at")))
     announce_assets(context, task.outlets, made)
     return made
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def announce_assets(

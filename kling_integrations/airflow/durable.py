@@ -43,6 +43,7 @@ class StoredSubmission:
     later; earlier versions wrote none. ``attempt`` and ``try_number`` are those of the attempt
     that wrote it, ``earlier_posts`` the client request ids of what stood here before.
     ``given_up``: the task wants something else now, and another instance of it may have this.
+    ``clears`` is the run's number of clears then, None where it is not known.
     """
 
     record: Record
@@ -52,6 +53,24 @@ class StoredSubmission:
     try_number: int = 0
     earlier_posts: tuple[str, ...] = ()
     given_up: bool = False
+    clears: int | None = None
+
+    def is_cleared(self, task: TaskIdentity) -> bool:
+        """Whether a user cleared the task since: what runs now is no retry.
+
+        Airflow sets max_tries to the tries so far and the task's retries at a clear, and leaves it
+        alone at a retry. With fewer retries than before that can be what it was: then the number
+        of the run's clears tells, together with the tries that are left, because a clear of
+        another task of the run counts there, too. A run that was deleted and made anew begins
+        again with the first try. An attempt's id stays the same over a deferral.
+        """
+        if task.try_number <= self.try_number and self.attempt not in ("", task.attempt):
+            return True
+        if self.record.max_tries != task.max_tries:
+            return True
+        if self.attempt == task.attempt or self.clears is None or task.clears is None:
+            return False
+        return task.clears > self.clears and task.has_all_tries
 
     def to_json(self) -> dict[str, Any]:
         stored = {**self.record.to_json(), "since": self.waiting_since}
@@ -63,6 +82,8 @@ class StoredSubmission:
             stored |= {"earlier_posts": list(self.earlier_posts)}
         if self.given_up:
             stored |= {"given_up": True}
+        if self.clears is not None:
+            stored |= {"clears": self.clears}
         return stored
 
     @classmethod
@@ -79,6 +100,7 @@ class StoredSubmission:
             _whole(more.get("try_number")) or 0,
             tuple(map(str, posts)) if isinstance(posts, list) else (),
             more.get("given_up") is True,
+            _whole(more.get("clears")),
         )
 
 
@@ -252,7 +274,10 @@ class SubmissionStore:
             earlier = self.current.earlier_posts
             if before not in (record.client_request_id, *earlier):
                 earlier = (*earlier, before)[-_MOST_POSTS:]
-        return StoredSubmission(record, waiting_since, self._revision, attempt, tried, earlier)
+        clears = self._task.clears if self._task else None
+        return StoredSubmission(
+            record, waiting_since, self._revision, attempt, tried, earlier, clears=clears
+        )
 
     def _warn(self, record: Record, failing: Mapping[RecordAt, Exception]) -> None:
         if not failing:

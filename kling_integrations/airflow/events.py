@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core import errors
 from ..core.errors import GenerationFailedError, KlingError, NextStep, Verb
+from ..core.generation import Usage
 from .exceptions import KlingTaskError
 
 FORMAT = 1
@@ -47,6 +48,7 @@ def to_event(result: WaitResult) -> dict[str, Any]:
             "message": error.message,
             "hint": error.hint,
             "kind": getattr(error, "kind", None),
+            "usage": _usage_to_json(error),
             "next_steps": [_step_to_json(step) for step in error.next_steps],
         },
     }
@@ -83,9 +85,23 @@ def _error(stored: object, generation_id: str) -> KlingError | None:
         # Written before next steps were data, when hints named commands of a shell.
         details |= {"hint": None, "next_steps": [NextStep(Verb.WAIT, generation_id)]}
     if kind is GenerationFailedError:
-        return GenerationFailedError(message, kind=str(stored.get("kind")), **details)
+        usage = _usage_from_json(stored.get("usage"))
+        return GenerationFailedError(message, kind=str(stored.get("kind")), usage=usage, **details)
     known = isinstance(kind, type) and issubclass(kind, KlingError)
     return kind(message, **details) if known else KlingError(message, **details)  # type: ignore[misc]
+
+
+def _usage_to_json(error: KlingError) -> dict[str, Any] | None:
+    usage = getattr(error, "usage", None)
+    return usage.to_json() if isinstance(usage, Usage) else None
+
+
+def _usage_from_json(stored: object) -> Usage | None:
+    """Earlier versions wrote none."""
+    try:
+        return Usage(**stored) if isinstance(stored, dict) else None
+    except TypeError:  # of a newer version
+        return None
 
 
 def _step_to_json(step: NextStep) -> dict[str, str]:

@@ -110,9 +110,12 @@ def expected_usd(client: KlingClient, make_request: Callable[[], VideoRequest]) 
         return None
 
 
-def spent(generation: Generation) -> float | None:
-    """USD, by what the gateway says; None where it does not."""
-    return cost.spent(generation.usage)
+def charged(generation: Generation, expected: float | None, log: Any) -> float | None:
+    """USD that a generation which has ended counts as; None where nothing says."""
+    found = cost.charged(generation.usage, expected)
+    if found.odd:
+        log.warning("%s: %s is counted.", found.odd, found.usd)
+    return found.usd
 
 
 def push_facts(context: Context, facts: Mapping[str, Any]) -> None:
@@ -179,4 +182,5 @@ def unix_seconds(instant: object) -> float | None:
 def seconds_of(duration: object) -> int | None:
     """Seconds of video out of a number or its text; None for anything else."""
     text = "" if duration is None else str(duration).strip()
+    text = text.removesuffix(".0")  # as a form's number comes
     return int(text) if text.isdecimal() and len(text) < 6 else None

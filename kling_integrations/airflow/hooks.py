@@ -212,9 +212,13 @@ def _address(connection: Connection) -> str | None:
     host = (connection.host or "").strip()
     if not host:
         return None
+    schema = (connection.schema or "").strip().strip("/")
+    if schema.lower() in ("http", "https"):  # as connections of the type HTTP have it
+        scheme, schema = schema.lower(), ""
+    else:
+        scheme = "http" if settings.is_loopback(f"http://{host}") else "https"
     if "://" not in host:
-        local = settings.is_loopback(f"http://{host}")
-        host = f"{'http' if local else 'https'}://{host}"
+        host = f"{scheme}://{host}"
     try:
         parts = urlsplit(host)
         named_port = parts.port
@@ -225,7 +229,6 @@ def _address(connection: Connection) -> str | None:
         ) from None
     if connection.port and named_port is None:
         parts = parts._replace(netloc=f"{parts.netloc}:{connection.port}")
-    schema = (connection.schema or "").strip("/")
     if schema and not parts.path.strip("/"):
         parts = parts._replace(path=f"/{schema}")
     return parts.geturl()

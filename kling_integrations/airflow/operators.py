@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator, conf
 
+from ..core import cost
 from ..core.catalog import DEFAULT_MODEL
 from ..core.errors import (
     GenerationFailedError,
@@ -55,10 +56,11 @@ from .hooks import KlingHook
 from .lineage import WithLineage
 from .links import KlingVideoLink
 from .masked_fields import MaskedField
+from .object_storage import check_target
 from .progress_log import ProgressLog
 from .record_places import default_record_path
-from .request_fields import FIELDS, fields_of, inputs_of, request_from
-from .siblings import Siblings
+from .request_fields import FIELDS, fields_of, inputs_of, pictures_of, request_from
+from .siblings import FormerTasks, Siblings
 from .spending import Spending, run_limit
 from .stopping import Stopping, what_goes_on
 from .submitting import Submitter, duration_of
@@ -195,6 +197,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         )
         self.on_clear = one_of("on_clear", on_clear, "reuse", "regenerate")
         check_outlets(self)
+        self._pictures = pictures_of(self)  # before a template or an XCom takes their place
         self._submissions: SubmissionStore | None = None
         self._submitter: Submitter | None = None
         self._generation_id: str | None = None
@@ -289,7 +292,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
             if isinstance(caught, KlingTaskError):  # the connection is missing or cannot work
                 error.generation_id = error.generation_id or self._generation_id
             elif isinstance(error, GenerationFailedError):
-                self._note_failure(context, error.generation_id)
+                self._note_failure(context, error)
             elif isinstance(error, GenerationNotFoundError):
                 # The record makes every later attempt wait for the same generation.
                 error.next_steps += (NextStep(Verb.SUBMIT_NEW, error.generation_id),)
@@ -299,9 +302,11 @@ class KlingVideoOperator(WithLineage, BaseOperator):
                 error, self.kling_conn_id, kept=self._kept, settled_later=later
             ) from None
 
-    def _note_failure(self, context: Context, generation_id: str | None) -> None:
+    def _note_failure(self, context: Context, error: GenerationFailedError) -> None:
+        generation_id = error.generation_id
         if generation_id:
-            self._spending_of(context).settle(generation_id, 0.0)  # it is not billed
+            usd = cost.charged(error.usage, self._expected_usd, failed=True).usd
+            self._spending_of(context).settle(generation_id, usd)
         stored = self._submissions.current if self._submissions else None
         if self._submissions and stored and stored.record.generation_id == generation_id:
             self._submissions.update(state=State.FAILED)
@@ -315,13 +320,14 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         spending = self._spending_of(context)
         self._submitter = Submitter(
             client,
-            cache(lambda: request_from(**fields_of(self))),
+            cache(lambda: request_from(**fields_of(self), pictures=self._given_pictures)),
             inputs_of(fields_of(self)),
             store,
             task,
             self.log,
             self.kling_conn_id,
             Siblings(store.shared, task, self.log) if store.shared and task.is_mapped else None,
+            FormerTasks(store.shared, task, self.log) if store.shared else None,
             waits=self.wait_for_completion,
             regenerate=self.on_clear == "regenerate",
             resubmit_uncertain=self.on_ambiguous_submit == "resubmit",
@@ -335,6 +341,7 @@ class KlingVideoOperator(WithLineage, BaseOperator):
     def _before_paying(
         self, client: KlingClient, request: VideoRequest, spending: Spending
     ) -> None:
+        check_target(self.output_path)
         schedule = self._schedule(client, request.model, request.duration)
         if self.deferrable and self.wait_for_completion:
             now = time.time()
@@ -342,6 +349,10 @@ class KlingVideoOperator(WithLineage, BaseOperator):
         stored = self._submissions.current if self._submissions else None
         in_doubt = stored is not None and stored.record.state is State.INTENT
         self._expected_usd = spending.reserve(client, request, in_doubt=in_doubt)
+
+    @property
+    def _given_pictures(self) -> set[str]:
+        return self._pictures | pictures_of(self)
 
     def _on_accepted(self, context: Context, client: KlingClient, generation_id: str) -> None:
         self._generation_id = generation_id

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath, conf
 
+from ..core import settings
 from ..core.errors import InvalidRequestError, KlingError
 from ..core.records import RecordStore, unreachable
 from ..core.storage.bucket_records import BucketRecords
@@ -20,7 +21,7 @@ from ..core.storage.record_stores import open_store
 from ..core.storage.sqlite_records import SqliteRecords
 from . import version_compat
 from .hints import Kept
-from .object_storage import local_path
+from .object_storage import absolute, given_path, local_path
 from .task_identity import TaskIdentity
 from .task_state import TaskStateRecords
 
@@ -76,12 +77,31 @@ def places(
     return Places(task, tuple(records), shared, Kept(clear, place, where))
 
 
+def record_folder(record_path: str) -> str:
+    """A ``record_path`` that is the same place on every worker.
+
+    Raises InvalidRequestError and LedgerError for one that is not, or was not read as it was meant:
+    another folder of records is another payment.
+    """
+    text = record_path.strip()
+    try:
+        if "://" not in text or not text[0].isalpha():
+            settings.absolute(text, "record_path")
+        return absolute(text)
+    except KlingError as error:
+        error.message = f"record_path: {error.message} Nothing was submitted."
+        raise
+
+
 def open_shared(record_path: Any, output_path: Any, log: Any) -> RecordStore:
     """The store that no clear reaches; one that cannot be opened fails when it is used."""
-    if record_path:
-        return _opened("record_path", str(record_path))
-    if output_path:
-        store = _opened("output_path", _hidden_folder(str(output_path)))
+    if (text := given_path(record_path)) is not None:
+        try:
+            return _opened("record_path", record_folder(text))
+        except KlingError as error:
+            return _Unusable(error)
+    if (text := given_path(output_path)) is not None:
+        store = _opened("output_path", _hidden_folder(text))
         if not isinstance(store, _Refused):
             return store
         log.info("%s", store.error.message)

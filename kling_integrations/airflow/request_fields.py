@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from ..core.catalog import DEFAULT_MODEL
 from ..core.errors import InvalidRequestError
 from ..core.media import frames
 from ..core.request import VideoRequest
+from ..core.validation import is_missing_text
+from ..core.values import is_missing
+from . import version_compat
 from .facts import origin_of
 from .masked_fields import MaskedField, masked
 from .object_storage import open_file, read_file
@@ -38,7 +43,8 @@ FIELDS = (
 )
 """What a request is made of, by the names of an operator's arguments."""
 
-_MASKED = ("image", "tail_image", "parameters", "extra")
+_PICTURES = ("image", "tail_image")
+_MASKED = (*_PICTURES, "parameters", "extra")
 
 
 def fields_of(task: Any) -> dict[str, Any]:
@@ -49,59 +55,112 @@ def fields_of(task: Any) -> dict[str, Any]:
     }
 
 
+def pictures_of(task: Any) -> set[str]:
+    """Which of the pictures are given by the DAG, whatever is left of them when it runs.
+
+    As the DAG was read (a template, the output of a task), or as one of the values that a mapped
+    task is expanded over. ``None`` in the DAG itself is no picture.
+    """
+    held = {name for name in _PICTURES if given(MaskedField.value(task, name)) is not None}
+    return held | (version_compat.expanded_names(task) & set(_PICTURES))
+
+
 def request_from(
     *,
-    model: str,
+    model: str | None,
     prompt: str | None,
     parameters: Any = None,
     extra: Any = None,
+    pictures: Collection[str] = (),
     **optional: Any,
 ) -> VideoRequest:
     """The request; an optional field whose template rendered to nothing is left out.
 
     ``optional`` and ``parameters`` are named as the fields of VideoRequest. ``image`` and
-    ``tail_image`` may also be a path in any store, or the manifest of an earlier task. Raises
+    ``tail_image`` may also be a path in any store, or the manifest of an earlier task; those named
+    in ``pictures`` were given, and are lost where nothing is left of them. Raises
     InvalidRequestError, also for a prompt or an image that a template lost: it would make, and
     pay for, another video than was asked for.
     """
-    if isinstance(prompt, str) and _given(prompt) is None:
+    if prompt is not None and given(prompt) is None:
         raise InvalidRequestError(
             f"The prompt is {prompt!r}: say what the video should show. Nothing was submitted."
         )
-    for name, value in {"parameters": parameters, "extra": extra}.items():
-        if not isinstance(value or {}, Mapping):
-            raise InvalidRequestError(f"{name} is a dictionary, not {type(value).__name__}.")
-    which = _given(optional.pop("image_frame", None))
+    parameters = mapping_of("parameters", parameters)
+    extra = mapping_of("extra", extra)
+    which = given(optional.pop("image_frame", None))
     if which is not None:
         optional["image"] = _frame_of(optional.get("image"), which)
-    for name in optional.keys() & {"image", "tail_image"}:
-        optional[name] = _image(name, optional[name])
-    optional = {name: _given(value) for name, value in optional.items()}
-    fields = {"model": model, "prompt": prompt, "extra": extra or None, **optional}
-    given = {name: value for name, value in fields.items() if value is not None}
-    parameters = parameters or {}
-    if twice := given.keys() & parameters.keys():
+    for name in _PICTURES:
+        value = optional.get(name)
+        if name in pictures and given(value) is None:
+            raise _lost(name, value)
+        optional[name] = _image(name, value)
+    optional = {name: given(value) for name, value in optional.items()}
+    optional["duration"] = _whole(optional.get("duration"))
+    fields = {
+        "model": given(model) or DEFAULT_MODEL,
+        "prompt": prompt,
+        "extra": extra or None,
+        **optional,
+    }
+    named = {name: value for name, value in fields.items() if value is not None}
+    if twice := named.keys() & parameters.keys():
         raise InvalidRequestError(f"Given twice, once in parameters: {', '.join(twice)}.")
-    return VideoRequest(**given, **parameters)
+    return VideoRequest(**named, **parameters)
 
 
-def _given(value: Any) -> Any:
-    return None if isinstance(value, str) and value.strip() in ("", "None") else value
+def given(value: Any) -> Any:
+    """None for what is left of a missing value: blank text, ``None`` or ``nan`` as text, NaN."""
+    if isinstance(value, str):
+        return None if not value.strip() or is_missing_text(value) else value
+    return None if is_missing(value) else value
 
 
-def manifest_or(value: Any) -> Any:
-    """The manifest that a template rendered to text (a dictionary, or JSON); else the value."""
+def _whole(value: Any) -> Any:
+    """5 for 5.0 and its text, as a form's or a table's number comes; else the value."""
+    try:
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+    except ValueError:
+        number = math.nan
+    is_fraction = isinstance(value, float) or (isinstance(value, str) and "." in value)
+    return int(number) if is_fraction and number.is_integer() else value
+
+
+def mapping_of(name: str, value: Any) -> dict[str, Any]:
+    """A dictionary that is there, or as the text that a template made of it; empty for nothing."""
+    value = read_text(given(value))
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        what = "text that is none" if isinstance(value, str) else f"a {type(value).__name__}"
+        raise InvalidRequestError(
+            f"{name} is a dictionary, not {what}. Nothing was submitted.",
+            hint="As the text of a template: {{ … | tojson }}.",
+        )
+    return dict(value)
+
+
+def read_text(value: Any, opens: str = "{", longest: float = _LONGEST_MANIFEST) -> Any:
+    """What a template rendered to text, JSON or Python's own; else the value itself.
+
+    ``opens``: the sign that the text begins with, ``{`` for a mapping and ``[`` for a list.
+    """
     text = value.strip() if isinstance(value, str) else ""
-    if not text.startswith("{") or len(text) > _LONGEST_MANIFEST:
+    if not text.startswith(opens) or len(text) > longest:
         return value
     for read in (json.loads, ast.literal_eval):
         try:
-            manifest = read(text)
+            found = read(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
             continue
-        if isinstance(manifest, Mapping):
-            return manifest
+        if isinstance(found, Mapping if opens == "{" else list):
+            return found
     return value
+
+
+manifest_or = read_text
+"""The manifest that a template rendered to text; else the value."""
 
 
 def inputs_of(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,13 +168,13 @@ def inputs_of(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: _short(masked(_plain_input(name, value)))
         for name, value in fields.items()
-        if _given(value) is not None
+        if given(value) is not None
     }
 
 
 def _plain_input(name: str, value: Any) -> Any:
     value = manifest_or(value)
-    if name in ("image", "tail_image") and isinstance(value, Mapping):
+    if name in _PICTURES and isinstance(value, Mapping):
         return origin_of(value)  # not the whole history of a film that grows shot by shot
     return value
 
@@ -143,7 +202,7 @@ def _frame_of(value: Any, which: object) -> Any:
         path = path.get("path")
     if hasattr(path, "protocol") and hasattr(path, "path"):  # an ObjectStoragePath
         path = str(path)
-    if not isinstance(path, str) or _given(path) is None or path.startswith(("http:", "https:")):
+    if not isinstance(path, str) or given(path) is None or path.startswith(("http:", "https:")):
         raise InvalidRequestError(
             "image_frame needs a video as the image: the manifest of the task that saved it, or "
             "the path of its file. Nothing was submitted."
@@ -159,16 +218,21 @@ def _frame_of(value: Any, which: object) -> Any:
         ) from error
 
 
+def _lost(name: str, value: Any) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{name} was given, and what it names does not exist: it is {value!r}. That would be a "
+        "video of the text alone. Nothing was submitted.",
+        hint=f"For no picture, leave {name} out.",
+    )
+
+
 def _image(name: str, value: Any) -> Any:
     value = manifest_or(value)
-    if isinstance(value, str) and value.strip() == "None":
-        raise InvalidRequestError(
-            f"{name} is the text 'None': what its template names does not exist. For no image, let "
-            "it render to empty text. Nothing was submitted."
-        )
+    if isinstance(value, str) and value.strip() and given(value) is None:
+        raise _lost(name, value)
     if isinstance(value, Mapping):
         path = value.get("path")
-        if not isinstance(path, str) or _given(path) is None:
+        if not isinstance(path, str) or given(path) is None:
             raise InvalidRequestError(
                 f"{name} is a manifest without a path: the task that made it saved no file (it "
                 "has no output_path). Nothing was submitted."

@@ -18,11 +18,12 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
 )
 
-from ..core import cost
+from ..core import cost, submission
 from ..core.errors import GenerationFailedError, InvalidRequestError, KlingError
-from ..core.generation import Generation
+from ..core.generation import Generation, Status
 from ..core.request import VideoRequest
 from ..core.schedule import Schedule
+from ..core.submission import Record, State
 from . import version_compat
 from .deadlines import backstop
 from .deferral import confirm
@@ -34,6 +35,7 @@ from .get_provider_info import DEFAULT_CONNECTION
 from .hooks import KlingHook
 from .learning import finished
 from .lineage import WithLineage
+from .object_storage import check_target
 from .record_places import default_record_path
 from .request_fields import inputs_of, manifest_or, request_from
 from .review_record import REVIEW_KEY, Review
@@ -200,19 +202,18 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         spending = self._spending(context, review)
         try:
             with self._stopping.watch(self._client(context)) as client:
-                request = self._request(review)
-                if not review.is_priced:
-                    review.price(self._priced(client, request, review, spending))
-                client.recover()  # what became of a POST of an earlier attempt
-                generation = client.submit(request, take=len(review.takes) + 1)
+                generation = self._paid(client, review)
+                if generation is None:
+                    try:
+                        generation = self._submitted(client, review, spending)
+                    except InvalidRequestError as error:
+                        spending.release()
+                        review.refuse(error.message)
+                        return self._ask(context, review)
                 spending.paid(generation.id)
                 self._describe(context, client, generation, review)
                 schedule = self._schedule(client, review)
                 speed = client.clock.speed
-        except InvalidRequestError as error:
-            spending.release()
-            review.refuse(error.message)
-            return self._ask(context, review)
         except KlingError as error:
             push_failure(context, error, self.kling_conn_id)
             raise task_error(error, self.kling_conn_id) from None
@@ -230,6 +231,40 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
             method_name="take_complete",
             timeout=backstop(end),
         )
+
+    def _paid(self, client: KlingClient, review: Review) -> Generation | None:
+        """What an earlier attempt paid for as the pending take, by its record: a picture of the
+        request may be gone by now. Raises SubmissionUncertainError where it may be paid.
+        """
+        record = self._record(client, review)
+        if record is not None and record.state is State.INTENT:
+            try:
+                client.recover()  # what became of its POST
+            except InvalidRequestError as error:  # a gateway that has no log
+                self.log.info("The gateway's log cannot be read: %s", error.message)
+            record = self._record(client, review)
+            if record is not None and record.state is State.INTENT:
+                raise submission.refusal(record)
+        if record is None or record.generation_id is None:
+            return None
+        return Generation(record.generation_id, Status.UNKNOWN, model=record.model)
+
+    def _record(self, client: KlingClient, review: Review) -> Record | None:
+        assert isinstance(client.ledger, TaskLedger)
+        return client.ledger.of_take(
+            client.base_url,
+            len(review.takes) + 1,
+            fingerprint=review.pending_fingerprint,
+            since=review.since,
+        )
+
+    def _submitted(self, client: KlingClient, review: Review, spending: Spending) -> Generation:
+        """Raises InvalidRequestError where nothing can be, or was, submitted."""
+        check_target(self.output_path)
+        request = self._request(review)
+        if not review.is_priced:
+            review.price(self._priced(client, request, review, spending), request.fingerprint)
+        return client.submit(request, take=len(review.takes) + 1)
 
     def take_complete(self, context: Context, event: Any = None) -> Any:
         """Another take has ended: it is saved, and asked about."""
@@ -259,7 +294,8 @@ class KlingReviewOperator(WithLineage, HITLOperator):  # type: ignore[misc,unuse
         except GenerationFailedError as error:
             # So that "Again" with the same prompt does not meet the failed one again.
             TaskLedger.of(context, default_record_path()).wait_failed("", error)
-            self._spending(context, review).settle(result.generation_id, 0.0)
+            usd = cost.charged(error.usage, review.pending_usd, failed=True).usd
+            self._spending(context, review).settle(result.generation_id, usd)
             review.refuse(error.message)
             return self._ask(context, review)
         except KlingError as error:

@@ -21,8 +21,9 @@ _MORE = ("audio", "parameters", "extra")
 class Review:
     """``takes`` are manifests, the newest last; ``usd`` is what those after the first cost.
 
-    ``pending`` is a take that somebody asked for: ``{prompt, since, usd?}``; ``refused`` why the
-    last one that was asked for is none. Every change is written before what follows from it.
+    ``pending`` is a take that somebody asked for: ``{prompt, since, usd?, fingerprint?}``;
+    ``refused`` why the last one that was asked for is none. Every change is written before what
+    follows from it.
     """
 
     store: Any
@@ -86,9 +87,15 @@ class Review:
         self.pending, self.refused = {"prompt": prompt, "since": time.time()}, None
         self._save()
 
-    def price(self, usd: float | None) -> None:
+    @property
+    def pending_fingerprint(self) -> str | None:
+        """Of the pending take's request, once that was made; earlier versions wrote none."""
+        return (self.pending or {}).get("fingerprint")
+
+    def price(self, usd: float | None, fingerprint: str) -> None:
+        """What the pending take will cost, and what it is known by without its pictures."""
         assert self.pending is not None
-        self.pending["usd"] = usd
+        self.pending |= {"usd": usd, "fingerprint": fingerprint}
         self._save()
 
     def refuse(self, why: str) -> None:

@@ -36,6 +36,7 @@ from .hooks import KlingHook
 from .learning import finished
 from .lineage import WithLineage
 from .links import KlingVideoLink
+from .object_storage import check_target
 from .progress_log import ProgressLog
 
 if TYPE_CHECKING:
@@ -244,6 +245,11 @@ class KlingVideoSensor(WithLineage, BaseSensorOperator):
         return awaited.knowing(self._finished)
 
     def _announce(self, context: Context, client: KlingClient, awaited: Awaited) -> None:
+        try:
+            check_target(self.output_path)  # what would fail after the wait fails before it
+        except KlingError as error:
+            error.generation_id = awaited.generation_id
+            raise
         announce(context, client, awaited.generation_id)
         push_facts(context, awaited.facts(context, client))
 

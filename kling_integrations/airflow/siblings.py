@@ -23,7 +23,7 @@ from .durable import StoredSubmission
 from .record_places import RecordAt
 from .task_identity import TaskIdentity
 
-_HOLDER = "holder"
+_HOLDER, _TASK = "holder", "task_id"
 
 # States in which an instance has not looked at its record since it was last cleared, or never
 # will: what it held is free.
@@ -35,28 +35,30 @@ _PATIENCE, _INTERVAL = 20.0, 0.5
 _TAKEN = (State.INTENT, State.SUBMITTED, State.COMPLETED)
 
 
-def state_of(task: TaskIdentity, map_index: int) -> str | None:
+def state_of(task: TaskIdentity, map_index: int, task_id: str | None = None) -> str | None:
     """The state of another instance of the task; "removed" where there is none any more.
 
-    Raises LedgerUnreachableError where Airflow does not say.
+    ``task_id`` is that of another task of the run. Raises LedgerUnreachableError where Airflow
+    does not say.
     """
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+    task_id = task_id or task.task_id
     try:
         runs = RuntimeTaskInstance.get_task_states(
             dag_id=task.dag_id,
-            task_ids=[task.task_id],
+            task_ids=[task_id],
             run_ids=[task.run_id],
             map_index=map_index,
         )
         states = dict(runs.get(task.run_id) or {})
     except Exception as error:
         raise LedgerUnreachableError(
-            f"Airflow does not say what became of instance {map_index} of this task "
+            f"Airflow does not say what became of instance {map_index} of the task {task_id} "
             f"({type(error).__name__}), which may use a generation of the same input: nothing is "
             "submitted."
         ) from error
-    return states.get(f"{task.task_id}_{map_index}", states.get(task.task_id, "removed"))
+    return states.get(f"{task_id}_{map_index}", states.get(task_id, "removed"))
 
 
 @dataclass(slots=True)
@@ -164,6 +166,70 @@ class Siblings:
         return f"{self._input(record.fingerprint)}/{_short(record.client_request_id)}/"
 
 
+@dataclass(slots=True)
+class FormerTasks:
+    """The generations of a run's tasks, found by what they were made of.
+
+    A task that is renamed in its file, or whose group is, is another one for Airflow, which marks
+    the old one "removed" in the same run: the new one takes over what that one made of the same
+    input. And a test of a task takes what an earlier test of the same input made. The chain of
+    holders is as that of the instances of one task.
+    """
+
+    store: RecordStore
+    task: TaskIdentity
+    log: Any
+    state_of: Callable[[TaskIdentity, int, str], str | None] = state_of
+
+    def first_place(self, record: Record) -> RecordAt:
+        """Where the intent of a new POST is written, too."""
+        return self._place(
+            f"{self._input(record.fingerprint)}{_short(record.client_request_id)}/0000", record
+        )
+
+    def take(self, fingerprints: Iterable[str]) -> tuple[Record, RecordAt] | None:
+        """What has no holder any more, or an earlier test made; and where it is held now.
+
+        Raises LedgerError where the store or Airflow fails: then it is not known.
+        """
+        for fingerprint in fingerprints:
+            last: dict[str, str] = {}
+            for name in sorted(self.store.names(self._input(fingerprint))):
+                last[name.rpartition("/")[0]] = name
+            for chain, name in last.items():
+                stored = self.store.read(name)
+                record = StoredSubmission.from_json(stored).record
+                holder = str((stored or {}).get(_TASK)), _index((stored or {}).get(_HOLDER))
+                if record.state not in _TAKEN:
+                    continue
+                if self.task.is_test and holder == (self.task.task_id, self.task.map_index):
+                    return record, self._place(name, record)
+                if self.task.is_test or self._is_kept(*holder):
+                    continue
+                place = self._place(f"{chain}/{int(name.rpartition('/')[2]) + 1:04d}", record)
+                value = StoredSubmission(record, record.created_at).to_json()
+                if self.store.create(place.name, place.held(value)):
+                    self.log.info(
+                        "The task %s, which is removed from this run, made this input: generation "
+                        "%s is gone on with.",
+                        holder[0],
+                        record.generation_id or f"of the POST {record.client_request_id}",
+                    )
+                    return record, place
+        return None
+
+    def _is_kept(self, task_id: str, map_index: int) -> bool:
+        own = task_id == self.task.task_id  # its instances are the matter of Siblings
+        return own or self.state_of(self.task, map_index, task_id) != "removed"
+
+    def _input(self, fingerprint: str) -> str:
+        return f"{self.task.inputs_group}/{_short(fingerprint)}/"
+
+    def _place(self, name: str, record: Record) -> _HeldByTask:
+        task = self.task
+        return _HeldByTask(self.store, name, task.map_index, record.client_request_id, task.task_id)
+
+
 @dataclass(frozen=True, slots=True)
 class _HeldBy(RecordAt):
     """A link of the chain of one POST."""
@@ -182,6 +248,14 @@ class _HeldBy(RecordAt):
                 return
             value = {**stored, "state": State.REFUSED.value}
         self.store.write(self.name, self.held(value))
+
+
+@dataclass(frozen=True, slots=True)
+class _HeldByTask(_HeldBy):
+    task_id: str
+
+    def held(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        return {**value, _HOLDER: self.map_index, _TASK: self.task_id}
 
 
 def _is_of(one: Record, other: Record) -> bool:

@@ -2,7 +2,7 @@
 
 Airflow sends SIGTERM to a task that was marked, cleared or timed out. The handler calls the task's
 ``on_kill`` and returns, and the task goes on until SIGKILL, five seconds later: long enough for a
-POST that nobody waits for.
+POST whose video no task waits for.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class Stopping:
 def end_with_task(client: BaseClient, context: Context) -> None:
     """Lets a client that a task of the user's own uses submit no more once the task is killed."""
     task: Any = getattr(context["ti"], "task", None) or context.get("task")
-    if task is None:
+    before = getattr(task, "on_kill", None)
+    if before is None:
         return
-    before = task.on_kill
 
     def on_kill() -> None:
         client.end_submitting()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core import submission
 from ..core.errors import (
+    GenerationNotFoundError,
     InvalidRequestError,
     KlingError,
     LedgerError,
@@ -29,8 +30,9 @@ from ..core.schedule import Schedule
 from ..core.submission import Action, Decision, Record, State
 from . import earlier_tries
 from .durable import StoredSubmission, SubmissionStore
+from .facts import seconds_of
 from .hints import render
-from .siblings import Siblings
+from .siblings import FormerTasks, Siblings
 from .task_identity import TaskIdentity
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class Submitter:
     """Finds or makes the generation of a request, for one attempt of a task.
 
     ``store`` has loaded what earlier attempts recorded; ``siblings`` are there where the task is
-    mapped. ``make_request`` may fail with
+    mapped, ``former`` where the record is kept. ``make_request`` may fail with
     InvalidRequestError, because an image is gone: what is paid for is found without it.
     ``inputs`` is what the request is made of, fit for screens. ``waits``: the task waits for the
     end and records it; without that, a clear has to ask the gateway whether there was one.
@@ -68,6 +70,7 @@ class Submitter:
     log: Any
     kling_conn_id: str
     siblings: Siblings | None = None
+    former: FormerTasks | None = None
     waits: bool = True
     regenerate: bool = False
     resubmit_uncertain: bool = False
@@ -90,6 +93,8 @@ class Submitter:
         record, cleared = self._recorded()
         if record is not None and record.state is State.INTENT:
             record = self._settled(record)
+        if record is not None and record.state is State.INTENT and self.resubmit_uncertain:
+            record = self._read_again(record)
         if record and record.state is State.SUBMITTED and cleared and not self.waits:
             record = earlier_tries.with_outcome(self.client, record)
         decision = self._decide(record, cleared)
@@ -155,18 +160,19 @@ class Submitter:
                 stored.record.generation_id,
             )
             return None, False
-        return stored.record, self._is_cleared(stored)
+        if stored.record.generation_id and not self._is_known(stored.record):
+            return None, False
+        return stored.record, stored.is_cleared(self.task)
 
-    def _is_cleared(self, stored: StoredSubmission) -> bool:
-        """Airflow raises max_tries at a clear; a run that was deleted and made anew begins again.
-
-        The attempt's id stays the same over a deferral.
-        """
-        began_again = self.task.try_number <= stored.try_number and stored.attempt not in (
-            "",
-            self.task.attempt,
-        )
-        return began_again or stored.record.max_tries != self.task.max_tries
+    def _is_known(self, record: Record) -> bool:
+        """Of a test only: the sandbox that made it may be another one, of an earlier test."""
+        if not (self.task.is_test and self.client.is_sandbox):
+            return True
+        try:
+            self.client.get(record.generation_id or "")
+        except GenerationNotFoundError:
+            return False
+        return True
 
     def _asks_siblings(self, ask: Callable[[Siblings], bool], *, unknown: bool) -> bool:
         """About what is paid for: a store that fails is no reason to leave it."""
@@ -226,7 +232,8 @@ class Submitter:
             return None
         has_looked = record is None and self.task.try_number > 1
         is_moved = self.siblings is not None and not self.regenerate
-        if not has_looked and not is_moved:
+        is_new = not self.regenerate and (record is None or self.task.is_test)
+        if not has_looked and not is_moved and not is_new:
             return None
         fingerprints = self._fingerprints(self.make_request())
         if record is not None and (record.state not in _PAID or record.fingerprint in fingerprints):
@@ -236,20 +243,27 @@ class Submitter:
             if record is not None:
                 # First: of several in a new order, each may wait for what another one has.
                 self.store.give_up()
-            if taken := self._taken(fingerprints):
+            if taken := self._taken(self.siblings, fingerprints):
                 return taken
+        if is_new and self.former and (taken := self._taken(self.former, fingerprints)):
+            return taken
         return self._of_earlier_tries(fingerprints) if has_looked else None
 
-    def _taken(self, fingerprints: tuple[str, ...]) -> Record | None:
-        assert self.siblings is not None
-        while taken := self.siblings.take(fingerprints):
+    def _taken(
+        self, others: Siblings | FormerTasks | None, fingerprints: tuple[str, ...]
+    ) -> Record | None:
+        assert others is not None
+        while taken := others.take(fingerprints):
             record, place = taken
             if record.state is State.INTENT:
                 record = self._settled(record)
                 if record.state is State.INTENT:
                     raise submission.refusal(record)
-            record = earlier_tries.with_outcome(self.client, record)
-            if record.state is not State.FAILED:
+            if not self._is_known(record):
+                record = record.ended(State.FORGOTTEN)
+            else:
+                record = earlier_tries.with_outcome(self.client, record)
+            if record.state not in (State.FAILED, State.FORGOTTEN):
                 self.store.also_in(place)
                 return record
             place.write(StoredSubmission(record, record.created_at).to_json())
@@ -293,6 +307,21 @@ class Submitter:
             found = self._look_up(record)
         return self._found(record, found) if found else record
 
+    def _read_again(self, doubt: Record) -> Record:
+        """Before a doubt is given up: another attempt may still run, and have had the reply.
+
+        Raises LedgerError where not every place can be read, SubmissionUncertainError where the
+        record has another doubt by now.
+        """
+        stored = self.store.load()
+        self.store.require_all()
+        if stored is None or stored.record == doubt:
+            return doubt
+        if stored.record.state is State.INTENT:
+            raise submission.refusal(stored.record)
+        self.open = None
+        return stored.record
+
     def _found(self, record: Record, generation_id: str) -> Record:
         self.open = None
         self.log.info("The gateway's log names it: generation %s.", generation_id)
@@ -301,15 +330,16 @@ class Submitter:
     def _look_up(self, record: Record) -> str | None:
         try:
             return self.client.find_submission(record.client_request_id, record.created_at)
-        except (ServerError, RateLimitedError) as error:
-            # Without a record the next attempt would not even look.
+        except KlingError as error:
+            if not self.resubmit_uncertain and not isinstance(error, _PASSES):
+                self.log.info("The gateway's log cannot be read: %s", error.message)
+                return None
+            # Nothing is passed over that a log may name. And without a record the next attempt
+            # would not even look.
             self.is_settled_later = self.store.is_durable
             uncertain = submission.refusal(record)
             uncertain.hint = f"The gateway's log is out of reach: {error.message}"
             raise uncertain from None
-        except KlingError as error:
-            self.log.info("The gateway's log cannot be read: %s", error.message)
-            return None
 
     def _would_have_ended(self, record: Record) -> float:
         """Unix seconds."""
@@ -324,7 +354,7 @@ class Submitter:
         fingerprint = self._fingerprints(request)[0]
         post: str | None = self.task.client_request_id(fingerprint)
         before = self.store.current
-        if before is not None and before.record.client_request_id == post:
+        if before and post in (before.record.client_request_id, *before.earlier_posts):
             post = None  # the run was deleted and made anew: each POST has an id of its own
         record = replace(
             Record.intent(request, self.task.max_tries, post),
@@ -332,8 +362,10 @@ class Submitter:
             inputs=self.inputs,
             replaced=self._left_behind(earlier),
         )
-        first_place = [self.siblings.first_place(record)] if self.siblings else []
-        self.store.intend(record, *first_place)
+        first_places = [
+            each.first_place(record) for each in (self.siblings, self.former) if each is not None
+        ]
+        self.store.intend(record, *first_places)
         self.open = record
         try:
             generation = self.client.submit(request, client_request_id=record.client_request_id)
@@ -408,6 +440,9 @@ class Submitter:
 _PAID = (State.INTENT, State.SUBMITTED, State.COMPLETED)
 """States of a record that names, or may stand for, something that is paid for."""
 
+_PASSES = (ServerError, RateLimitedError)
+"""What a log may answer now and not later."""
+
 _SANDBOX = "sandbox:"
 
 
@@ -417,5 +452,4 @@ def _of_sandbox(record: Record) -> bool:
 
 def duration_of(record: Record) -> int | None:
     """Seconds of video that the record's request asked for, where it says so."""
-    text = str((record.inputs or {}).get("duration", "")).strip()
-    return int(text) if text.isdecimal() and len(text) < 6 else None
+    return seconds_of((record.inputs or {}).get("duration"))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from . import version_compat
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -22,7 +24,10 @@ class TaskIdentity:
 
     ``attempt`` is Airflow's id of this attempt, another one after each retry and clear.
     ``since_clear`` is the first try after the last clear (1 without one), ``run_after`` the Unix
-    time before which the run cannot have begun.
+    time before which the run cannot have begun. ``clears`` counts the clears of tasks of the run
+    (None: this Airflow does not say); ``has_all_tries``: as many tries are left as the task has
+    retries, which is so in the first try and in the first one after a clear. ``is_test``: the run
+    is one of ``tasks test`` or ``dags test``, all of which share the task's records.
     """
 
     dag_id: str
@@ -34,6 +39,9 @@ class TaskIdentity:
     max_tries: int | None = None
     since_clear: int = 1
     run_after: float = 0.0
+    clears: int | None = None
+    has_all_tries: bool = False
+    is_test: bool = False
 
     @classmethod
     def of(cls, context: Context) -> TaskIdentity:
@@ -42,8 +50,10 @@ class TaskIdentity:
         index = getattr(ti, "map_index", None)
         most = max_tries(context)
         retries = getattr(getattr(ti, "task", None) or context.get("task"), "retries", None)
+        clears = getattr(context.get("dag_run"), "clear_number", None)
+        clears = clears if isinstance(clears, int) else None
         since_clear = 1
-        if most is not None and isinstance(retries, int):
+        if most is not None and isinstance(retries, int) and clears != 0:
             since_clear = min(tries, max(1, most - retries + 1))
         return cls(
             dag_id=str(ti.dag_id),
@@ -55,6 +65,9 @@ class TaskIdentity:
             max_tries=most,
             since_clear=since_clear,
             run_after=_run_after(context),
+            clears=clears,
+            has_all_tries=most is not None and most - (tries - 1) == retries,
+            is_test=version_compat.is_test_run(str(ti.run_id)),
         )
 
     @property
@@ -64,7 +77,17 @@ class TaskIdentity:
     @property
     def group(self) -> str:
         """The beginning of the names of the records of all mapped instances of the task."""
-        return _digest(self.dag_id, self.run_id, self.task_id)[:40]
+        return _digest(self.dag_id, self._records_run, self.task_id)[:40]
+
+    @property
+    def inputs_group(self) -> str:
+        """The beginning of the names of what the tasks of the run made, by its input."""
+        return f"inputs/{_digest(self.dag_id, self._records_run)[:40]}"
+
+    @property
+    def _records_run(self) -> str:
+        """A test has a run of its own each time, often with a date of its own."""
+        return "__test__" if self.is_test else self.run_id
 
     @property
     def run_name(self) -> str:

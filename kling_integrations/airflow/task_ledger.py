@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 KEY = "kling_submissions"
 
+_SANDBOX = "sandbox:"
+_PAID = (State.INTENT, State.SUBMITTED, State.COMPLETED)
+
 log = logging.getLogger(__name__)
 
 
@@ -109,6 +112,25 @@ class TaskLedger:
                 intent = replace(intent, replaced=(*record.replaced, record.generation_id))
             self._intend(key, intent)
             return decision, intent
+
+    def of_take(
+        self, base_url: str, take: int, *, fingerprint: str | None, since: float
+    ) -> Record | None:
+        """What is paid for as this take, or may be; None where nothing is.
+
+        It is found without its request, whose picture may be gone: by the request's fingerprint
+        where one is known, else by the time (Unix seconds) before which it cannot have left.
+        """
+        with self._lock:
+            found = [
+                stored.record
+                for key, stored in self._load().items()
+                if key == _key(key.removeprefix(_SANDBOX).rpartition(":")[0], base_url, take)
+                and stored.record.state in _PAID
+                and fingerprint in (None, stored.record.fingerprint)
+                and (fingerprint is not None or stored.record.created_at >= since)
+            ]
+            return max(found, key=lambda record: record.created_at, default=None)
 
     def advance(self, record: Record) -> None:
         with self._lock:
@@ -250,7 +272,7 @@ class TaskLedger:
 
 def _key(fingerprint: str, base_url: str, take: int) -> str:
     """The sandbox's videos are no substitute for real ones: other records."""
-    return f"{'sandbox:' if settings.is_sandbox(base_url) else ''}{fingerprint}:{take}"
+    return f"{_SANDBOX if settings.is_sandbox(base_url) else ''}{fingerprint}:{take}"
 
 
 def _entry(record: Record, base_url: str, take: int) -> Entry:

@@ -123,7 +123,17 @@ class KlingVideoTrigger(BaseTrigger):
         # Logged before the state is read, which takes seconds: the triggerer may end meanwhile.
         self.log.info("Generation %s goes on: there is no cancel.", self.generation_id)
         state = await self._task_state()
-        if state in ("failed", "success", "skipped", "removed"):
+        if state == "removed":
+            # It cannot be cleared: there is no such task in the DAG any more.
+            self.log.warning(
+                "The task is removed from this run. Where it has another name now, the task of the "
+                "new name goes on with generation %s, if it asks for the same in this run. Else "
+                "nothing waits for it any more, and it is billed when it completes: pick it up "
+                "with %s",
+                self.generation_id,
+                again,
+            )
+        elif state in ("failed", "success", "skipped"):
             self.log.warning(
                 "The task was marked %s, so nothing waits for generation %s any more. It is billed "
                 "when it completes. Clearing the task waits for it again, if its input is the "

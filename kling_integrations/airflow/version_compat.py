@@ -58,6 +58,8 @@ __all__ = [
     "RetryPolicy",
     "connection_of",
     "current_context",
+    "expanded_names",
+    "is_test_run",
     "rendered_fields",
     "serialize",
     "supported",
@@ -97,6 +99,24 @@ def connection_of(path: Any) -> str | None:
     if hasattr(path, "conn_id"):
         return path.conn_id or None
     return path.storage_options.get("conn_id") or None  # before 3.1
+
+
+def is_test_run(run_id: str) -> bool:
+    """Whether ``airflow tasks test``, ``airflow dags test`` or ``dag.test()`` runs the task."""
+    from airflow.sdk.execution_time import task_runner
+
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    in_process = type(comms).__name__ == "InProcessSupervisorComms"
+    return in_process or run_id.startswith("__airflow_temporary_run_")
+
+
+def expanded_names(task: Any) -> set[str]:
+    """The arguments of a mapped task's instance that differ from one instance to the next."""
+    mapped: Any = task.dag.task_dict.get(task.task_id) if task.has_dag() else None
+    if not hasattr(mapped, "partial_kwargs"):
+        return set()
+    passed = getattr(task, "_BaseOperator__init_kwargs", {})
+    return set(passed) - set(mapped.partial_kwargs)
 
 
 def supported(arguments: dict[str, Any]) -> dict[str, Any]:

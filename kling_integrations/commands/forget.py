@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ..core import settings
+from ..core.storage.owner import colleague
 from ..core.submission import State
 from ._arguments import UsageError, add_command
 from ._context import find, user_ledger
@@ -83,8 +84,12 @@ def _entry(word: str, ledger: Ledger, base_url: str) -> Entry:
 def _forget(entry: Entry, ledger: Ledger) -> None:
     """Writes it down, unless another process is submitting it at this moment."""
     lock = ledger.lock(entry.record)
-    if not lock.try_acquire():
-        raise UsageError("It is being submitted right now, by another process: see what comes.")
+    # Asked before the lock is taken, which is how it tells that of this machine.
+    if ledger.is_submitting(entry) or not lock.try_acquire():
+        by = " on another machine" if colleague(entry) else ""
+        raise UsageError(
+            f"It is being submitted right now, by another process{by}: see what comes."
+        )
     try:
         ledger.forget(entry)
     finally:

@@ -254,6 +254,7 @@ class Flows:
         client_request_id: str,
         before: Callable[[], None] | None = None,
     ) -> Flow[Generation]:
+        request.check_reachable(self._endpoint.base_url)
         moment = self._clock.now()
         generation = yield from submitting(
             self._endpoint,
@@ -452,8 +453,15 @@ class Flows:
         return result
 
     def find_submission(self, client_request_id: str, submitted_at: float) -> Flow[str | None]:
-        """The generation that the gateway's log names for one POST, or None."""
-        found, _ = yield from recovery.search(self._endpoint, {client_request_id}, [submitted_at])
+        """The generation that the gateway's log names for one POST, or None.
+
+        None means that the log was read to its end. Raises ServerError where it was not.
+        """
+        found, complete = yield from recovery.search(
+            self._endpoint, {client_request_id}, [submitted_at]
+        )
+        if not complete and client_request_id not in found:
+            raise recovery.not_read_to_its_end()
         return found.get(client_request_id)
 
     def find_submissions(
@@ -462,7 +470,9 @@ class Flows:
         """The generations that the gateway's log names for POSTs from ``since`` on, by their id."""
         wanted = set(client_request_ids)
         moments = recovery.moments_since(since)
-        found, _ = yield from recovery.search(self._endpoint, wanted, moments)
+        found, complete = yield from recovery.search(self._endpoint, wanted, moments)
+        if not complete and not wanted <= found.keys():
+            raise recovery.not_read_to_its_end()
         return found
 
 

@@ -63,13 +63,15 @@ def fingerprints(
 
     ``before`` is the payload of earlier releases, which sent numbers as their library writes them,
     and nulls. ``pictures`` are those, by their URL, that are known by more than it. Where neither
-    makes a difference, there is nothing between the two.
+    makes a difference, there is nothing between the two. Where the file of such a picture was paid
+    for (of a frame that was saved first, say), that is found as well.
     """
     identities = {url: picture.identity or url for url, picture in pictures.items()}
     newest = fingerprint(payload, model, identities)
     before = _replaced(before, {url: each.earlier or url for url, each in pictures.items()})
-    earlier = _fingerprint(before, model)
-    return (newest, *([earlier] if earlier != newest else []), first_fingerprint(before))
+    between = dict.fromkeys((fingerprint(payload, model), _fingerprint(before, model)))
+    between.pop(newest, None)
+    return (newest, *between, first_fingerprint(before))
 
 
 def fingerprint(

@@ -177,6 +177,11 @@ class _Walk:
         return False
 
 
+def not_read_to_its_end() -> ServerError:
+    """What is not found in a part of the log may stand in the rest of it."""
+    return ServerError("The gateway's log is too long to be read to its end.")
+
+
 def _reason(entry: Entry, generation_id: str | None, complete: bool) -> str:
     if generation_id:
         return "found in the gateway's log"

@@ -15,7 +15,14 @@ from .catalog import Model
 from .errors import InvalidRequestError
 from .generation import without_query
 from .identity import Picture
-from .validation import check_prompt, checked, is_missing_text, warn, without_warnings
+from .validation import (
+    check_prompt,
+    check_reachable,
+    checked,
+    is_missing_text,
+    warn,
+    without_warnings,
+)
 
 # Parameters (at any depth) whose strings are pictures: a path or an object becomes a data URI.
 _IMAGE_NAMES = frozenset(
@@ -202,6 +209,16 @@ class VideoRequest:
             for picture in _pictures_in(value, name in _IMAGE_NAMES)
         ]
 
+    def check_reachable(self, base_url: str) -> None:
+        """Refuses links to this machine or a private network, unless the gateway is there, too.
+
+        ``base_url`` is the gateway's. Raises InvalidRequestError.
+        """
+        for name, value in self._payload.items():
+            for link in () if "prompt" in name else _texts_in(value):
+                if _LINK.match(link):
+                    check_reachable(name, link, base_url)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VideoRequest) and other.fingerprint == self.fingerprint
 
@@ -233,6 +250,13 @@ def _pictures_in(value: Any, is_picture: bool) -> list[str]:
     else:
         pairs = [(inner, is_picture) for inner in value] if isinstance(value, list) else []
     return [found for inner, within in pairs for found in _pictures_in(inner, within)]
+
+
+def _texts_in(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [text for inner in inside for text in _texts_in(inner)]
 
 
 def _frozen(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -346,12 +370,12 @@ def _mapping(extra: Any) -> dict[str, Any]:
 def _same(plain: dict[str, Any], given: dict[str, Any]) -> bool:
     try:
         return plain == given
-    except (ValueError, TypeError, RecursionError):  # arrays have no one answer
+    except Exception:  # noqa: BLE001 (arrays have no one answer, and raise what they like)
         return False
 
 
 def _plain(value: Any) -> Any:
     try:
         return values.plain(value)
-    except RecursionError as error:
+    except (RecursionError, TypeError, ValueError) as error:
         raise InvalidRequestError(f"The request cannot be written as JSON: {error}.") from None

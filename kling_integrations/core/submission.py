@@ -110,6 +110,8 @@ class Record:
                 generation_id=other.generation_id,
             )
         state = other.state if other.state in _TRANSITIONS[self.state] else self.state
+        if self.state is State.FORGOTTEN and self.generation_id:
+            state = self.state  # the user knew of it: nothing has arrived since
         return replace(self, state=state, generation_id=self.generation_id or other.generation_id)
 
     def after(self, error: BaseException) -> Record:
@@ -243,16 +245,27 @@ class Entry:
     def updated(self, other: Entry) -> Entry:
         """This entry, as it is stored, after ``other`` is written, see ``Record.updated``.
 
-        What ``other`` does not know stays as it is.
+        What ``other`` does not know stays as it is; only a failed one has an error.
         """
-        news = {
-            name: value
-            for name in ("submitted_at", "usage", "error", "error_kind", "path", "size", "sha256")
-            if (value := getattr(other, name))
-        }
+        record = self.record.updated(other.record)
+        names = ["submitted_at", "usage", "path", "size", "sha256"]
+        if record.state is State.FAILED:
+            names += ["error", "error_kind"]
+        news = {name: value for name in names if (value := getattr(other, name))}
         if self.elapsed is None and other.elapsed is not None:
             news["elapsed"] = other.elapsed
-        return replace(self, record=self.record.updated(other.record), **news)
+        if record.state is State.COMPLETED:
+            news |= {"error": None, "error_kind": None}
+        return replace(self, record=record, **news)
+
+    def filled(self, other: Entry) -> Entry:
+        """This entry, as it is stored, with what it lacks and a copy made earlier knows.
+
+        Unlike ``updated`` it is for a copy that may be older than what is stored.
+        """
+        known = ("path", "size", "sha256") if self.sha256 or self.path else ()
+        names = (*known, *(name for name in ("submitted_at", "usage") if getattr(self, name)))
+        return self.updated(replace(other, **{name: getattr(self, name) for name in names}))
 
     @property
     def generation_id(self) -> str | None:

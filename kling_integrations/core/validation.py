@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import ipaddress
 import math
 import re
 import warnings
@@ -10,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import urlsplit
 
 from . import catalog, values
 from .catalog import Model, Parameter
@@ -33,6 +35,8 @@ _BRACES = re.compile(
     r"\$?\{\{.{0,200}?\}\}|\{%.{0,200}?%\}|\$?\{[^{}]{0,200}\}", re.DOTALL
 )  # bounded: a text of nothing but braces is read in no time
 _FORMATTED = re.compile(r"(.+?)\s*(?:![rsa])?(?::(%.*|[^:]*))?", re.DOTALL)
+# Reserved for this machine and for networks at home and in companies (RFC 6761, 6762, 8375, ICANN).
+_PRIVATE_DOMAINS = (".localhost", ".local", ".internal", ".home.arpa", ".lan", ".localdomain")
 _WHOLE = re.compile(r"[+-]?\d{1,19}(\.0*)?")
 _TRUE = (True, "true", "yes", "on", "1", "1.0")
 _FALSE = (False, "false", "no", "off", "0", "0.0")
@@ -60,6 +64,8 @@ def check_prompt(value: Any) -> None:
         raise InvalidRequestError(f"The prompt must be text, not {type(value).__name__}.")
     if not value.strip():
         raise InvalidRequestError("The prompt is blank: say what the video should show.")
+    if is_missing_text(value):
+        warn(f"The prompt is {value.strip()!r}, which is mostly what is left of a missing value.")
 
 
 def is_missing_text(text: str) -> bool:
@@ -98,6 +104,31 @@ def _is_placeholder(written: str, names: Collection[str]) -> bool:
     if isinstance(expression, ast.Tuple | ast.Set | ast.Dict):
         return False
     return any(isinstance(node, ast.Name) for node in ast.walk(expression))
+
+
+def check_reachable(name: str, link: str, base_url: str) -> None:
+    """Refuses a link that a gateway out there cannot open, as it leads to a machine in here.
+
+    A gateway on this machine or in a private network may well open it. Raises
+    InvalidRequestError, naming ``name``.
+    """
+    if _is_private(link) and not _is_private(base_url):
+        raise InvalidRequestError(
+            f"{name} is a link to {urlsplit(link).hostname}, which the gateway cannot reach from "
+            "outside of this network: give the file instead."
+        )
+
+
+def _is_private(link: str) -> bool:
+    """Whether a link leads to this machine or a private network, by the name of its host."""
+    try:
+        host = (urlsplit(link).hostname or "").rstrip(".").lower()
+    except ValueError:
+        return False
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith(_PRIVATE_DOMAINS)
 
 
 def checked(model: Model, given: dict[str, Any]) -> dict[str, Any]:

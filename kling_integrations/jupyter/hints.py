@@ -93,6 +93,6 @@ def magic_words(step: NextStep) -> str:
         Verb.SKIP_BAD_ROWS: (
             "To go ahead with the others, add --skip-bad to the line (skip_bad=True to the call)."
         ),
-        Verb.TAKE_LITERALLY: "To send such texts as they are: --raw",
+        Verb.TAKE_LITERALLY: "To send such texts as they are, add --raw (raw=True to a call).",
         Verb.NAME_PROMPTS: "Name the column with --prompt.",
     }[step.verb]

@@ -156,8 +156,10 @@ class Task:
         *,
         run_id: str | None = None,
         map_index: int = -1,
+        task_id: str = "video",
     ) -> None:
         self.make = make
+        self.task_id = task_id
         self.store = Store() if store == "new" else store
         self.retries = self.max_tries = retries
         self.run_id = run_id or f"run-{next(_runs)}"
@@ -167,7 +169,7 @@ class Task:
         self.xcom: dict[str, Any] = {}
         self.outlet_events = Events()
         self.trigger: Any = None
-        self.dag_run = SimpleNamespace(run_after=datetime.now(UTC))
+        self.dag_run = SimpleNamespace(run_after=datetime.now(UTC), clear_number=0)
         self.first_reschedule: datetime | None = None
 
     def context(self) -> dict[str, Any]:
@@ -175,7 +177,7 @@ class Task:
             id=self.id,
             dag_id="dag",
             run_id=self.run_id,
-            task_id="video",
+            task_id=self.task_id,
             map_index=self.map_index,
             task=SimpleNamespace(retries=self.retries),
             max_tries=self.max_tries,
@@ -225,6 +227,7 @@ class Task:
     def clear(self, *, discards: bool = False) -> None:
         """As Airflow does when a user clears the task; from 3.4 on it ``discards`` the state."""
         self.max_tries = self.tries + self.retries
+        self.dag_run.clear_number += 1
         if discards and self.store is not None:
             self.store.rows.clear()
 

@@ -295,3 +295,64 @@ def test_a_table_is_settled_in_the_runs_budget_once_over_all_attempts(
     assert totals.spent == pytest.approx(made["usd"])
     assert totals.reserved == 0.0
     assert len(sandbox.jobs) == 3
+
+
+# --- what templates make, and where things go ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['[{"prompt": "a fox"}, {"prompt": "a cat"}]', "[{'prompt': 'a fox'}, {'prompt': 'a cat'}]"]
+    + ['["a fox", "a cat"]', "['a fox', 'a cat']"],
+)
+def test_rows_may_be_the_text_of_a_template(sandbox, task, batch, text):
+    made, _ = to_the_end(
+        task(batch(text, defaults="{'duration': 5}", columns={"prompt": "prompt"}))
+    )
+    assert made["completed"] == 2
+    assert {post.body["prompt"] for post in sandbox.posts} == {"a fox", "a cat"}
+    assert {post.body["duration"] for post in sandbox.posts} == {5}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rows": "LazySelectSequence([2 items])"}, {"rows": "None"}, {"rows": {"prompt": "a fox"}}]
+    + [{"defaults": "[1]"}, {"output_path": "None"}, {"output_path": "s4://b/x/"}]
+    + [{"output_path": "videos/"}, {"output_path": "s3//b/x"}, {"results_path": "results.csv"}]
+    + [{"results_path": ""}, {"results_path": "None"}, {"record_path": "None"}]
+    + [{"record_path": "/dev/null/x"}, {"output_path": "gs://b/x"}],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_before_any_row_is_paid(sandbox, task, batch, wrong):
+    changes = {"rows": prompts(2), **wrong}
+    with pytest.raises(AirflowFailException):
+        to_the_end(task(batch(**changes)))
+    assert sandbox.posts == []
+
+
+def test_results_do_not_take_the_place_of_a_file_of_the_users(sandbox, task, batch, tmp_path):
+    own = tmp_path / "own.csv"
+    own.write_text("prompt\na fox\n")
+    for changes in ({"rows_path": str(own)}, {"rows": prompts(1)}):
+        make = batch(changes.get("rows"), rows_path=changes.get("rows_path"), results_path=str(own))
+        with pytest.raises(AirflowFailException):
+            to_the_end(task(make))
+    assert (own.read_text(), sandbox.posts) == ("prompt\na fox\n", [])
+
+
+def test_a_row_that_is_missing_its_prompt_is_a_line_that_says_so(sandbox, task, batch, tmp_path):
+    rows = [{"prompt": "a fox", "weight": float("nan")}, {"prompt": None, "weight": 2.0}]
+    to_the_end(task(batch(rows, skip_bad=True)))
+    first, second = lines(tmp_path)
+    assert first["weight"] is None
+    assert second["status"] == "refused"
+    assert not second["error"].startswith(":")
+
+
+def test_lines_of_rows_that_the_table_has_no_more_stay_in_the_results(
+    sandbox, task, batch, tmp_path
+):
+    to_the_end(task(batch(prompts(3))))
+    to_the_end(task(batch(prompts(2))))
+    assert len(lines(tmp_path)) == 3
+    assert len(sandbox.posts) == 3

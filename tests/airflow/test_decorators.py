@@ -227,3 +227,9 @@ def test_the_typed_name_makes_the_same_task():
 
         teaser()
     assert isinstance(dag.get_task("teaser"), KlingDecoratedOperator)
+
+
+def test_a_picture_that_the_function_returns_as_none_was_lost(sandbox, task, decorated):
+    with pytest.raises(KlingFailed, match="image"):
+        task(decorated(lambda: {"prompt": "A fox", "image": None})).run()
+    assert sandbox.posts == []

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kling_integrations import VideoRequest
 from kling_integrations.airflow.durable import KEY, StoredSubmission, SubmissionStore, latest
 from kling_integrations.airflow.record_places import places
 from kling_integrations.airflow.task_identity import TaskIdentity
@@ -119,7 +120,7 @@ def test_without_a_store_the_record_lasts_as_long_as_the_attempt():
     assert SubmissionStore().load() is None
 
 
-# --- several stores -----------------------------------------------------------------------------
+# --- several stores -------------------------------------------------------------------------------
 
 
 class Away:
@@ -286,3 +287,73 @@ def test_a_record_holds_no_secret_and_names_no_prompt_that_it_need_not(folder):
         "attempt",
         "try_number",
     }
+
+
+# --- a clear, as Airflow tells of it --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("retries_now", "cleared", "clears", "expected"),
+    [
+        (2, False, 0, False),  # a retry
+        (2, True, 1, True),
+        (1, True, 1, True),  # one retry fewer: max_tries is again what it was
+        (1, False, 0, False),  # the same figures, and nobody cleared anything
+        (5, True, 1, True),
+        (5, False, 0, False),
+        (2, False, 1, False),  # another task of the run was cleared
+        (1, True, None, False),  # an Airflow that does not count: as the figures say
+        (2, True, None, True),
+    ],
+)
+def test_a_clear_is_told_from_a_retry_whatever_the_retries_are_now(
+    retries_now, cleared, clears, expected
+):
+    """By what Airflow 3.3 records: a clear sets max_tries to the tries so far plus the retries."""
+    request = VideoRequest(prompt="A fox")
+    before = StoredSubmission(
+        Record.intent(request, 2).submitted("g-1"), 0.0, 1, "first", 1, clears=0
+    )
+    now = TaskIdentity(
+        "dag",
+        "run",
+        "video",
+        try_number=2,
+        attempt="second",
+        max_tries=1 + retries_now if cleared else 2,
+        clears=clears,
+        has_all_tries=cleared or retries_now == 2 - 1,
+    )
+    assert before.is_cleared(now) is expected
+
+
+def test_a_resumed_attempt_is_not_cleared_by_a_clear_of_another_task():
+    record = Record.intent(VideoRequest(prompt="A fox"), 2)
+    before = StoredSubmission(record, 0.0, 1, "one", 1, clears=0)
+    now = TaskIdentity("dag", "run", "video", attempt="one", max_tries=2, clears=3)
+    assert not before.is_cleared(now)
+
+
+def test_a_record_keeps_the_number_of_clears():
+    record = Record.intent(VideoRequest(prompt="A fox"), 2)
+    for clears in (None, 0, 3):
+        stored = StoredSubmission(record, 0.0, 1, "one", 1, clears=clears)
+        assert StoredSubmission.from_json(stored.to_json()) == stored
+
+
+def test_fewer_retries_and_a_clear_that_regenerates_pay_for_another_video(sandbox, task, operator):
+    attempt = task(operator(on_clear="regenerate"), retries=2)
+    attempt.run()
+    attempt.retries = 1
+    attempt.clear()
+    assert attempt.max_tries == 2  # what it was before
+    attempt.run()
+    assert len(sandbox.posts) == 2
+
+
+def test_fewer_retries_without_a_clear_pay_for_nothing(sandbox, task, operator):
+    attempt = task(operator(on_clear="regenerate"), retries=2)
+    attempt.run()
+    attempt.retries = 1
+    attempt.run()
+    assert len(sandbox.posts) == 1

@@ -18,6 +18,7 @@ from kling_integrations.core.errors import (
     Verb,
     WaitTimeoutError,
 )
+from kling_integrations.core.generation import Usage
 
 STEPS = (
     NextStep(Verb.WAIT, "g-1"),
@@ -121,3 +122,12 @@ def test_an_error_that_is_no_object_is_still_an_error():
     error = from_event(broken).error
     assert error is not None
     assert error.message == "the trigger ended without a reason"
+
+
+def test_what_a_failed_generation_cost_all_the_same_travels_with_its_event():
+    usage = Usage(credits_used=1000.0)
+    failed = GenerationFailedError("no", kind="provider", usage=usage, generation_id="g-1")
+    event = json.loads(json.dumps(to_event(WaitResult("g-1", error=failed))))
+    assert from_event(event).error.usage == usage
+    del event["error"]["usage"]  # as an earlier version wrote it
+    assert from_event(event).error.usage is None

@@ -20,7 +20,7 @@ from kling_integrations.core import errors
 from kling_integrations.core.errors import GenerationFailedError, KlingError, NextStep, Verb
 
 RETRIED = {"KlingError", "RateLimitedError", "ServerError", "DownloadError", "LinkExpiredError"}
-RETRIED |= {"LedgerUnreachableError"}
+RETRIED |= {"LedgerUnreachableError", "SubmittingEndedError"}
 FINAL = {
     "AuthenticationError",
     "InsufficientCreditsError",

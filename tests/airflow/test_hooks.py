@@ -35,6 +35,9 @@ def connection(**parts: object) -> Connection:
         ({"host": "127.0.0.1:8765/sandbox/x60"}, "http://127.0.0.1:8765/sandbox/x60"),
         ({"host": "localhost", "port": 80}, "http://localhost"),
         ({"host": "https://proxy.example/kling"}, "https://proxy.example/kling"),
+        ({"host": "gateway.example", "schema": "https"}, "https://gateway.example"),
+        ({"host": "https://gateway.example", "schema": "HTTPS"}, "https://gateway.example"),
+        ({"host": "127.0.0.1", "port": 8765, "schema": "http"}, "http://127.0.0.1:8765"),
     ],
 )
 def test_the_base_url_comes_out_of_the_parts(parts, base_url, monkeypatch):
@@ -226,3 +229,10 @@ def test_the_test_button_is_bounded_and_steers_no_terminal(sandbox, code, body):
     assert len(message) < 2000
     assert "\x1b" not in message
     assert "\x07" not in message
+
+
+@pytest.mark.parametrize("password", ["Bearer a-key", "bearer a-key", "'a-key'", '"a-key"'])
+def test_a_password_that_is_more_than_the_key_is_refused_and_not_shown(password):
+    with pytest.raises(AuthenticationError, match="leave") as raised:
+        Access.of(connection(password=password))
+    assert "a-key" not in str(raised.value)

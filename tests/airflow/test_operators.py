@@ -194,7 +194,7 @@ def test_a_generation_that_was_lost_may_be_replaced_knowingly(sandbox, task, ope
     with pytest.raises(AirflowFailException) as caught:
         task(operator()).run()
     (generation_id,) = sandbox.jobs
-    (record,) = (tmp_path / ".kling").rglob("*.json")
+    (record,) = (tmp_path / ".kling").glob("*/-.json")
     assert str(caught.value).split("\n  ")[1:] == [
         "A retry or a clear of this task goes on with the same generation, without paying again; "
         f"so does KlingVideoSensor(task_id=\"pick_up\", generation_id='{generation_id}')",

@@ -8,6 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, ObjectStoragePath
 
 from kling_integrations.airflow import KlingVideoOperator, version_compat
+from kling_integrations.airflow.exceptions import KlingTaskError
 from kling_integrations.airflow.get_provider_info import get_provider_info
 from kling_integrations.airflow.object_storage import local_path
 from kling_integrations.airflow.record_places import open_shared, places
@@ -180,3 +181,27 @@ def test_a_bucket_that_is_away_stops_it_before_it_pays(sandbox, task, monkeypatc
         attempt.run()
     assert not isinstance(caught.value, AirflowFailException)
     assert sandbox.posts == []
+
+
+@pytest.mark.parametrize(
+    "record_path",
+    ["records", "'/data/records'", '"/data/records"', "$HOME/records", "None", "s3//b"],
+)
+def test_a_record_path_that_is_another_place_elsewhere_is_refused_before_it_pays(
+    sandbox, task, operator, record_path
+):
+    with pytest.raises(KlingTaskError, match="Nothing was submitted"):
+        task(operator(record_path=record_path)).run()
+    assert sandbox.posts == []
+
+
+def test_what_is_paid_for_goes_on_though_its_record_path_was_made_a_relative_one(
+    sandbox, task, operator, tmp_path
+):
+    paths = iter([str(tmp_path / "records"), "records"])
+    attempt = task(
+        lambda: operator(record_path=next(paths), wait_for_completion=False)(), retries=1
+    )
+    attempt.run()
+    attempt.run()
+    assert len(sandbox.posts) == 1

@@ -89,6 +89,24 @@ class Scene:
         self.options["on_clear"] = "regenerate"
         self.clear()
 
+    def fewer_retries(self) -> None:
+        self.task.retries = self.task.max_tries - self.task.tries
+        self.regenerate()
+
+    def another_cleared(self) -> None:
+        self.options["on_clear"] = "regenerate"
+        self.task.dag_run.clear_number += 1
+
+    def renamed(self) -> None:
+        """Airflow marks the old name "removed", and the new one begins with its first try."""
+        store = None if self.version == "3.0" else Store()
+        run_id = self.task.run_id
+        self.task = Task(self.make, store, retries=3, run_id=run_id, task_id="movie")
+        self.patch.setattr(
+            "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states",
+            lambda **_: {run_id: {"video": "removed"}},
+        )
+
     def storage_down(self) -> None:
         with self.patch.context() as patch:
             self.break_storage(patch, "read", "write", "names", "create")
@@ -163,6 +181,11 @@ EFFECTS: dict[str, Callable[[Scene], object]] = {
     "clear, and another worker runs it": Scene.other_worker,
     "clear with a changed input": Scene.changed,
     'clear with on_clear="regenerate"': Scene.regenerate,
+    'clear with on_clear="regenerate" and fewer retries than before': Scene.fewer_retries,
+    'another task of the run cleared, then a retry with on_clear="regenerate"': (
+        Scene.another_cleared
+    ),
+    "renamed in its file, in the same run": Scene.renamed,
     "storage down for a while, then a retry": Scene.storage_down,
     "one of two stores unreadable, then a retry": Scene.spoil_one,
     "every store unreadable, then a retry": Scene.spoil_all,

@@ -21,8 +21,15 @@ if TaskAwaitingInput is None:
     pytest.skip("the question waits in a trigger before 3.3", allow_module_level=True)
 
 from kling_integrations.airflow import KlingReviewOperator, KlingVideoOperator  # noqa: E402
+from kling_integrations.airflow.exceptions import KlingTaskError  # noqa: E402
 from kling_integrations.airflow.review import _body, _take_path  # noqa: E402
 from kling_integrations.airflow.review_record import REVIEW_KEY  # noqa: E402
+from kling_integrations.airflow.spending import Spending  # noqa: E402
+from kling_integrations.core.errors import (  # noqa: E402
+    InvalidRequestError,
+    SubmissionUncertainError,
+)
+from kling_integrations.core.http.client import KlingClient  # noqa: E402
 
 pytestmark = pytest.mark.thorough
 
@@ -266,3 +273,99 @@ def test_a_prompt_draws_nothing_in_the_question():
 )
 def test_each_take_has_its_own_file(path, expected):
     assert _take_path(path, 2) == expected
+
+
+# --- what is paid for is found without its request ------------------------------------------------
+
+
+@pytest.fixture
+def reviewed_picture(sandbox, task, tmp_path, questions, monkeypatch):
+    """The review of a video that was made of a picture; the run has a budget."""
+    from PIL import Image
+
+    monkeypatch.setenv("AIRFLOW__KLING__RECORD_PATH", str(tmp_path / "records"))
+    picture = tmp_path / "first.png"
+    Image.new("RGB", (400, 400), "teal").save(picture)
+    video = task(
+        lambda: KlingVideoOperator(
+            task_id="film", prompt="A fox", image=str(picture), output_path=f"{tmp_path}/film.mp4"
+        )
+    ).run()
+    attempt = task(
+        lambda: KlingReviewOperator(
+            task_id="review", video=video, output_path=f"{tmp_path}/film.mp4", max_usd_per_run=50
+        ),
+        retries=3,
+    )
+    plain = attempt.context
+    attempt.context = lambda: {**plain(), "task_instance": SimpleNamespace(id="ti-1")}
+    ask(attempt)
+    return attempt, picture
+
+
+def test_a_paid_take_is_had_though_the_first_ones_picture_is_gone(sandbox, reviewed_picture):
+    attempt, picture = reviewed_picture
+    with pytest.raises(TaskDeferred):
+        answer(attempt, "Again", "A white fox")
+    picture.unlink()
+    assert isinstance(attempt.start(), TaskDeferred)  # the next try
+    with pytest.raises(TaskAwaitingInput):
+        attempt.resume()
+    record = attempt.store.get(REVIEW_KEY)
+    assert [made["prompt"] for made in record["takes"]] == ["A fox", "A white fox"]
+    assert len(sandbox.posts) == 2
+
+
+def test_a_take_of_a_record_without_its_fingerprint_is_had_too(sandbox, reviewed_picture):
+    """As an earlier version wrote it."""
+    attempt, picture = reviewed_picture
+    with pytest.raises(TaskDeferred):
+        answer(attempt, "Again", "A white fox")
+    record = attempt.store.get(REVIEW_KEY)
+    del record["pending"]["fingerprint"]
+    attempt.store.set(REVIEW_KEY, record)
+    picture.unlink()
+    assert isinstance(attempt.start(), TaskDeferred)
+    assert len(sandbox.posts) == 2
+
+
+def test_a_take_in_doubt_stays_wanted_and_reserved_where_there_is_no_log(
+    sandbox, reviewed_picture, monkeypatch
+):
+    attempt, picture = reviewed_picture
+    sandbox.fault("submit", "drop-after")
+    with pytest.raises(KlingTaskError):
+        answer(attempt, "Again", "A white fox")
+
+    def no_log(*_, **__):
+        raise InvalidRequestError("Cannot GET /v2/logs")
+
+    released = []
+    monkeypatch.setattr(KlingClient, "recover", no_log)
+    monkeypatch.setattr(Spending, "release", lambda self: released.append(self))
+    picture.unlink()
+    with pytest.raises(KlingTaskError) as raised:
+        attempt.start()
+    assert isinstance(raised.value.error, SubmissionUncertainError)
+    assert attempt.store.get(REVIEW_KEY)["pending"]["prompt"] == "A white fox"
+    assert (released, len(sandbox.posts)) == ([], 2)
+
+
+def test_a_take_whose_picture_is_gone_before_it_was_paid_is_refused(sandbox, reviewed_picture):
+    attempt, picture = reviewed_picture
+    picture.unlink()
+    with pytest.raises(TaskAwaitingInput):
+        answer(attempt, "Again", "A white fox")
+    assert attempt.store.get(REVIEW_KEY)["pending"] is None
+    assert len(sandbox.posts) == 1
+
+
+def test_a_killed_review_submits_no_further_take(sandbox, reviewed_picture):
+    attempt, _ = reviewed_picture
+    killed = attempt.make()
+    killed.on_kill()
+    attempt.make = lambda: killed
+    with pytest.raises(KlingTaskError):
+        answer(attempt, "Again", "A white fox")
+    assert len(sandbox.posts) == 1
+    assert attempt.store.get(REVIEW_KEY)["pending"]["prompt"] == "A white fox"

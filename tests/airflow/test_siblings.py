@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from kling_integrations.airflow import KlingVideoOperator, siblings
+from kling_integrations.airflow import KlingHook, KlingVideoOperator, siblings
 from kling_integrations.airflow.exceptions import KlingTaskError
 from kling_integrations.airflow.siblings import Siblings
 from kling_integrations.airflow.task_identity import TaskIdentity
@@ -23,7 +23,7 @@ from kling_integrations.core.request import VideoRequest
 from kling_integrations.core.storage.folder_records import FolderRecords
 from kling_integrations.core.submission import Record
 
-from .conftest import Store, Task
+from .conftest import Gateway, Store, Task
 
 pytestmark = pytest.mark.thorough  # whole lives of tasks, side by side and one after the other
 
@@ -406,3 +406,148 @@ def test_regenerating_takes_nothing_over(sandbox, mapped):
     mapped.becomes("ba")
     assert is_right(sandbox, mapped.run(), "ba")
     assert prompts_of(sandbox) == "abba"
+
+
+# --- other tasks of the run -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def named(tmp_path, monkeypatch):
+    """``named(task_id)``: a task of one run; ``named.states`` are what Airflow says of them."""
+    states: dict[str, str] = {}
+
+    def states_of(*, task_ids, run_ids, **_):
+        return {run_ids[0]: {name: states[name] for name in task_ids if name in states}}
+
+    monkeypatch.setattr(
+        "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", states_of
+    )
+
+    def make(task_id, *, run_id="run", **options):
+        given = {"prompt": "A fox", "output_path": f"{tmp_path}/fox.mp4", "deferrable": True}
+        return Task(
+            lambda: KlingVideoOperator(task_id=task_id, **{**given, **options}),
+            run_id=run_id,
+            task_id=task_id,
+        )
+
+    make.states = states
+    return make
+
+
+def test_a_renamed_task_goes_on_with_what_its_removed_name_made(sandbox, named):
+    named("clip").start()
+    named.states["clip"] = "removed"
+    assert named("movie").run()["status"] == "completed"
+    assert len(sandbox.posts) == 1
+
+
+def test_so_does_a_task_that_is_renamed_once_more(sandbox, named):
+    named("clip").start()
+    named.states["clip"] = "removed"
+    named("movie").start()
+    named.states["movie"] = "removed"
+    assert named("film").run()["status"] == "completed"
+    assert len(sandbox.posts) == 1
+
+
+@pytest.mark.parametrize("state", [DONE, RUNNING, DEFERRED, "failed", None])
+def test_two_tasks_of_one_input_are_two_videos(sandbox, named, state):
+    named("clip").run()
+    named.states["clip"] = state
+    named("movie").run()
+    assert len(sandbox.posts) == 2
+
+
+def test_two_new_names_do_not_share_one_video(sandbox, named):
+    named("clip").start()
+    named.states["clip"] = "removed"
+    ids = set()
+    for name in ("movie", "film"):
+        ids.add(named(name).run()["generation_id"])
+        named.states[name] = DONE
+    assert len(ids) == len(sandbox.posts) == 2
+
+
+def test_a_removed_task_of_another_run_or_input_is_another_matter(sandbox, named):
+    named("clip").start()
+    named.states["clip"] = "removed"
+    named("movie", run_id="another").run()
+    named("film", prompt="A cat").run()
+    assert len(sandbox.posts) == 3
+
+
+def test_a_post_in_doubt_of_a_removed_task_is_settled_first(slower_sandbox, named):
+    slower_sandbox.fault("submit", "drop-after")
+    with pytest.raises(KlingTaskError):
+        named("clip", deferrable=False).start()
+    named.states["clip"] = "removed"
+    assert named("movie", deferrable=False).run()["status"] == "completed"
+    assert len(slower_sandbox.posts) == 1
+
+
+def test_what_a_removed_task_made_is_not_paid_again_while_airflow_does_not_answer(
+    sandbox, named, monkeypatch
+):
+    named("clip").start()
+
+    def silent(**_):
+        raise ConnectionError
+
+    monkeypatch.setattr(
+        "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", silent
+    )
+    with pytest.raises(KlingTaskError):
+        named("movie").start()
+    assert len(sandbox.posts) == 1
+
+
+# --- tests of a task ------------------------------------------------------------------------------
+
+TEMPORARY = "__airflow_temporary_run_2026-11-{:02d}__"
+
+
+def test_a_task_that_is_tested_again_goes_on_with_what_is_paid_for(sandbox, named):
+    named("clip", run_id=TEMPORARY.format(1)).start()
+    made = [named("clip", run_id=TEMPORARY.format(day)).run() for day in (2, 3)]
+    assert {each["status"] for each in made} == {"completed"}
+    assert len(sandbox.posts) == 1
+
+
+def test_each_input_of_a_tested_task_is_paid_for_once(sandbox, named):
+    for day, prompt in enumerate(["A fox", "A cat", "A fox", "A cat"], 1):
+        named("clip", run_id=TEMPORARY.format(day), prompt=prompt).run()
+    assert [post.body["prompt"] for post in sandbox.posts] == ["A fox", "A cat"]
+
+
+def test_a_test_that_asks_for_another_video_pays_for_it(sandbox, named):
+    for day in (1, 2):
+        named("clip", run_id=TEMPORARY.format(day), on_clear="regenerate").run()
+    assert len(sandbox.posts) == 2
+
+
+def test_a_test_takes_nothing_from_a_run_and_a_run_nothing_from_a_test(sandbox, named):
+    named("clip", run_id=TEMPORARY.format(1)).run()
+    named("clip", run_id="scheduled").run()
+    assert len(sandbox.posts) == 2
+
+
+def test_a_test_on_another_sandbox_begins_anew(sandbox, connect, named):
+    """As test suites have it, which start one each time."""
+    named("clip", run_id=TEMPORARY.format(1)).run()
+    with Gateway() as other:
+        connect(other)
+        assert named("clip", run_id=TEMPORARY.format(2)).run()["status"] == "completed"
+        assert len(other.posts) == 1
+
+
+def test_a_hooks_client_in_a_test_goes_on_with_what_is_paid_for(sandbox, named, monkeypatch):
+    for day in (1, 2):
+        attempt = named("clip", run_id=TEMPORARY.format(day))
+        attempt.tries, attempt.started = 1, attempt.dag_run.run_after
+        context = attempt.context()
+        monkeypatch.setattr(
+            "kling_integrations.airflow.version_compat.current_context", lambda c=context: c
+        )
+        KlingHook().client.submit(VideoRequest(prompt="A fox"))
+    assert len(sandbox.posts) == 1

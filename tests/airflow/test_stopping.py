@@ -1,4 +1,4 @@
-"""After ``on_kill`` an attempt submits nothing, wherever it was; what is on its way keeps its id."""
+"""After ``on_kill`` an attempt submits nothing; what is on its way keeps its id."""
 
 from __future__ import annotations
 

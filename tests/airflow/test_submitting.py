@@ -314,7 +314,7 @@ def test_a_post_without_a_known_outcome_is_never_repeated(sandbox, task, operato
         with pytest.raises(KlingTaskError, match="client request id kling-") as caught:
             attempts(attempt)
         finals.append(isinstance(caught.value, AirflowFailException))
-        (record,) = (tmp_path / ".kling").rglob("*.json")
+        (record,) = (tmp_path / ".kling").glob("*/-.json")
         assert str(caught.value).split("\n  ")[1:] == [
             "A retry or a clear of this task looks for this id in the gateway's log, once a "
             "generation would have ended, and goes on with what it finds.",

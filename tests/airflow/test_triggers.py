@@ -266,3 +266,19 @@ async def test_on_kill_finds_the_state_of_a_mapped_task(monkeypatch, logged):
     )
     await trigger.on_kill()
     assert "was marked failed" in logged()
+
+
+@with_on_kill
+async def test_on_kill_of_a_removed_task_says_nothing_of_a_clear(monkeypatch, logged):
+    from airflow.sdk.execution_time import task_runner as runner
+
+    states = {"run": {"video": "removed"}}
+    monkeypatch.setattr(runner.RuntimeTaskInstance, "get_task_states", lambda **_: states)
+    trigger = trigger_of("an-id")
+    trigger._task_instance = SimpleNamespace(
+        dag_id="dag", run_id="run", task_id="video", map_index=-1
+    )
+    await trigger.on_kill()
+    lines = logged()
+    assert "an-id" in lines
+    assert "lear" not in lines.split("The task is removed")[1]

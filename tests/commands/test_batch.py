@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 
 import pytest
 from commands.conftest import end_of
@@ -142,3 +143,33 @@ def test_a_contact_sheet_is_one_picture_of_the_batch(shell):
     assert (shell.folder / "r.png").read_bytes()[:4] == b"\x89PNG"
     assert shell("contact-sheet", "r.csv", "-o", "r.pdf").code == 2
     assert shell("contact-sheet", "r.csv", "-o", "s3://bucket/r.png").code == 2
+
+
+def test_stdin_that_is_the_table_is_not_written_to_either(shell, sandbox):
+    table = shell.folder / "prompts.jsonl"
+    table.write_text('{"prompt": "a"}\n')
+    command = ["batch", "-", "-o", "v", "--results", "prompts.csv", "--overwrite"]
+    with table.open("rb") as stdin:
+        done = subprocess.run(
+            shell.line(*command), cwd=shell.folder, env=shell.env, stdin=stdin, capture_output=True
+        )
+    assert done.returncode == 2, done
+    assert b"the table itself" in done.stderr
+    assert table.read_text() == '{"prompt": "a"}\n'
+    assert not sandbox.posts
+
+
+def test_columns_go_into_the_prompt_and_what_is_left_of_a_missing_value_does_not(shell, sandbox):
+    write(shell, "product,place\nlamp,beach\ncup,nan\n")
+    line = ["batch", "p.csv", "-o", "v", "--prompt", "A {product} at the {place}"]
+    refused = shell(*line)
+    assert refused.code == 2
+    assert "row 2, place: it is to be filled in" in refused.err
+    assert not sandbox.posts
+    assert shell(*line, "--skip-bad").code == 2  # one row was refused
+    assert [post.body["prompt"] for post in sandbox.posts] == ["A lamp at the beach"]
+    write(shell, "prompt\nnan\n")
+    refused = shell("batch", "p.csv", "-o", "v")
+    assert "--raw" in refused.err
+    assert shell("batch", "p.csv", "-o", "v", "--raw").code == 0
+    assert sandbox.posts[-1].body["prompt"] == "nan"

@@ -241,3 +241,30 @@ def test_a_price_beyond_all_numbers_is_unknown():
 )
 def test_a_price_that_rounds_to_nothing_is_not_shown_as_nothing(usd, words):
     assert cost.dollars(usd) == words
+
+
+@pytest.mark.parametrize(
+    ("usd", "expected", "failed", "counts", "is_odd"),
+    [
+        (0.7, 0.7, False, 0.7, False),
+        (0.5, 0.7, False, 0.5, False),
+        (None, 0.7, False, 0.7, False),
+        (None, None, False, None, False),
+        (0.3, None, False, 0.3, False),
+        (-0.7, 0.7, False, 0.7, True),
+        (-0.7, None, False, None, True),
+        (float("nan"), 0.7, False, 0.7, True),
+        (0.0, 0.7, False, 0.7, True),  # a gap rather than a present
+        (70.1, 0.7, False, 70.1, True),
+        (0.006, 0.7, False, 0.7, True),
+        (None, 0.7, True, 0.0, False),  # failed ones are not billed
+        (0.0, 0.7, True, 0.0, False),
+        (0.7, 0.7, True, 0.7, False),  # unless the gateway says so
+        (-0.7, 0.7, True, 0.7, True),
+    ],
+)
+def test_a_figure_that_cannot_be_meant_never_frees_money(usd, expected, failed, counts, is_odd):
+    usage = None if usd is None else Usage(usd_spent=usd)
+    charged = cost.charged(usage, expected, failed=failed)
+    assert charged.usd == counts
+    assert bool(charged.odd) == is_odd

@@ -55,6 +55,14 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _FORMER_LONGEST = 200  # characters, of which keys were cut at first
 
 
+class BadCellError(Exception):
+    """A cell that cannot be meant. ``literal``: it could be, where it is taken as it is."""
+
+    def __init__(self, column: str, reason: str, *, literal: bool = False) -> None:
+        super().__init__(reason)
+        self.column, self.reason, self.literal = column, reason, literal
+
+
 def folded(name: str) -> str:
     """A column's name as it is compared: ``Aspect Ratio`` is ``aspect_ratio``."""
     return re.sub(r"[\s-]+", "_", name.strip().lower())
@@ -183,7 +191,7 @@ class Template:
         return column, form
 
     def fill(self, record: Mapping[str, Any]) -> str:
-        """The text for one row. Raises InvalidRequestError where one of its columns is blank."""
+        """The text for one row. Raises BadCellError where one of its columns is blank."""
         return "".join(
             part if isinstance(part, str) else _filled(record.get(part[0]), *part)
             for part in self._parts
@@ -200,13 +208,13 @@ def _column(name: str, columns: Sequence[str]) -> str | None:
 def _filled(cell: Any, column: str, form: str) -> str:
     text = cell.strip() if isinstance(cell, str) else normal_key(cell) or ""
     if not text or is_missing_text(text):
-        raise InvalidRequestError(f"{column} is to be filled in, and is blank")
+        raise BadCellError(column, "it is to be filled in, and is blank")
     if not form:
         return text
     for kind in (int, float, str):  # a cell of a CSV is text, whatever it holds
         with suppress(ValueError):
             return format(kind(text), form)
-    raise InvalidRequestError(f"{column} cannot be filled in as {form!r}")
+    raise BadCellError(column, f"it cannot be filled in as {form!r}")
 
 
 def normal_key(cell: Any) -> str | None:

@@ -74,14 +74,6 @@ def listed(problems: Sequence[Problem], most: int) -> list[str]:
     return lines
 
 
-class BadCellError(Exception):
-    """A cell that cannot be meant. ``literal``: it could be, where it is taken as it is."""
-
-    def __init__(self, column: str, reason: str, *, literal: bool = False) -> None:
-        super().__init__(reason)
-        self.column, self.reason, self.literal = column, reason, literal
-
-
 class Meant:
     """Whether the cells of a table can be meant. ``columns``: where each parameter is.
 
@@ -113,13 +105,13 @@ class Meant:
             isinstance(cell, str) and cell.strip() == _NUMBERED.sub("", name)
             for name, cell in said.items()
         ):
-            raise BadCellError(column, "it repeats the header of the table", literal=True)
+            raise cells.BadCellError(column, "it repeats the header of the table", literal=True)
 
     def check_text(self, text: str, column: str) -> None:
         """For a prompt, or a key."""
         if not self._raw and is_missing_text(text):
             reason = f"{text.strip()!r} is what is left of a missing value"
-            raise BadCellError(column, reason, literal=True)
+            raise cells.BadCellError(column, reason, literal=True)
 
     def check(self, record: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
         """The texts of a row's request, and the picture that it may have lost."""
@@ -134,11 +126,11 @@ class Meant:
             found = placeholders(text, self._names)
             if found and (is_own or name not in self._templates):
                 reason = f"nothing has filled in {', '.join(found[:3])}"
-                raise BadCellError(column or name, reason, literal=True)
+                raise cells.BadCellError(column or name, reason, literal=True)
         lost = self._picture and cells.is_blank(record.get(self._picture))
         if lost and not parameters.keys() & {*_FIRST_FRAMES} and self._may_have_picture(record):
             reason = "it is blank, where other rows have a picture"
-            raise BadCellError(self._picture or "", reason, literal=True)
+            raise cells.BadCellError(self._picture or "", reason, literal=True)
 
     def _may_have_picture(self, record: Mapping[str, Any]) -> bool:
         """Unless the row names a model of its own that makes videos of text alone."""

@@ -25,7 +25,7 @@ from ..errors import InvalidRequestError, NextStep, Verb
 from ..request import VideoRequest
 from ..validation import placeholders, without_warnings
 from . import cells
-from .problems import BadCellError, Meant, Problem, listed
+from .problems import Meant, Problem, listed
 from .results import Result
 
 _WIRE_NAME = re.compile(r"^(tail_|last_)?image(_url)?: ")  # the column is named already
@@ -304,7 +304,7 @@ class _Check:
             asked = self._ahead.pop(number, None) or self._asked(number, parameters)
             if isinstance(asked, InvalidRequestError):
                 raise asked
-        except BadCellError as error:
+        except cells.BadCellError as error:
             self._refuse(number, error.column, error.reason, literal=error.literal)
             return None
         except InvalidRequestError as error:
@@ -333,12 +333,14 @@ class _Check:
         try:
             key = cells.normal_key(cell)
         except Exception as error:  # noqa: BLE001 (an object of somebody else, of any kind)
-            raise BadCellError(column, f"it cannot be read ({type(error).__name__})") from None
+            raise cells.BadCellError(
+                column, f"it cannot be read ({type(error).__name__})"
+            ) from None
         if key is None:
             return None
         self._meant.check_text(key, column)
         if (first := self._keys.setdefault(key, number)) != number:
-            raise BadCellError(column, f"the key {key[:40]!r} is that of row {first}, too")
+            raise cells.BadCellError(column, f"the key {key[:40]!r} is that of row {first}, too")
         return key
 
     def _refuse(self, number: int, column: str, reason: str, *, literal: bool = False) -> None:
@@ -353,6 +355,7 @@ class _Check:
             instead = {name: _SOME_PICTURE for name in parameters if cells.is_image(name)}
             parameters = {**parameters, **instead}
         request = VideoRequest(**parameters)
+        request.check_reachable(self._account)
         return _Asked(
             known or request.fingerprint,
             request.model,
@@ -374,7 +377,7 @@ class _Check:
         for number, record in enumerate(self._table.records, 1):
             try:
                 parameters = self._parameters(record)
-            except InvalidRequestError:
+            except cells.BadCellError:
                 continue  # said in its turn
             pictures = (value for name, value in parameters.items() if cells.is_image(name))
             if number not in self._known and any(map(cells.is_remote, pictures)):

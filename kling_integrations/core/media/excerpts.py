@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
 from .encoding import missing_package
-from .frames import opened_video, readable
+from .frames import checksum, converted, known_frame, moment_of, opened_video, readable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -36,7 +36,17 @@ def all_frames(
     ``width`` that is not more than 0.
     """
     _check(fps=fps, width=width)
-    return (picture.to_image() for picture in _scaled(path, fps, width))
+    return _known(path, fps, width)
+
+
+def _known(path: str | os.PathLike[str], fps: float | None, width: int | None) -> Iterator[Image]:
+    """Each as the frame of its video that it is."""
+    video = None
+    for picture, moment in _thinned(path, fps):
+        if video is None:
+            with Path(path).expanduser().open("rb") as file:
+                video = checksum(file)
+        yield known_frame(picture, video, moment, _size(picture, width))
 
 
 def array(
@@ -53,8 +63,8 @@ def array(
         raise missing_package("NumPy") from None
     _check(fps=fps, width=width)
     pictures, size = [], 0
-    for picture in _scaled(path, fps, width):
-        pictures.append(picture.to_ndarray(format="rgb24"))
+    for picture, _ in _thinned(path, fps):
+        pictures.append(np.asarray(converted(picture, *_size(picture, width))))
         size += pictures[-1].nbytes
         if size > _MOST_ARRAY / 2:  # while they are put together they are there twice
             raise InvalidRequestError(
@@ -66,8 +76,9 @@ def array(
 
 def gif(path: str | os.PathLike[str], *, fps: float = 8, width: int = 320) -> bytes:
     """The video as an animated GIF that repeats, without sound, ``width`` pixels wide."""
+    _check(fps=fps, width=width)
     pictures = [
-        image.quantize(64) for image in all_frames(path, fps=fps, width=width)
+        picture.to_image().quantize(64) for picture in _scaled(path, fps, width)
     ]  # a byte each
     data = io.BytesIO()
     with readable(path):
@@ -133,19 +144,31 @@ def _check(**numbers: float | None) -> None:
 
 def _scaled(path: str | os.PathLike[str], fps: float | None, width: int | None) -> Iterator[Any]:
     """Pictures of PyAV, thinned out, no wider than asked for, with even sides."""
+    for picture, _ in _thinned(path, fps):
+        wide, tall = _size(picture, width)
+        yield picture.reformat(width=wide, height=tall, format="rgb24")
+
+
+def _thinned(path: str | os.PathLike[str], fps: float | None) -> Iterator[tuple[Any, str]]:
+    """Decoded pictures, so many a second, each with its moment as a frame is known by it."""
     with opened_video(path) as (container, stream):
-        due = 0.0
-        for number, picture in enumerate(container.decode(stream)):
-            if fps is not None:
-                moment = picture.time if picture.time is not None else number / 24
-                if moment + 5e-4 < due:  # times are fractions
-                    continue
-                due = max(due + 1 / fps, moment)
-            wide = min(width or picture.width, picture.width)
-            tall = picture.height * wide / picture.width
-            if width is not None:
-                wide, tall = _even(wide), _even(tall)
-            yield picture.reformat(width=wide, height=round(tall), format="rgb24")
+        due, decoded = 0.0, container.decode(stream)
+        picture, number = next(decoded, None), 0
+        while picture is not None:
+            following = next(decoded, None)
+            moment = picture.time if picture.time is not None else number / 24
+            if fps is None or moment + 5e-4 >= due:  # times are fractions
+                due = max(due + 1 / fps, moment) if fps else 0.0
+                is_last = following is None
+                yield picture, "last" if is_last else moment_of(picture, stream) or f"#{number}"
+            picture, number = following, number + 1
+
+
+def _size(picture: Any, width: int | None) -> tuple[int, int]:
+    if width is None:
+        return picture.width, picture.height
+    wide = min(width, picture.width)
+    return _even(wide), _even(picture.height * wide / picture.width)
 
 
 def _even(side: float) -> int:

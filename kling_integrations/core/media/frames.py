@@ -10,7 +10,7 @@ import io
 import os
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -56,7 +56,7 @@ def frame(path: Source, seconds: float) -> Image:
         raise InvalidRequestError(f"A frame is at 0 seconds or later, not at {seconds!r}.")
     with readable(path), _opened(path) as file:
         picture, moment = _frame(path, file, seconds)
-        return _as_image(picture, file, moment)
+        return known_frame(picture, checksum(file), moment)
 
 
 def last_frame(path: Source) -> Image:
@@ -69,7 +69,7 @@ def last_frame(path: Source) -> Image:
                     break
             else:
                 raise InvalidRequestError(f"{_name(path)} holds no picture.")
-        return _as_image(last[0], file, "last")
+        return known_frame(last[0], checksum(file), "last")
 
 
 def _frame(path: Source, file: BinaryIO, seconds: float) -> tuple[Any, str]:
@@ -80,7 +80,7 @@ def _frame(path: Source, file: BinaryIO, seconds: float) -> tuple[Any, str]:
         for picture in _pictures_from(container, stream, min(seconds, end)):
             # Half a millisecond of grace: times are fractions, 2/24 s is a little over 0.0833.
             if shown is not None and picture.time is not None and picture.time > seconds + 5e-4:
-                moment = _moment(shown, stream) or f"{seconds:g}"
+                moment = moment_of(shown, stream) or f"{seconds:g}"
                 break
             shown = picture
         if shown is None:
@@ -88,7 +88,7 @@ def _frame(path: Source, file: BinaryIO, seconds: float) -> tuple[Any, str]:
         return shown, moment
 
 
-def _moment(picture: Any, stream: Any) -> str | None:
+def moment_of(picture: Any, stream: Any) -> str | None:
     """When it is shown, in seconds from the beginning as a fraction."""
     if picture.pts is None:
         return None
@@ -100,7 +100,8 @@ def poster(path: Source, width: int = 480) -> bytes:
     picture = io.BytesIO()
     with readable(path):
         with _opened(path) as file:
-            image: Image = _converted(_frame(path, file, 0)[0])
+            shown, _ = _frame(path, file, 0)
+        image = converted(shown, shown.width, shown.height)
         if image.width > width:
             image = image.resize((width, max(1, round(image.height * width / image.width))))
         image.save(picture, "JPEG", quality=75, optimize=True)
@@ -200,18 +201,35 @@ def _pictures_from(container: Any, stream: Any, seconds: float) -> Iterator[Any]
     yield from container.decode(stream)
 
 
-def _as_image(picture: Any, file: BinaryIO, moment: str) -> Image:
-    """The picture, known by its video and its moment whatever its pixels are on this machine."""
+def known_frame(
+    picture: Any, video: str, moment: str, size: tuple[int, int] | None = None
+) -> Image:
+    """The decoded picture, known by its video and its moment whatever its pixels are here.
+
+    ``video`` is the checksum of the file, ``size`` width and height of the image if not its own.
+    """
+    own = picture.width, picture.height
+    scaled = "" if size in (None, own) else f" at {size}"
+    wide, tall = size or own
+    earlier: Image = picture.to_image(width=wide, height=tall)
+    identity = f"frame {moment} of {video}{scaled}"
+    return as_frame(converted(picture, wide, tall), identity, earlier)
+
+
+def checksum(file: BinaryIO) -> str:
+    """SHA-256 of a whole file, from its beginning."""
     digest = hashlib.sha256()
     file.seek(0)
     while part := file.read(_PART):
         digest.update(part)
-    identity = f"frame {moment} of sha256:{digest.hexdigest()}"
-    return as_frame(_converted(picture), identity, picture.to_image())
+    return f"sha256:{digest.hexdigest()}"
 
 
-def _converted(picture: Any) -> Any:
+def converted(picture: Any, width: int, height: int) -> Image:
     """In RGB with the same pixels on every processor, which FFmpeg's own choice has not."""
-    with suppress(KeyError, TypeError, ValueError):  # PyAV before 13 takes no flags together
-        return picture.to_image(interpolation=_EXACT)
-    return picture.to_image()
+    image: Image
+    try:
+        image = picture.to_image(width=width, height=height, interpolation=_EXACT)
+    except (KeyError, TypeError, ValueError):  # PyAV before 13 takes no flags together
+        image = picture.to_image(width=width, height=height)
+    return image

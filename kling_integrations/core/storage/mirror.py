@@ -87,23 +87,27 @@ class Mirror(SqliteLedger):
             found = db.execute("SELECT 1 FROM claimed_here WHERE client_request_id = ?", (own,))
             return found.fetchone() is not None
 
-    def keep(self, name: str, entry: Entry) -> None:
-        """Keeps a record that the store is to get: first here, so that it is never lost."""
+    def keep(self, name: str, entry: Entry, change: Callable[[Entry], Entry]) -> Entry:
+        """Keeps a change that the store is to get: first here, so that it is never lost.
+
+        ``entry`` is what is changed where no copy is here yet; one may be newer than it.
+        """
         with self._file.transaction() as db:
             own = entry.record.client_request_id
+            row = _row(db, own)
+            entry = change(sqlite_rows.entry_of(row).filled(entry) if row else entry)
             sqlite_rows.insert(db, _found_here(db, entry))
             db.execute("DELETE FROM mirrored WHERE client_request_id = ?", (own,))
             db.execute("INSERT OR REPLACE INTO mirrored VALUES (?, ?, '')", (name, own))
             db.execute("INSERT OR REPLACE INTO unsent VALUES (?, ?)", (own, name))
+        return entry
 
     def sent(self, entry: Entry) -> None:
         """The store has it, unless it went on here meanwhile."""
         own = entry.record.client_request_id
         with self._file.transaction() as db:
-            row = db.execute(
-                "SELECT * FROM submissions WHERE client_request_id = ?", (own,)
-            ).fetchone()
-            if row is None or sqlite_rows.entry_of(row).state is entry.state:
+            row = _row(db, own)
+            if row is None or _result(sqlite_rows.entry_of(row)) == _result(entry):
                 db.execute("DELETE FROM unsent WHERE client_request_id = ?", (own,))
 
     def unsent(self, prefix: str = "") -> dict[str, Entry]:
@@ -174,6 +178,18 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute(_SAVED)
     db.execute(_UNSENT)
     db.execute(_CLAIMED)
+
+
+def _row(db: sqlite3.Connection, client_request_id: str) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = db.execute(
+        "SELECT * FROM submissions WHERE client_request_id = ?", (client_request_id,)
+    ).fetchone()
+    return row
+
+
+def _result(entry: Entry) -> tuple[object, ...]:
+    """What can change of a record, but for its path, which is another one on each machine."""
+    return entry.state, entry.generation_id, entry.usage, entry.error, entry.size, entry.sha256
 
 
 def _found_here(db: sqlite3.Connection, entry: Entry) -> Entry:

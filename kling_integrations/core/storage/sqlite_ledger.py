@@ -196,7 +196,7 @@ class SqliteLedger:
                 accounts = _accounts(base_url)
                 lost = [
                     entry
-                    for entry in self._written.values()
+                    for entry in list(self._written.values())  # other threads write into it
                     if entry.generation_id == generation_id and entry.base_url in accounts
                 ]
                 stored = [self._put_back(entry) for entry in lost]

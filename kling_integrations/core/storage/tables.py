@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..batch.results import is_results, result_column
 from ..batch.rows import Table
 from ..errors import InvalidRequestError, NextStep, Verb
 from ..values import is_missing
@@ -157,6 +158,7 @@ def _json_lines(text: str, folder: Path | None) -> Table:
     columns: dict[str, None] = {}
     records: list[Mapping[str, Any]] = []
     bad, starts = {}, []
+    results: dict[str, int] = {}
     # Not splitlines: a text may hold other signs for a line's end.
     for start, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -169,6 +171,10 @@ def _json_lines(text: str, folder: Path | None) -> Table:
             bad[len(records) + 1] = f"it is a JSON {type(record).__name__}, not an object"
             record = {}
         columns.update(dict.fromkeys(record))
+        row_id = record.get(result_column(record, "row_id") or "") if is_results(record) else None
+        if row_id and results.setdefault(row_id, len(records)) < len(records):
+            records[results[row_id]] = record  # of a row of results the last line counts
+            continue
         records.append(record)
         starts.append(start)
     return Table(list(columns), records, folder, bad, starts)

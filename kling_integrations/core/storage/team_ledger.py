@@ -105,6 +105,8 @@ class TeamLedger:
         found: Mapping[str, dict[str, Entry]] | None = None,
     ) -> Decision:
         own = self._own_decision(request, base_url, new=new, take=take)
+        if own is not None and own.action is Action.REFUSE:
+            return own
         decision = _decided(entries, request, new)
         if not new and decision.action is Action.SUBMIT:
             decision = self._earlier(request, base_url, take, found) or decision
@@ -133,6 +135,10 @@ class TeamLedger:
         where = prefix(base_url, request.fingerprint, take)
         own = self._own_decision(request, base_url, new=new, take=take, resubmit=resubmit)
         if own is not None and own.entry is not None:
+            if own.action is Action.REFUSE:
+                if self._own.is_submitting(own.entry):  # a process that knows of no team
+                    return None
+                raise submission.refusal(own.entry.record)
             adopted = self._adopted(where, own, request, base_url)
             if adopted is not None:
                 return adopted, own.entry.record
@@ -191,8 +197,8 @@ class TeamLedger:
         with suppress(LedgerError):
             for unsent, entry in self._mirror.unsent(where).items():
                 stored = entries.get(unsent)
-                entries[unsent] = stored.updated(entry) if stored else entry
-        return self._here(entries)
+                entries[unsent] = stored.filled(entry) if stored else entry
+        return self._here({each: entries[each] for each in sorted(entries, key=number_of)})
 
     def _here(self, entries: dict[str, Entry]) -> dict[str, Entry]:
         try:
@@ -211,7 +217,7 @@ class TeamLedger:
     ) -> Decision | None:
         """What was paid for on this machine before the team shared its records, or may have been.
 
-        Raises SubmissionUncertainError for the latter, unless the team has one by now.
+        None where nothing was, and where the team has it by now.
         """
         if new or not self._own.path.exists():
             return None
@@ -223,8 +229,7 @@ class TeamLedger:
             where = prefix(base_url, request.fingerprint, take)
             if _decided(self._of_request(where), request, new=False).picks_up:
                 return None
-            raise submission.refusal(decision.entry.record)
-        return decision if decision.picks_up else None
+        return None if decision.pays else decision
 
     def _earlier(
         self,
@@ -294,6 +299,8 @@ class TeamLedger:
         """
         if entry.state is not State.INTENT:
             return False
+        if entry.owner is None:  # of the user's own ledger, which has locks of its own
+            return self._own.is_submitting(entry)
         record = entry.record
         with suppress(LedgerError):
             if self._mirror.is_claimed(entry):
@@ -301,7 +308,7 @@ class TeamLedger:
         first = self._watched.setdefault(record.client_request_id, time.monotonic())
         # By two clocks: that of the other machine may be wrong, and then a question is asked.
         waited, age = time.monotonic() - first, time.time() - record.created_at
-        return waited < LEASE and age < LEASE
+        return waited < LEASE and abs(age) < LEASE
 
     # --- writing what became of it ---------------------------------------------------------
 
@@ -319,12 +326,15 @@ class TeamLedger:
             known = record.generation_id and self._mirror.entry(
                 entry.base_url, record.generation_id
             )
+            if not known and record.generation_id and self._own.path.exists():
+                known = self._own.entry(entry.base_url, record.generation_id)
             if known and known.record.client_request_id != own:
                 raise submission.shared_id(record)
         submitted_at = record.created_at if record.state is State.SUBMITTED else None
         news = replace(entry, record=record, submitted_at=submitted_at)
         # An intent is only written by the machine that submits, so what it has become is known.
-        self._write(name, entry.updated(news), is_known=is_mine and entry.state is State.INTENT)
+        is_known = is_mine and entry.state is State.INTENT
+        self._write(name, lambda latest: latest.updated(news), entry, is_known=is_known)
 
     def completed(self, base_url: str, generation: Generation, elapsed: float | None) -> None:
         usage = known_usage(generation.usage)
@@ -355,21 +365,25 @@ class TeamLedger:
 
     def forget(self, entry: Entry) -> None:
         """See ``Ledger.forget``. A mark beside the record: its owner may be writing its id."""
-        name = self._mirror.name(entry.record.client_request_id)
+        name, _, _ = self._named(entry.record.client_request_id)
         if name is None:
             self._own.forget(entry)
             return
         self._send(name)
         if (stored := self._read(name)) is not None:
             check_unchanged(stored, entry)
-        self._store.create(team_records.forgotten(name), {"by": str(this_owner())})
+        self._store.create(team_records.forgotten(name, entry.state), {"by": str(this_owner())})
         self._know(name, replace(entry, record=entry.record.ended(State.FORGOTTEN)))
 
     def _change(self, base_url: str, generation_id: str, change: Callable[[Entry], Entry]) -> bool:
         """Whether the team has such a generation; its record is changed then, as it is stored."""
         written = next(
-            (each for each in self._written.values() if each[1].generation_id == generation_id),
-            None,
+            (
+                each
+                for each in list(self._written.values())
+                if each[1].generation_id == generation_id
+            ),
+            None,  # of a list, because other threads write into it
         )
         if written is None:
             known = self._mirror.entry(base_url, generation_id)
@@ -378,22 +392,33 @@ class TeamLedger:
                 return False
             written = name, known
         name, entry = written
-        self._write(name, entry.updated(change(entry)))
+        self._write(name, lambda latest: latest.updated(change(latest)), entry)
         return True
 
-    def _write(self, name: str, entry: Entry, *, is_known: bool = False) -> None:
-        """Keeps it here, then writes it over what is stored; ``is_known``: that is not read first.
+    def _write(
+        self,
+        name: str,
+        change: Callable[[Entry], Entry],
+        entry: Entry,
+        *,
+        is_known: bool = False,
+    ) -> None:
+        """Changes the copy here, then what is stored; ``is_known``: that is not read first.
 
-        Raises LedgerError only where neither took it.
+        ``entry`` is the record as this process knows it. Raises LedgerError only where neither
+        took the change.
         """
         kept: LedgerError | None = None
         try:
-            self._mirror.keep(name, entry)
+            entry = self._mirror.keep(name, entry, change)
         except LedgerError as error:
-            kept = error
+            kept, entry = error, change(entry)
         self._remember(name, entry)
         try:
-            self._tell(name, entry, is_known=is_known)
+            # The copy may be old: only the change counts, and what the store lacks.
+            stored = None if is_known else self._read(name)
+            latest = entry if stored is None else change(stored.filled(entry))
+            self._store.write(name, team_records.to_json(latest))
         except UnreadableRecordError:
             raise
         except LedgerError as error:
@@ -410,17 +435,18 @@ class TeamLedger:
             with suppress(LedgerError):
                 self._mirror.sent(entry)
 
-    def _tell(self, name: str, entry: Entry, *, is_known: bool = False) -> None:
-        """The store gets the entry: on top of what it has now, for a copy may be old."""
-        stored = None if is_known else self._read(name)
-        latest = stored.updated(entry) if stored is not None else entry
-        self._store.write(name, team_records.to_json(latest))
-
     def _send(self, where: str = "") -> None:
         """Sends what the store has not got yet, of one request or all."""
         with suppress(LedgerError):
             for name, entry in self._mirror.unsent(where).items():
-                self._tell(name, entry)
+                try:
+                    stored = self._read(name)
+                    latest = entry if stored is None else stored.filled(entry)
+                    self._store.write(name, team_records.to_json(latest))
+                except LedgerUnreachableError:
+                    return
+                except LedgerError:  # of this one; it keeps none of the others back
+                    continue
                 self._mirror.sent(entry)
 
     def _read(self, name: str) -> Entry | None:

@@ -25,9 +25,11 @@ REQUESTS = "requests/"
 _CHUNK = 500  # records that are read side by side
 _RECORD = re.compile(rf"{REQUESTS}[0-9a-f]{{8}}/[0-9a-f]{{2}}/[0-9a-f]{{40}}-[0-9]+-[0-9]{{4,9}}")
 _FORGOTTEN = ".forgotten"
+_GIVEN_UP = ".given-up"  # of a doubt: an id that arrives later ends it
 
 # An older number in one of these states decides nothing.
 _VOID = (State.REFUSED, State.ABANDONED, State.FORGOTTEN)
+_OPEN = (State.INTENT, State.ABANDONED)
 _TAKEN = (State.SUBMITTED, State.COMPLETED, State.FAILED)
 
 
@@ -87,8 +89,14 @@ def _entries(values: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> d
 
 def consequences(states: Mapping[str, State], names: Iterable[str]) -> dict[str, State]:
     """The submissions whose state is another one because of later ones, or marks in ``names``."""
-    marked = {name.removesuffix(_FORGOTTEN) for name in names if is_mark(name)}
-    changed = {name: State.FORGOTTEN for name in states if name in marked}
+    marks = [name for name in names if is_mark(name)]
+    marked = {name.removesuffix(_FORGOTTEN) for name in marks}
+    given_up = {name.removesuffix(_GIVEN_UP) for name in marks}
+    changed = {
+        name: State.FORGOTTEN
+        for name, state in states.items()
+        if name in marked or (name in given_up and state in _OPEN)
+    }
     taken: set[str] = set()  # requests of which a later number was taken
     for name in sorted(states, key=number_of, reverse=True):
         where = name.rpartition("-")[0]
@@ -115,12 +123,13 @@ def is_record(name: str) -> bool:
 
 def is_mark(name: str) -> bool:
     """Whether it only says of another record that it is forgotten."""
-    return is_record(name.removesuffix(_FORGOTTEN)) and name.endswith(_FORGOTTEN)
+    marked, dot, ending = name.partition(".")
+    return is_record(marked) and f"{dot}{ending}" in (_FORGOTTEN, _GIVEN_UP)
 
 
-def forgotten(name: str) -> str:
-    """The name of the record that says so."""
-    return f"{name}{_FORGOTTEN}"
+def forgotten(name: str, state: State) -> str:
+    """The name of the record that says so of one that is in this state."""
+    return f"{name}{_GIVEN_UP if state in _OPEN else _FORGOTTEN}"
 
 
 def to_json(entry: Entry) -> dict[str, Any]:

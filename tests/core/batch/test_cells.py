@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from kling_integrations import InvalidRequestError
-from kling_integrations.core.batch.cells import Template, former_keys, normal_key
+from kling_integrations.core.batch.cells import BadCellError, Template, former_keys, normal_key
 from kling_integrations.core.batch.frames import table_of
 from kling_integrations.core.batch.rows import check
 from kling_integrations.core.storage import tables
@@ -226,8 +226,9 @@ def test_what_names_no_column_is_an_error_that_names_those_that_are(text):
 
 @pytest.mark.parametrize("cell", [None, " ", "nan", float("nan"), "#REF!"])
 def test_a_blank_cell_is_not_filled_in(cell):
-    with pytest.raises(InvalidRequestError, match="place is to be filled in"):
+    with pytest.raises(BadCellError) as error:
         filled("A {product} at the {place}", place=cell)
+    assert error.value.column == "place"
 
 
 def test_the_file_of_a_sheet_may_say_its_delimiter_and_have_space_before_its_quotes():

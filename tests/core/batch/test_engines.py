@@ -21,6 +21,7 @@ duckdb = pytest.importorskip("duckdb")
 URL = "https://api.example"
 
 COLUMNS = {
+    "key": [7, 8, 10000, 9],
     "prompt": ["A boat", "Zwei Kätzchen", "A café\nat night", "An owl"],
     "duration": [5, 10, None, 5],
     "cfg_scale": [0.7, 0.1, None, 1.0],
@@ -42,7 +43,7 @@ DOUBLE, WHOLE = pyarrow.float64(), pyarrow.int64()
 
 
 def arrow(number=DOUBLE, whole=WHOLE, columns=COLUMNS):
-    types = {"cfg_scale": number, "duration": whole}
+    types = {"cfg_scale": number, "duration": whole, "key": whole}
     return pyarrow.table(
         {
             name: pyarrow.array(
@@ -118,7 +119,9 @@ ENGINES = {
     "Parquet, 16 bits": as_parquet(arrow(pyarrow.float32(), pyarrow.uint16())),
     "Parquet, decimals": as_parquet(arrow(pyarrow.decimal128(5, 3), pyarrow.decimal128(38, 0))),
     "Parquet, whole numbers as floats": as_parquet(arrow(pyarrow.float32(), pyarrow.float32())),
-    "Arrow": lambda _: arrow(pyarrow.float32()).to_pylist(),
+    "Arrow": lambda _: arrow(pyarrow.float32()),
+    "Arrow, decimals": lambda _: arrow(pyarrow.decimal128(5, 3), pyarrow.decimal128(38, 0)),
+    "Arrow, list": lambda _: arrow(pyarrow.float32()).to_pylist(),
     "pandas": lambda _: pandas.DataFrame(COLUMNS),
     "pandas, 32 bits": lambda _: pandas.DataFrame(COLUMNS).astype({"cfg_scale": "float32"}),
     "pandas, of its own types": lambda _: pandas.DataFrame(COLUMNS).convert_dtypes(),
@@ -251,7 +254,8 @@ NESTED_ENGINES = {
     "pandas": lambda _: nested().to_pandas(),
     "pandas, Arrow's types": lambda _: nested().to_pandas(types_mapper=pandas.ArrowDtype),
     "polars": lambda _: polars.from_arrow(nested()),
-    "Arrow": lambda _: nested().to_pylist(),
+    "Arrow": lambda _: nested(),
+    "Arrow, list": lambda _: nested().to_pylist(),
 }
 
 

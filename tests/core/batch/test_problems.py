@@ -4,8 +4,7 @@ import pytest
 
 from kling_integrations import InvalidRequestError
 from kling_integrations.core.batch.frames import table_of
-from kling_integrations.core.batch.problems import Problem, listed
-from kling_integrations.core.batch.rows import check
+from kling_integrations.core.batch.rows import Problem, check, listed
 from kling_integrations.core.errors import Verb
 from kling_integrations.core.storage.tables import from_records, parse
 

@@ -101,6 +101,18 @@ def test_a_table_of_results_may_be_replaced_by_its_new_results(desk):
         Batch(tables.read(journal), order, desk.ledger, desk.sandbox.base_url)
 
 
+def test_a_journal_of_a_run_that_was_killed_is_a_table_of_each_row_once(desk):
+    desk(prompts(2))
+    lines = desk.results.read_bytes()
+    killed = desk.folder / "killed.jsonl"
+    killed.write_bytes(lines + lines.splitlines(keepends=True)[0])
+    order = Order(folder=desk.folder / "out", results=desk.folder / "again.jsonl")
+    batch = Batch(tables.read(killed), order, desk.ledger, desk.sandbox.base_url)
+    outcome = batch.run_to_end(batch.prepare({}))
+    assert [result.status for result in outcome.results] == ["completed"] * 2
+    assert desk.posts == 2
+
+
 def test_what_is_overwritten_is_not_what_a_run_of_ours_wrote(desk):
     desk([{"prompt": "monday"}])
     desk([{"prompt": "tuesday"}], overwrite=True)
@@ -264,7 +276,7 @@ def test_columns_are_filled_into_the_prompt_of_all_rows(desk):
     desk(rows, defaults=text)
     sent = sorted(post.body["prompt"] for post in desk.sandbox.posts)
     assert sent == ["A cup, own text", "A lamp at the beach"]
-    with pytest.raises(BadRowsError, match="place is to be filled in"):
+    with pytest.raises(BadRowsError, match="row 1, place"):
         desk([{"product": "lamp", "place": None}], defaults=text)
     with pytest.raises(InvalidRequestError, match="{thing}.*{product}, {place}"):
         desk(rows[:1], defaults={"prompt": "A {thing}"})

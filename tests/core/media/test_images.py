@@ -509,7 +509,7 @@ def test_a_stream_of_an_unknown_codec_is_no_readable_video(clip: Path, tmp_path:
 def test_a_picture_that_pillow_cannot_write_is_one_kind_of_error(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frames, "_converted", lambda _: object())
+    monkeypatch.setattr(frames, "converted", lambda *_: object())
     with pytest.raises(InvalidRequestError):
         media.poster(clip)
 

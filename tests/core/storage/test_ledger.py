@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ from kling_integrations import (
     SubmissionUncertainError,
     VideoRequest,
 )
+from kling_integrations.core.errors import LedgerUnreachableError
 from kling_integrations.core.storage import saved_files, sqlite_rows
 from kling_integrations.core.storage.saved_files import saved_file
 from kling_integrations.core.submission import Entry, Record, State
@@ -38,6 +40,7 @@ def ledger(request, tmp_path, monkeypatch):
     return Ledger()
 
 
+URL = "http://127.0.0.1:1"
 own_only = pytest.mark.parametrize("ledger", ["own"], indirect=True)
 
 
@@ -608,3 +611,33 @@ def test_no_number_of_records_is_cut_where_they_decide(ledger):
             sqlite_rows.insert(db, Entry.intent(request, record, url, 1, None))
     assert len(ledger.running(url)) == 750
     assert len(ledger.uncertain(url)) == 750
+
+
+def test_what_the_user_forgot_by_its_id_stays_forgotten(ledger, raccoon):
+    _, record = ledger.claim(raccoon, URL)
+    ledger.advance(record.submitted("gen-1"))
+    ledger.forget(ledger.entry(URL, "gen-1"))
+    ledger.completed(URL, Generation(id="gen-1", status=Status.COMPLETED), 90.0)
+    assert ledger.entry(URL, "gen-1").state is State.FORGOTTEN
+    assert ledger.preview(raccoon, URL).pays
+
+
+def test_a_failure_that_was_taken_back_leaves_no_error(ledger, raccoon):
+    _, record = ledger.claim(raccoon, URL)
+    ledger.advance(record.submitted("gen-1"))
+    ledger.wait_failed(URL, GenerationFailedError("it failed", generation_id="gen-1"))
+    assert ledger.entry(URL, "gen-1").error == "it failed"
+    ledger.completed(URL, Generation(id="gen-1", status=Status.COMPLETED), 90.0)
+    entry = ledger.entry(URL, "gen-1")
+    assert (entry.state, entry.error) == (State.COMPLETED, None)
+
+
+def test_a_lock_that_cannot_be_made_is_a_sentence_before_the_post(
+    sandbox, ledger, raccoon, monkeypatch
+):
+    lock = ledger.lock(raccoon)
+    Path(lock._lock.lock_file).mkdir()  # what no process can open for writing, root neither
+    with KlingClient("sandbox", sandbox.base_url, ledger=ledger) as client:
+        with pytest.raises(LedgerUnreachableError, match="cannot be taken"):
+            client.submit(raccoon)
+    assert not sandbox.posts

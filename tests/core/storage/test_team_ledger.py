@@ -1,5 +1,6 @@
 """A ledger that several machines share: one POST, whoever asks, and nothing lost."""
 
+import hashlib
 import json
 import os
 import threading
@@ -17,8 +18,10 @@ from kling_integrations.core.errors import (
     KlingError,
     KlingWarning,
     LedgerError,
+    LedgerUnreachableError,
     SubmissionUncertainError,
 )
+from kling_integrations.core.generation import Generation, Saved, Status
 from kling_integrations.core.storage import owner, team_ledger, team_records
 from kling_integrations.core.storage.folder_records import FolderRecords
 from kling_integrations.core.storage.ledger import Ledger
@@ -58,6 +61,24 @@ def submit(sandbox, ledger, request, **options):
 
 def files(tmp_path):
     return sorted((tmp_path / "team").rglob("*.json"))
+
+
+def completed(generation_id):
+    return Generation(id=generation_id, status=Status.COMPLETED)
+
+
+def saved(path, content):
+    path.write_bytes(content)
+    return Saved(path, len(content), hashlib.sha256(content).hexdigest(), None)
+
+
+def out_of_reach(*_):
+    raise LedgerUnreachableError("The token has expired.")
+
+
+def kept_back(write, *args):
+    with pytest.warns(KlingWarning, match="kept on this machine"):
+        write(*args)
 
 
 class Counting(FolderRecords):
@@ -144,6 +165,59 @@ def test_thousands_are_previewed_with_few_round_trips_and_as_one_by_one(
     store.calls.clear()
     previews.preview(raccoon, sandbox.base_url)  # not asked for before: it is looked up
     assert "names" in store.calls
+
+
+# A number as a 32-bit column holds it: earlier releases sent, and recorded, all of its digits.
+DIGITS = VideoRequest(model="v2.5-turbo-pro", prompt="A badger", cfg_scale=0.699999988079071)
+
+
+def as_earlier_releases_recorded(sandbox, machine, tmp_path, request):
+    """The record of a colleague whose release knew the request by its digits or bytes."""
+    submit(sandbox, machine("anna-pc"), request)
+    (file,) = files(tmp_path)
+    stored = json.loads(file.read_text("utf-8"))
+    old = request.fingerprints[1]
+    name = team_records.numbered(team_records.prefix(sandbox.base_url, old, 1), 1)
+    stored["fingerprint"] = old
+    file.unlink()
+    moved = tmp_path / "team" / f"{name}.json"
+    moved.parent.mkdir(parents=True, exist_ok=True)
+    moved.write_text(json.dumps(stored), encoding="utf-8")
+    return stored["generation_id"]
+
+
+def test_what_a_team_recorded_under_an_earlier_form_of_the_request_is_not_paid_again(
+    sandbox, machine, tmp_path
+):
+    assert len(DIGITS.fingerprints) == 3
+    paid = as_earlier_releases_recorded(sandbox, machine, tmp_path, DIGITS)
+    bert = machine("bert-pc")
+    assert bert.preview(DIGITS, sandbox.base_url).picks_up
+    many = [(f"{number:064x}", 1) for number in range(30)] + [(DIGITS.fingerprint, 1)]
+    assert bert.prefetch(sandbox.base_url, many).preview(DIGITS, sandbox.base_url).picks_up
+    assert submit(sandbox, bert, DIGITS).id == paid
+    assert len(sandbox.posts) == 1
+    assert submit(sandbox, bert, DIGITS, new=True).id != paid
+
+
+def test_a_record_in_doubt_under_an_earlier_form_is_a_question(sandbox, machine, tmp_path):
+    as_earlier_releases_recorded(sandbox, machine, tmp_path, DIGITS)
+    (file,) = files(tmp_path)
+    stored = json.loads(file.read_text("utf-8"))
+    stored |= {"state": "intent", "generation_id": None, "created_at": 1.0}
+    file.write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(SubmissionUncertainError):
+        submit(sandbox, machine("bert-pc"), DIGITS)
+    assert len(sandbox.posts) == 1
+
+
+def test_looking_for_an_earlier_form_costs_ordinary_requests_nothing(sandbox, tmp_path, raccoon):
+    store = Counting(tmp_path / "team")
+    ledger = TeamLedger((tmp_path / "team").as_uri(), store)
+    ledger.preview(raccoon, sandbox.base_url)
+    ordinary, store.calls[:] = len(store.calls), []
+    ledger.preview(DIGITS, sandbox.base_url)
+    assert len(store.calls) == 2 * ordinary
 
 
 def test_an_unreadable_record_stops_a_preview_of_many(sandbox, raccoon, tmp_path, monkeypatch):
@@ -648,3 +722,152 @@ def test_a_crash_between_any_two_steps_costs_no_second_post(
         asked = entry.record.client_request_id
         assert [job.client_request_id for job in sandbox.jobs.values()] in ([], [asked])
     assert len(sandbox.posts) <= 1
+
+
+def test_an_id_that_arrives_after_its_doubt_was_given_up_is_paid_for_once(
+    sandbox, machine, raccoon, monkeypatch
+):
+    anna = machine("anna-pc")
+    _, record = anna.claim(raccoon, sandbox.base_url)
+    monkeypatch.setattr(team_ledger, "LEASE", 0.0)
+    ben = machine("ben-pc")
+    ben.forget(ben.uncertain(sandbox.base_url)[0])
+    machine("anna-pc")
+    anna.advance(record.submitted("gen-of-anna"))
+    ben = machine("ben-pc")
+    assert submit(sandbox, ben, raccoon).id == "gen-of-anna"
+    assert not sandbox.posts
+    ben.forget(ben.entry(sandbox.base_url, "gen-of-anna"))  # with its id known it stays so
+    machine("anna-pc")
+    done = completed("gen-of-anna")
+    anna.completed(sandbox.base_url, done, 90.0)
+    assert machine("ben-pc").preview(raccoon, sandbox.base_url).pays
+
+
+def test_what_one_wrote_long_ago_is_not_written_over_a_colleagues_file(
+    sandbox, machine, raccoon, tmp_path
+):
+    anna = machine("anna-pc")
+    made = submit(sandbox, anna, raccoon)
+    anna.saved(sandbox.base_url, made.id, saved(tmp_path / "anna.mp4", b"first"))
+    ben = machine("ben-pc")
+    theirs = saved(tmp_path / "ben.mp4", b"other bytes")
+    ben.entry(sandbox.base_url, made.id)
+    ben.saved(sandbox.base_url, made.id, theirs)
+    machine("anna-pc")
+    anna.completed(sandbox.base_url, completed(made.id), 90.0)  # she knows of her own only
+    entry = machine("cleo-pc").entry(sandbox.base_url, made.id)
+    assert (entry.path, entry.size, entry.sha256) == (theirs.path, theirs.size, theirs.sha256)
+    assert entry.state is State.COMPLETED
+
+
+def test_what_was_kept_back_fills_in_what_the_team_lacks_and_no_more(
+    sandbox, machine, raccoon, tmp_path, monkeypatch
+):
+    anna = machine("anna-pc")
+    made = submit(sandbox, anna, raccoon)
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderRecords, "write", out_of_reach)
+        mine = saved(tmp_path / "anna.mp4", b"first")
+        kept_back(anna.saved, sandbox.base_url, made.id, mine)
+        kept_back(anna.completed, sandbox.base_url, completed(made.id), 90.0)
+    ben = machine("ben-pc")
+    theirs = saved(tmp_path / "ben.mp4", b"other bytes")
+    ben.entry(sandbox.base_url, made.id)
+    ben.saved(sandbox.base_url, made.id, theirs)
+    machine("anna-pc")
+    monkeypatch.setattr(team_ledger, "_FRESH", 0.0)
+    anna.history()
+    entry = machine("cleo-pc").entry(sandbox.base_url, made.id)
+    assert (entry.state, entry.sha256) == (State.COMPLETED, theirs.sha256)
+    assert anna._records()._mirror.unsent() == {}
+
+
+def test_one_process_keeps_what_another_of_the_same_machine_could_not_send(
+    sandbox, machine, raccoon, tmp_path, monkeypatch
+):
+    anna = machine("anna-pc")
+    made = submit(sandbox, anna, raccoon)
+    other = Ledger()  # another process of hers
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderRecords, "write", out_of_reach)
+        kept_back(other.completed, sandbox.base_url, completed(made.id), 90.0)
+        # The first knows it as running; its file is no reason to take the end back.
+        mine = saved(tmp_path / "anna.mp4", b"first")
+        kept_back(anna.saved, sandbox.base_url, made.id, mine)
+    Ledger().history()
+    entry = machine("ben-pc").entry(sandbox.base_url, made.id)
+    assert (entry.state, entry.size) == (State.COMPLETED, len(b"first"))
+
+
+def test_one_unreadable_record_keeps_no_other_ones_news_back(
+    sandbox, machine, raccoon, tmp_path, monkeypatch
+):
+    anna = machine("anna-pc")
+    claims = {request: anna.claim(request, sandbox.base_url)[1] for request in (raccoon, BADGER)}
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderRecords, "write", out_of_reach)
+        for number, record in enumerate(claims.values()):
+            kept_back(anna.advance, record.submitted(f"gen-{number}"))
+    first = next(f for f in files(tmp_path) if raccoon.fingerprint[:40] in f.name)
+    first.write_text("{")
+    monkeypatch.setattr(team_ledger, "_FRESH", 0.0)
+    with pytest.warns(KlingWarning, match="unreadable"):
+        anna.history()
+    assert machine("ben-pc").preview(BADGER, sandbox.base_url).entry.generation_id == "gen-1"
+
+
+def test_a_doubt_of_the_time_before_sharing_is_told_by_its_own_lock(sandbox, machine, raccoon):
+    alone = machine("anna-pc", shares=False)
+    lock = alone.lock(raccoon)
+    assert lock.try_acquire()
+    alone.claim(raccoon, sandbox.base_url)  # by a process that knows of no team
+    team = machine("anna-pc")
+    decision = team.preview(raccoon, sandbox.base_url)  # an answer, so that a batch goes on
+    assert decision.action is submission.Action.REFUSE
+    assert team.is_submitting(decision.entry)
+    assert team.claim(raccoon, sandbox.base_url) is None
+    lock.release()
+    assert not team.is_submitting(decision.entry)
+    with pytest.raises(SubmissionUncertainError):
+        team.claim(raccoon, sandbox.base_url)
+
+
+def test_an_id_of_ones_own_ledger_is_no_reply_to_another_request(sandbox, machine, raccoon):
+    first = submit(sandbox, machine("anna-pc", shares=False), raccoon)
+    team = machine("anna-pc")
+    _, record = team.claim(BADGER, sandbox.base_url)
+    with pytest.raises(SubmissionUncertainError, match="of another submission"):
+        team.advance(record.submitted(first.id))
+
+
+def test_an_intent_from_a_clock_far_ahead_is_a_question_at_once(sandbox, machine, raccoon):
+    anna = machine("anna-pc")
+    record = replace(Record.intent(raccoon), created_at=time.time() + 86_400)
+    entry = Entry.intent(raccoon, record, sandbox.base_url, 1, None, Owner("ben", "ben-pc", 1))
+    assert not anna.is_submitting(entry)
+
+
+def test_threads_write_while_another_looks_for_its_generation(sandbox, machine, raccoon):
+    ledger = machine("anna-pc")._records()
+    stop, troubles = threading.Event(), []
+    entry = Entry.intent(raccoon, Record.intent(raccoon), sandbox.base_url, 1, None)
+
+    def remember():
+        number = 0
+        while not stop.is_set():
+            number += 1
+            each = replace(entry, record=replace(entry.record, client_request_id=str(number)))
+            ledger._remember("name", each)
+
+    thread = threading.Thread(target=remember)
+    thread.start()
+    try:
+        for number in range(300):
+            ledger._change(sandbox.base_url, f"unknown-{number}", lambda each: each)
+    except RuntimeError as error:
+        troubles.append(error)
+    finally:
+        stop.set()
+        thread.join(30)
+    assert not troubles
