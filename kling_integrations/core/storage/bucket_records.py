@@ -45,6 +45,8 @@ class BucketRecords:
         reading = getattr(filesystem, "_cat_file", None)
         parts = reading is not None and "max_concurrency" in signature(reading).parameters
         self._at_once = {"max_concurrency": 1} if parts else {}
+        # The driver of Azure lists nothing, without an error, where there is no container.
+        self._lists_what_is_gone = bool(kinds & {"abfs", "abfss", "az"})
         self._tried = False
         self._trying = threading.Lock()
 
@@ -84,6 +86,9 @@ class BucketRecords:
             if probes.is_taken(error):
                 # A driver repeats a request whose reply was lost, and then finds its own object.
                 return self._stored(name) == data
+            denied = isinstance(error, PermissionError) or probes.status_of(error) in (401, 403)
+            if denied and (stored := self._stored(name)) is not None:
+                return stored == data
             raise unreachable(str(self), error) from error
 
     def probe(self) -> None:
@@ -113,6 +118,8 @@ class BucketRecords:
             if probes.is_absent(error):
                 return {}
             raise unreachable(str(self), error) from error
+        if not found and self._lists_what_is_gone:
+            self._stored("absent")  # raises where the container is not there
         names = {
             path.removeprefix(f"{self._root}/").removesuffix(_ENDING): _version(info)
             for path, info in sorted(found.items())

@@ -177,9 +177,9 @@ def _linked(part: Path, file: Path) -> bool:
     except OSError as error:  # no links, or a disk that refuses all: creating tells which
         if kind := may_be_of_others(file):
             raise LedgerError(
-                f"Records cannot be kept in {file.parent}: it lies on a mount ({kind}) without hard "
-                f"links ({error.strerror}), where two machines could each create the same record "
-                "and pay for the same video. Nothing was submitted.",
+                f"Records cannot be kept in {file.parent}: it is on a mount ({kind}) without "
+                f"hard links ({error.strerror}), where two machines could each create the same "
+                "record and pay for the same video. Nothing was submitted.",
                 hint="A bucket is named by its own address (s3://, gs://, abfs://).",
             ) from None
         return _created(part, file)

@@ -177,8 +177,8 @@ def status_of(error: BaseException) -> int | None:
                 return 412
         for name in ("status_code", "status", "code"):
             value = getattr(each, name, None)
-            if isinstance(value, int | str) and str(value).isdigit():
-                return int(value)
+            if str(value).isdecimal() and 400 <= int(str(value)) < 600:
+                return int(str(value))
     return None
 
 

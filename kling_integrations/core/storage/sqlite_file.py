@@ -110,7 +110,7 @@ def kept_open(path: Path) -> Iterator[None]:
 # File systems of other machines: SQLite's documents advise against them, because of their locks.
 _NETWORK = re.compile(
     r"nfs4?|cifs|smb[23f]?s?|afs|ncpfs|ceph|lustre|gpfs|beegfs|gfs2?|ocfs2|glusterfs"
-    r"|9p|virtiofs|vboxsf|vmhgfs|davfs2?"
+    r"|9p|virtiofs|vboxsf|vmhgfs|prl_fs|davfs2?"
     r"|fuse\.(sshfs|glusterfs|ceph.*|s3fs|gcsfuse|goofys|rclone|blobfuse2?|mount-s3|juicefs.*"
     r"|vmhgfs.*|davfs2?|geesefs|ossfs|cosfs|obsfs|mountpoint-s3)"
 )

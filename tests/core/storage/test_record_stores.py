@@ -291,7 +291,11 @@ def test_who_may_only_read_picks_up_what_a_colleague_has_paid_for(home):
     assert BucketRecords(bucket, "team").create("a/1", {"by": "colleague"})
     denied = PermissionError("denied")
     bucket.wrong = {"create": denied, "overwrite": denied}
-    reader = BucketRecords(bucket, "team")
+    for _ in range(2):
+        reader = BucketRecords(bucket, "team")
+        assert reader.create("a/1", {"by": "reader"}) is False
+        assert reader._tried is False
+    reader._tried = True  # by other credentials of the same name
     assert reader.create("a/1", {"by": "reader"}) is False
     assert reader.read("a/1") == {"by": "colleague"}
 
@@ -327,6 +331,15 @@ def test_a_bucket_that_is_gone_is_no_empty_history(home, words):
     for look in (lambda: store.read("a"), lambda: store.read_many(["a"]), store.names):
         with pytest.raises(LedgerError, match="cannot be reached"):
             look()
+
+
+def test_an_empty_list_of_a_container_that_is_gone_is_no_empty_history(home):
+    gone = FileNotFoundError("x")
+    gone.__cause__ = Exception("ErrorCode:ContainerNotFound")
+    azure = Bucket(read=gone)  # adlfs lists nothing there, without an error
+    azure.protocol = "abfs"
+    with pytest.raises(LedgerError, match="cannot be reached"):
+        BucketRecords(azure, "team").names()
 
 
 def test_signs_in_an_address_are_names_and_no_patterns(home):
