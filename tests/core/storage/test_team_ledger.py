@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,7 @@ from kling_integrations.core.storage import owner, team_ledger, team_records
 from kling_integrations.core.storage.folder_records import FolderRecords
 from kling_integrations.core.storage.ledger import Ledger
 from kling_integrations.core.storage.mirror import Mirror
+from kling_integrations.core.storage.sqlite_file import SqliteFile
 from kling_integrations.core.storage.team_ledger import TeamLedger
 from kling_integrations.core.submission import Entry, Owner, Record, State
 
@@ -862,3 +864,32 @@ def test_another_threads_write_does_not_end_the_search_for_a_generation(sandbox,
     ledger._written = {"an-older-one": ("name", Seen()), "another": ("name", Seen())}
     assert not ledger._change(sandbox.base_url, "unknown", lambda entry: entry)
     assert made.record.client_request_id in ledger._written
+
+
+def test_nothing_is_asked_inside_a_transaction_of_the_copy(
+    sandbox, machine, raccoon, tmp_path, monkeypatch
+):
+    """It would wait for itself: half a minute for each video that is saved."""
+    anna = machine("anna-pc")
+    made = submit(sandbox, anna, raccoon)
+    inside, begun = [], SqliteFile._begun
+
+    @contextmanager
+    def watched(self, begin):
+        assert not inside, "one transaction inside another"
+        with begun(self, begin) as db:
+            inside.append(1)
+            try:
+                yield db
+            finally:
+                inside.pop()
+
+    monkeypatch.setattr(SqliteFile, "_begun", watched)
+    mine = saved(tmp_path / "anna.mp4", b"first")
+    anna.saved(sandbox.base_url, made.id, mine)
+    anna.completed(sandbox.base_url, completed(made.id), 90.0)
+    ben = machine("ben-pc")
+    ben.entry(sandbox.base_url, made.id)
+    ben.saved(sandbox.base_url, made.id, saved(tmp_path / "ben.mp4", b"first"))
+    decision = machine("anna-pc").preview(raccoon, sandbox.base_url)
+    assert decision.entry.path == mine.path  # her own, whoever saved it last
