@@ -1,4 +1,6 @@
-"""Who may call a sandbox: programs of this machine, and no web page.
+"""Who may call a sandbox: programs of this machine with a key, and no web page.
+
+Any word is a key, and some words stand for one that is refused.
 
 A page that any browser of this machine shows can send requests to loopback. With a name of its own
 that leads to 127.0.0.1 it could read the prompts, too, and arm faults (DNS rebinding). Browsers
@@ -7,6 +9,7 @@ name the host that they were asked for, and the page that asks.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
@@ -54,3 +57,23 @@ def _is_own(host: str, cdn_host: str) -> bool:
         return ipaddress.ip_address(name or "").is_loopback
     except ValueError:
         return False
+
+
+def key_of(request: web.Request) -> str | None:
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key.strip() or None if scheme.lower() == "bearer" else None
+
+
+def fingerprint(request: web.Request) -> str:
+    """Distinguishes the keys of requests without keeping them."""
+    return hashlib.sha256((key_of(request) or "").encode()).hexdigest()[:12]
+
+
+def refuse_key(request: web.Request) -> web.Response | None:
+    """The 401 for a request without a key or with a bad one; None when the key is accepted."""
+    key = key_of(request)
+    return None if key and "bad" not in key else error_response(request, 401)
+
+
+def is_out_of_credits(request: web.Request) -> bool:
+    return "broke" in (key_of(request) or "")

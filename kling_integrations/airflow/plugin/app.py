@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
@@ -21,8 +21,9 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.responses import HTMLResponse, Response
 
 from ...core.batch.results import Result
+from ...core.errors import InvalidRequestError
+from ...core.media import frames
 from . import rows
-from .posters import poster_of
 from .rows import PAGE, TaskVideo
 from .streaming import NotAVideo, OpenFile, response
 from .table_words import Board, RowCard
@@ -185,7 +186,7 @@ def poster(
     if picture is None:
         video = _opened(path, size)
         try:
-            picture = poster_of(video.file)
+            picture = _poster_of(video.file)
         finally:
             video.close()
         with _lock:
@@ -263,3 +264,16 @@ def _query(video: TaskVideo, **more: Any) -> str:
 
 def _html(name: str, **values: Any) -> HTMLResponse:
     return HTMLResponse(_templates.get_template(name).render(values), headers=_HEADERS)
+
+
+# Decoding takes processor time that the API server needs for everything else.
+_one_at_a_time = threading.Semaphore(1)
+
+
+def _poster_of(file: BinaryIO) -> bytes:
+    """A JPEG; empty where there is none to be had (PyAV is missing, the file is broken)."""
+    with _one_at_a_time:
+        try:
+            return frames.poster(file)
+        except InvalidRequestError:
+            return b""

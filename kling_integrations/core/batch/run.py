@@ -32,12 +32,11 @@ from ..http.async_client import AsyncKlingClient
 from ..progress import Progress
 from ..submission import Entry
 from .budget import Budget
-from .endings import cut_off, not_reached
 from .in_doubt import Doubts
 from .options import PATIENCE, GoesOnError, Options
 from .plan import Need, Step
 from .reporting import Reporter
-from .results import RowStatus, classify, counted, now_iso
+from .results import Result, RowStatus, classify, counted, now_iso
 from .saving import save_in
 from .schedules import Schedules
 from .tally import Tally
@@ -140,7 +139,7 @@ class Run:
     def _close(self, step: Step) -> None:
         """The result of a row that was not got to."""
         trouble = self._doubts.trouble
-        ending = not_reached(
+        ending = _not_reached(
             step, interrupted=self.interrupted, stopped=self.stopped, trouble=trouble
         )
         self._report.end(step, *ending)
@@ -241,7 +240,7 @@ class Run:
             running = False
             self._left.append(step)
         except asyncio.CancelledError:
-            self._report.end(step, *cut_off(step.result))
+            self._report.end(step, *_cut_off(step.result))
         except KlingError as error:
             self._failed(step, error)
         except Exception as error:  # noqa: BLE001 (a row never fails the batch)
@@ -421,3 +420,37 @@ class Run:
                 step.reserved = None
                 self._queue.append(step)
             await self._drain()
+
+
+_Ending = tuple[RowStatus, str, str]
+"""Status, kind and message of a result."""
+
+
+def _not_reached(
+    step: Step, *, interrupted: bool, stopped: KlingError | None, trouble: str = ""
+) -> _Ending:
+    """For a row whose turn did not come. ``stopped``: why nothing more was submitted;
+    ``trouble``: why what is in doubt could not be looked up."""
+    if step.need is Need.LOOK_UP:
+        text = "a POST of it has no known outcome, and " + (
+            trouble or "the gateway's log does not name it"
+        )
+        return RowStatus.UNCERTAIN, "uncertain", text
+    if step.need is Need.ATTACH:
+        kind = "interrupted" if interrupted else "stopped"
+        return RowStatus.RUNNING, kind, "it was not waited for"
+    if interrupted:
+        return RowStatus.NOT_SUBMITTED, "interrupted", "the run was interrupted"
+    if stopped is not None:
+        return RowStatus.NOT_SUBMITTED, "stopped", stopped.message
+    return RowStatus.NOT_SUBMITTED, "budget", "it does not fit into what the batch may cost"
+
+
+def _cut_off(result: Result) -> _Ending:
+    """For a row that was interrupted on its way."""
+    if result.status == RowStatus.COMPLETED:
+        return RowStatus.COMPLETED, "interrupted", "its video was not saved"
+    if result.generation_id:
+        return RowStatus.RUNNING, "interrupted", "it was not waited for"
+    # in the middle of the POST
+    return RowStatus.UNCERTAIN, "interrupted", "its POST was not waited for"

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 from .. import settings
 from .record_stores import is_address
-from .sqlite_ledger import SqliteLedger
+from .sqlite_ledger import RequestLock, SqliteLedger
 
 if TYPE_CHECKING:
     from ..generation import Generation, Saved
     from ..request import VideoRequest
     from ..submission import Decision, Entry, Record
-    from .request_lock import RequestLock
     from .team_ledger import Prefetched, TeamLedger
 
 

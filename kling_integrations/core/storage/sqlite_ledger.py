@@ -17,10 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import identity, settings, submission
-from ..errors import GenerationFailedError, KlingWarning, LedgerError, NextStep, Verb
+from ..errors import (
+    GenerationFailedError,
+    KlingWarning,
+    LedgerError,
+    LedgerUnreachableError,
+    NextStep,
+    Verb,
+)
 from ..submission import Action, Decision, Entry, Record, State
 from . import saved_files
-from .request_lock import RequestLock
 from .sqlite_file import SqliteFile, make_private
 from .sqlite_rows import entry_of, insert, prepare
 
@@ -29,6 +35,38 @@ if TYPE_CHECKING:
     from ..request import VideoRequest
 
 _REMEMBERED = 2000  # submissions of this process that a replaced file gets anew
+
+
+class RequestLock:
+    """Held by one process while it decides about a request and posts it.
+
+    The lock is the operating system's, so it falls with its holder.
+    """
+
+    def __init__(self, file: Path) -> None:
+        from filelock import FileLock  # it loads asyncio, which a look at the history does not need
+
+        self._lock = FileLock(file, thread_local=False, mode=0o600)
+
+    def try_acquire(self) -> bool:
+        """Raises LedgerError where the lock's file cannot be made, or its disk has no locks."""
+        from filelock import Timeout
+
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        except (OSError, NotImplementedError) as error:
+            raise LedgerUnreachableError(
+                f"The lock {self._lock.lock_file} cannot be taken: {error}.",
+                hint="It keeps two processes from paying for the same video, so nothing is "
+                "submitted without it.",
+                next_steps=[NextStep(Verb.SET_HOME)],
+            ) from error
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
 
 
 class SqliteLedger:

@@ -31,8 +31,7 @@ from . import saved_files, team_records
 from .mirror import Mirror
 from .owner import is_own, this_owner
 from .record_stores import open_store
-from .request_lock import RequestLock
-from .sqlite_ledger import SqliteLedger, check_unchanged, failed, known_usage
+from .sqlite_ledger import RequestLock, SqliteLedger, check_unchanged, failed, known_usage
 from .team_records import deciding, number_of, numbered, prefix
 
 # How long a submission may take (seconds): an intent that is older belongs to a process that died.

@@ -8,8 +8,8 @@ from typing import Any
 
 from aiohttp import web
 
+from ..access import refuse_key
 from ..faulty_responses import json_response
-from ..keys import refuse_key
 from ..state import SandboxState
 
 VIDEO_PATHS = ("/v2/video/generations", "/v2/generate/video/kling/generation")

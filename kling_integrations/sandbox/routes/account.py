@@ -11,8 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
+from ..access import fingerprint, is_out_of_credits
 from ..jobs import SandboxJob
-from ..keys import fingerprint, is_out_of_credits
 from ..payloads import CREDITS_PER_USD, iso
 from ..responses import error_response
 from ..state import SandboxState

@@ -14,10 +14,10 @@ from typing import Any
 from aiohttp import web
 
 from ...core.catalog import Model
+from ..access import fingerprint, is_out_of_credits, refuse_key
 from ..faults import Fault
 from ..faulty_responses import json_response
 from ..jobs import Post, SandboxJob, documented_seconds
-from ..keys import fingerprint, is_out_of_credits, refuse_key
 from ..payloads import (
     CREDITS_PER_USD,
     FAILURES,
