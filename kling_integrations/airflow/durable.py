@@ -221,6 +221,8 @@ class SubmissionStore:
         posted, and what was there before is put back.
         """
         self.require_all()
+        for place in (*self._places, *more):
+            place.probe()
         before = self.current
         self._places += more
         self.current = self._next(record, record.created_at)

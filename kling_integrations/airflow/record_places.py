@@ -44,6 +44,14 @@ class RecordAt:
     def write(self, value: Mapping[str, Any]) -> None:
         self.store.write(self.name, value)
 
+    def probe(self) -> None:
+        """Tries a bucket before anything is paid for: it must take an id afterwards.
+
+        Raises LedgerError for one that does not do what records need.
+        """
+        if isinstance(self.store, BucketRecords):
+            self.store.probe()
+
 
 @dataclass(frozen=True, slots=True)
 class Places:

@@ -238,6 +238,8 @@ class TaskLedger:
         Raises LedgerError where one of them cannot be read or written.
         """
         self._require_all()
+        for place in self._places.records:
+            place.probe()
         before = self._load().get(key)
         value = self._values(key, intent)
         try:

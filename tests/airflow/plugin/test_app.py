@@ -227,7 +227,7 @@ def test_the_poster_is_the_first_picture_and_is_decoded_once(browser, saved, mon
     reply = browser().get("/dags/films/poster", params=VIDEO)
     assert reply.content[:2] == b"\xff\xd8"
     assert reply.headers["content-type"] == "image/jpeg"
-    monkeypatch.setattr(app, "poster_of", lambda file: pytest.fail("decoded again"))
+    monkeypatch.setattr(app, "_poster_of", lambda file: pytest.fail("decoded again"))
     assert browser().get("/dags/films/poster", params=VIDEO).content == reply.content
 
 
