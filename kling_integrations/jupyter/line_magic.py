@@ -59,6 +59,9 @@ def line_parser() -> argparse.ArgumentParser:
         _subparsers(root), "compare", None, "videos side by side, playing in step"
     )
     compare.add_argument("ids", metavar="ID", nargs="+", help="ids, or variables of %%%%kling")
+    for command in dict.fromkeys(subcommands(root).values()):
+        if "--raw" not in command._option_string_actions:  # a batch has it
+            command.add_argument("--raw", action="store_true", help="fill in no {variables}")
     return root
 
 
@@ -71,18 +74,20 @@ def _subparsers(root: argparse.ArgumentParser) -> Any:
     return next(a for a in root._actions if isinstance(a, argparse._SubParsersAction))
 
 
-def run(line: str) -> Any:
-    """Runs one line. What it returns is what an assignment gets."""
+def run(line: str, names: Mapping[str, Any]) -> Any:
+    """Runs one line; ``names`` are those that its code sees. What it returns is what an assignment
+    gets."""
     words = split(line)
     if "--raw" not in words:
-        words = filled(words)
+        words = filled(words, names)
     try:
         args = line_parser().parse_args(words)
     except SystemExit:  # -h has printed its help
         return None
     for name in ("id", "ids"):
         if getattr(args, name, None):
-            setattr(args, name, _ids_of(getattr(args, name), notebook().variables))
+            setattr(args, name, _ids_of(getattr(args, name), names))
+    args.names = names
     console = NotebookConsole(as_json=flag(args, "json"))
     plain = console.as_json or flag(args, "version")
     own = None if plain else _OWN.get(args.command or "")
@@ -114,7 +119,7 @@ def _is_assigned() -> bool:
 
 
 def _generate(args: argparse.Namespace, console: NotebookConsole) -> Any:
-    names = notebook().variables
+    names = args.names
     args.model = args.model or options().default_model or None
     request, notes = noting(
         lambda: request_from(
@@ -216,7 +221,9 @@ def _resume_all(args: argparse.Namespace, jobs: list[Job]) -> None:
     jobs += running
     known = {job.id for job in running}
     # A job whose POST is under way has no id yet, and may have one in the ledger by now.
-    requests = {(job.request.fingerprint, job.take) for job in running if job.request}
+    requests = {
+        (name, job.take) for job in running if job.request for name in job.request.fingerprints
+    }
     for entry in reversed(entries):
         if (
             entry.generation_id
