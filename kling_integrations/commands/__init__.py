@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .generate import extended_before
     from .history import history_table, matching
     from .info import print_status
+    from .sandbox import starting_sandbox
 
 __all__ = [
     "Console",
@@ -70,6 +71,7 @@ __all__ = [
     "run",
     "seconds",
     "size",
+    "starting_sandbox",
 ]
 
 # What the notebook shares with single commands: loaded with these, when it is asked for.
@@ -80,6 +82,7 @@ _HOME_OF = {
     "matching": "history",
     "print_status": "info",
     "report_dry_run": "batch",
+    "starting_sandbox": "sandbox",
 }
 
 

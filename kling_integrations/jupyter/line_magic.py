@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..commands import (
+    UsageError,
     add_command,
     connect,
     extended_before,
@@ -20,6 +21,7 @@ from ..commands import (
     parser,
     print_status,
     request_from,
+    starting_sandbox,
 )
 from ..commands import (
     run as run_command,
@@ -42,7 +44,7 @@ from .options import Options, notebook, options
 from .session import current
 from .stored import saved_video, start_sandbox, video_of, video_of_record
 from .templating import look_up
-from .variants import Variant, picture, raise_first
+from .variants import Variant, check_prompt, picture, raise_first
 from .video import KlingVideo
 
 
@@ -59,6 +61,7 @@ def line_parser() -> argparse.ArgumentParser:
         _subparsers(root), "compare", None, "videos side by side, playing in step"
     )
     compare.add_argument("ids", metavar="ID", nargs="+", help="ids, or variables of %%%%kling")
+    subcommands(root)["sandbox"].set_defaults(port=0)
     for command in dict.fromkeys(subcommands(root).values()):
         if "--raw" not in command._option_string_actions:  # a batch has it
             command.add_argument("--raw", action="store_true", help="fill in no {variables}")
@@ -120,6 +123,7 @@ def _is_assigned() -> bool:
 
 def _generate(args: argparse.Namespace, console: NotebookConsole) -> Any:
     names = args.names
+    check_prompt(args.prompt, raw=args.raw)
     args.model = args.model or options().default_model or None
     request, notes = noting(
         lambda: request_from(
@@ -133,6 +137,8 @@ def _generate(args: argparse.Namespace, console: NotebookConsole) -> Any:
 
 
 def _extend(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    check_prompt(args.prompt, raw=args.raw)
+
     def request_of(video: KlingVideo) -> tuple[VideoRequest, list[str]]:
         return noting(lambda: _continuation(args, video))
 
@@ -309,15 +315,25 @@ def _frames(args: argparse.Namespace, console: NotebookConsole) -> Any:
 
 def _sandbox(args: argparse.Namespace, console: NotebookConsole) -> Any:
     """In this kernel, and in use at once: a shell's waits for Ctrl-C."""
-    if settings.is_sandbox(settings.base_url()):
-        console.say(f"A sandbox is in use already: {settings.base_url()}")
+    if "help" in args.fault:
+        run_command(args, console)
         return None
+    parser = subcommands(line_parser())["sandbox"]
     given = {
         name: getattr(args, name)
-        for name in ("fail", "seconds", "balance", "seed")
-        if getattr(args, name, None) is not None
+        for name in ("fail", "seconds", "balance", "seed", "port", "speed", "logs_show_running")
+        if getattr(args, name) != parser.get_default(name)
     }
-    sandbox = start_sandbox(speed=args.speed, faults=args.fault, **given)
+    if settings.is_sandbox(settings.base_url()):
+        if given or args.fault:
+            raise UsageError(
+                f"A sandbox is in use already, and stays as it is: {settings.base_url()}",
+                hint="For another one restart the kernel.",
+            )
+        console.say(f"A sandbox is in use already: {settings.base_url()}")
+        return None
+    with starting_sandbox(args.port):
+        sandbox = start_sandbox(**{"speed": args.speed, **given}, faults=args.fault)
     notebook().shell.push({"_kling_sandbox": sandbox})
     console.say(
         f"SANDBOX in use: no key, no money, made-up videos, {args.speed:g}-fold speed. "
