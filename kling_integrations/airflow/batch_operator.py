@@ -26,7 +26,7 @@ from ..core.batch.frames import table_of
 from ..core.batch.job import BadRowsError
 from ..core.batch.learned import Learned
 from ..core.batch.options import PATIENCE, Options
-from ..core.batch.plan import Need, Step, Wishes, plan
+from ..core.batch.plan import Need, Step, Wishes, committed, plan
 from ..core.batch.results import Result, RowStatus, added_columns, line, own_columns
 from ..core.batch.resuming import resume
 from ..core.batch.round import Round
@@ -263,12 +263,17 @@ class KlingBatchOperator(WithLineage, BaseOperator):
             )
             self._check_prices(steps, limit)
             await asyncio.to_thread(spending.reserve_rows, _expected(steps), limit)
+            already = 0.0
+            if limit is not None:
+                already = await asyncio.to_thread(
+                    committed, steps, earlier, ledger, access.base_url
+                )
             save = self._saver(access) if wishes.saves else None
             options = Options(self.at_once, float(self.timeout), wishes, save, since.learned)
             run = (
-                Round(client, steps, options, Budget(limit), ended=since.ended)
+                Round(client, steps, options, Budget(limit, already), ended=since.ended)
                 if self.deferrable
-                else Run(client, steps, options, Budget(limit))
+                else Run(client, steps, options, Budget(limit, already))
             )
             await run.run()
         return run

@@ -118,11 +118,15 @@ def _from_stdin() -> str:
     if sys.stdin is None:
         raise UsageError("The prompt - is read from stdin, which is closed.")
     try:
-        return sys.stdin.read().strip()
+        text = sys.stdin.read()
     except UnicodeError:
         raise UsageError("The prompt on stdin is no UTF-8 text.") from None
     except OSError as error:
         raise UsageError(f"The prompt cannot be read from stdin: {error.strerror}.") from None
+    if "\0" in text:  # UTF-16 without its mark is UTF-8, with a NUL after each letter
+        raise UsageError("The prompt on stdin is no UTF-8 text.")
+    # Some editors and shells put a mark before it, also as another encoding reads that.
+    return text.removeprefix("\ufeff").removeprefix("\u00ef\u00bb\u00bf").strip()
 
 
 def _run_extend(args: argparse.Namespace, console: Console) -> int:

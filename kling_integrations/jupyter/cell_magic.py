@@ -100,6 +100,7 @@ def run_one(args: argparse.Namespace, variant: Variant, notes: Sequence[str] = (
             overwrite=args.overwrite,
             timeout=args.timeout,
             jobs=jobs,
+            is_within_limit=True,
         )
         session.notebook.assign(args.out, job)
         view = JobView(job, background=args.bg, embed=args.embed, width=args.width)

@@ -76,7 +76,10 @@ def check_cost(args: argparse.Namespace, variants: Sequence[Variant]) -> None:
 
     Raises InvalidRequestError above a limit, UsageError for a batch that needs ``--yes``.
     """
-    limits = [limit for limit in (args.max_cost, options().max_cost) if limit is not None]
+    session, of_cell = current(), options().max_cost
+    limits = [limit for limit in (args.max_cost, of_cell) if limit is not None]
+    if of_cell is not None:  # further lines of the same cell count, too
+        limits.append(max(0.0, of_cell - session.cell_cost))
     if not limits and len(variants) == 1:
         return
     cost = expected_cost(previews(variants, new=args.new))
@@ -89,6 +92,7 @@ def check_cost(args: argparse.Namespace, variants: Sequence[Variant]) -> None:
             f"{what} The limit is {dollars(min(limits))}. Nothing was submitted.",
             next_steps=[NextStep(Verb.RAISE_COST_LIMIT)],
         )
+    session.add_cell_cost(cost.usd or 0.0)
     if len(variants) == 1:
         return
     confirm_above = options().confirm_above

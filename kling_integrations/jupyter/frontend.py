@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +16,8 @@ from . import marimo_output
 from .hosts import host
 from .options import notebook
 from .widget_support import can_show_widgets
+
+log = logging.getLogger(__name__)
 
 WIDGET, HTML, TEXT = "widget", "html", "text"
 
@@ -93,14 +97,39 @@ def publish_widget(widget: Any) -> Any:
 
 def print_line(text: str) -> None:
     """A line in the running cell; only ever called by the main thread."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    write(sys.stdout, text)
 
 
 def print_notes(notes: Iterable[str]) -> None:
     """What deserves a look, in the running cell; only ever called by the main thread."""
     for note in notes:
-        sys.stderr.write(f"Note: {note}\n")
+        write(sys.stderr, f"Note: {note}")
+
+
+def write(stream: Any, line: str) -> None:
+    """A line, as far as the stream takes it: showing something never costs what is paid for.
+
+    A script's output may be closed, full, None, of an encoding without our characters, or anything
+    that somebody put in its place.
+    """
+    try:
+        try:
+            stream.write(f"{line}\n")
+        except UnicodeError:
+            encoding = getattr(stream, "encoding", None) or "ascii"
+            stream.write(f"{line.encode(encoding, 'backslashreplace').decode(encoding)}\n")
+        stream.flush()
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is only about showing)
+        log.debug("A line cannot be shown: %s", error)
+
+
+@contextmanager
+def showing() -> Iterator[None]:
+    """Around a display of something paid for: where it fails, the wait goes on without it."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 (a front end, a hook, a formatter)
+        log.warning("It cannot be shown (%s: %s); the wait goes on.", type(error).__name__, error)
 
 
 _shown_in_cell: list[Any] = []  # what the running cell has displayed already

@@ -116,6 +116,7 @@ class Job:
         self._listeners: list[Listener] = []
         self._at_end: list[Callable[[], object]] | None = []  # None: it is over
         self._on_stop: Callable[[], None] | None = None
+        self._on_withdraw: Callable[[], None] | None = None
         self._show: Callable[[Job], None] | None = None
         self._element: Callable[[Job], Any] | None = None
         self._lock = threading.Lock()
@@ -171,9 +172,9 @@ class Job:
         billed when it completes; running the cell again picks it up."""
         with self._lock:
             self.stop_requested = True
-            on_stop = self._on_stop
-        if on_stop:
-            on_stop()
+            callbacks = (self._on_withdraw, self._on_stop)
+        for callback in filter(None, callbacks):
+            callback()
 
     def last_frame(self) -> Any:
         """The last picture of the result, for ``--image``.
@@ -286,16 +287,21 @@ class Job:
     def withdraw(self) -> bool:
         """For the session: stops the job if nothing of it was submitted.
 
-        False where a POST may have left: it goes on, and its reply brings the id.
+        False where a POST may have left: it goes on, and its reply brings the id. One that waits
+        for its turn, or between two tries, is withdrawn by the watcher.
         """
         with self._lock:
-            if self._post_began or self.id is not None:
-                return False
-            self.stop_requested = True
-            on_stop = self._on_stop
-        if on_stop:
-            on_stop()
-        return True
+            begun = self._post_began or self.id is not None
+            self.stop_requested = self.stop_requested or not begun
+            callback = self._on_withdraw if begun else self._on_stop
+        if callback:
+            callback()
+        return not begun
+
+    def withdrawn(self) -> None:
+        """For the watcher: nothing has left, and nothing will."""
+        with self._lock:
+            self.stop_requested, self._post_began = True, False
 
     @property
     def outcome_unknown(self) -> bool:
@@ -338,11 +344,11 @@ class Job:
                 return
         work()
 
-    def on_stop(self, callback: Callable[[], None]) -> None:
+    def on_stop(self, callback: Callable[[], None], withdraw: Callable[[], None]) -> None:
         """For the watcher: ``callback`` is called when the waiting shall end, at once if it should
-        already."""
+        already; ``withdraw`` when nothing shall be submitted any more."""
         with self._lock:
-            self._on_stop = callback
+            self._on_stop, self._on_withdraw = callback, withdraw
             requested = self.stop_requested
         if requested:
             callback()

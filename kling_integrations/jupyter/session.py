@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..commands import request_name
+from ..commands import connect, request_name
 from ..core import settings
+from ..core.cost import check_cost
 from ..core.errors import (
     InvalidRequestError,
     NextStep,
@@ -31,6 +32,7 @@ from .frontend import (
     print_line,
     print_notes,
     remember_shown,
+    showing,
 )
 from .job import Job
 from .options import Notebook, loaded, notebook, options, set_loaded, set_session
@@ -44,6 +46,7 @@ class Session:
 
     def __init__(self) -> None:
         self.ledger = Ledger()
+        self._cell_cost = 0.0
         self._reservations = Reservations()
         self.watcher = Watcher(
             self.ledger, options().at_once, lambda: background_context(notebook().shell)
@@ -66,12 +69,14 @@ class Session:
         overwrite: bool = False,
         timeout: float | None = None,
         jobs: list[Job] | None = None,
+        is_within_limit: bool = False,
     ) -> Job:
         """A job for the request: a new generation, or the one that it already has.
 
         ``jobs`` is the list of ``interruptible``: the job is in it before anything can leave.
-        Raises InvalidRequestError for a ``file`` that cannot be written or is the user's own
-        (unless ``overwrite``), before anything is paid.
+        ``is_within_limit``: the caller has held it against the limit of a cell. Raises
+        InvalidRequestError for a ``file`` that cannot be written or is the user's own (unless
+        ``overwrite``), and above the limit, before anything is paid.
         """
         base_url = settings.base_url()
         target = self._target(file, overwrite)
@@ -79,6 +84,8 @@ class Session:
         known = decision.entry if decision and decision.picks_up else None
         known_id = known.generation_id if known else None
         target.check(self.ledger, request.prompt, take, known_id)
+        if not is_within_limit:
+            self._check_cost(request, base_url, take=take, new=new)
         job = Job(
             request,
             base_url=base_url,
@@ -95,6 +102,35 @@ class Session:
             limit = clock_time(running.timeout)
             print_line(f"It runs already, and is waited for up to {limit}, as asked for before.")
         return running
+
+    def _check_cost(self, request: VideoRequest, base_url: str, *, take: int, new: bool) -> None:
+        """Holds a video against what a cell may cost, ``options.max_cost``, with all that the
+        running cell has asked for already. What is paid for costs nothing."""
+        limit = options().max_cost
+        if limit is None or not self.ledger.preview(request, base_url, new=new, take=take).pays:
+            return
+        with connect() as client:
+            prices = client.prices(request.model)
+        expected = check_cost(request, prices, limit - self.cell_cost)
+        self.add_cell_cost(expected.usd or 0.0)
+
+    @property
+    def cell_cost(self) -> float:
+        """USD that the running cell is expected to cost so far; a script has no cells: 0."""
+        return self._cell_cost
+
+    def add_cell_cost(self, usd: float) -> None:
+        events = getattr(notebook().shell, "events", None)
+        if events is None or not usd:
+            return
+
+        def forget() -> None:
+            self._cell_cost = 0.0
+            events.unregister("post_execute", forget)
+
+        if not self._cell_cost:
+            events.register("post_execute", forget)
+        self._cell_cost += usd
 
     def resume(
         self,
@@ -209,7 +245,8 @@ class Session:
 
         def print_news() -> None:
             if show_news:
-                show_news()
+                with showing():
+                    show_news()
             if any(job.id for job in jobs):
                 print_notes(notes)
                 notes.clear()

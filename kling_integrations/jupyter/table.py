@@ -25,6 +25,7 @@ from ..core.storage.file_names import local_target, target_of
 from ..core.storage.ledger import Ledger
 from ..core.storage.object_files import is_address
 from ..core.waiting import DEFAULT_TIMEOUT
+from .frontend import showing, write
 from .options import loaded
 
 _LINE_EVERY = 5.0  # seconds between two lines of a script's batch
@@ -74,7 +75,7 @@ def batch(
         names=names,
         folder=None if out is None else Path(_located(local_target(out))),
         results=None if results is None else _located(target_of(results)),
-        max_cost=max_cost,
+        max_cost=_within_cell(max_cost),
         at_once=at_once,
         timeout=timeout,
         skip_bad=skip_bad,
@@ -99,9 +100,16 @@ def _run(
     prepared = batch.prepare(run_to_end(batch.prices))
     if confirm:
         confirm(prepared)
-    display.begin(batch, prepared)
-    outcome = batch.run_to_end(prepared, display.take, display.show)
-    display.end(batch, outcome)
+    with showing():
+        display.begin(batch, prepared)
+
+    def show() -> None:
+        with showing():
+            display.show()
+
+    outcome = batch.run_to_end(prepared, display.take, show)
+    with showing():
+        display.end(batch, outcome)
     if outcome.interrupted:
         running = [each for each in outcome.results if each.status == RowStatus.RUNNING]
         raise StoppedWaiting(
@@ -141,7 +149,7 @@ class Lines(Display):
         self._said, self._next = "", 0.0
 
     def begin(self, batch: Batch, prepared: Prepared) -> None:
-        sys.stderr.write(headline(batch, prepared) + "\n")
+        write(sys.stderr, headline(batch, prepared))
 
     def show(self) -> None:
         if self._last is not None and time.monotonic() >= self._next:
@@ -150,7 +158,7 @@ class Lines(Display):
     def _say(self, line: str) -> None:
         if line != self._said:
             self._said, self._next = line, time.monotonic() + _LINE_EVERY
-            sys.stderr.write(line + "\n")
+            write(sys.stderr, line)
 
     def end(self, batch: Batch, outcome: Outcome) -> None:
         self._say(outcome.tally.line())
@@ -256,7 +264,7 @@ def run_line(args: argparse.Namespace, console: Any) -> Any:
     if args.prompt and not args.raw:
         args.prompt = Template(args.prompt, "--prompt").fill_beside(rows.columns, args.names)
     args.model = args.model or options().default_model or None
-    args.max_cost = _lowest(args.max_cost, options().max_cost)
+    args.max_cost = _within_cell(args.max_cost)
     for name in ("out", "results"):
         if getattr(args, name):
             setattr(args, name, _located(target_of(getattr(args, name))))
@@ -302,6 +310,13 @@ def _confirm(args: argparse.Namespace, batch: Batch, prepared: Prepared) -> None
         )
 
 
-def _lowest(*limits: float | None) -> float | None:
-    given = [limit for limit in limits if limit is not None]
-    return min(given) if given else None
+def _within_cell(max_cost: float | None) -> float | None:
+    """The limit of a batch: its own, and what the running cell may cost after what it has."""
+    from .options import options
+    from .session import current
+
+    own, of_cell = cost.limit(max_cost, "max_cost"), options().max_cost
+    if of_cell is None:
+        return own
+    left = max(0.0, of_cell - current().cell_cost)
+    return left if own is None else min(own, left)

@@ -211,6 +211,7 @@ def run_batch(
                 overwrite=args.overwrite,
                 timeout=args.timeout,
                 jobs=jobs,
+                is_within_limit=True,
             )
         notebook.assign(args.out, Clips(jobs))
         view = GridView(

@@ -13,10 +13,13 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import sys
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,11 +27,13 @@ from ..core import settings
 from ..core.errors import KlingError, LedgerError, WaitTimeoutError
 from ..core.generation import Generation, Saved, Status
 from ..core.http.async_client import AsyncKlingClient
+from ..core.http.client import INTERRUPT_GRACE
 from ..core.progress import ago
 from ..core.storage import safe_files, saved_files
 from ..core.storage.ledger import Ledger
 from ..core.storage.owner import colleague
 from ..core.submission import Entry
+from .frontend import in_notebook, write
 from .hints import new_word
 from .job import Job, JobStatus
 from .targets import Target
@@ -147,14 +152,14 @@ class Watcher:
         return None
 
     async def _carry(self, thread: _Thread, job: Job, key: str) -> None:
-        stop = asyncio.Event()
+        stop, withdraw = asyncio.Event(), asyncio.Event()
         ticking = asyncio.create_task(_tick(job))
         try:
-            job.on_stop(lambda: thread.stop(stop))
+            job.on_stop(lambda: thread.stop(stop), lambda: thread.stop(withdraw))
             client = thread.client(job.base_url, key, job.ledger)
             needs_slot = await thread.on_records(self._pays, job)
             async with self._slot(thread, stop, needed=needs_slot):
-                video = await self._make(thread, job, client, stop)
+                video = await self._make(thread, job, client, stop, withdraw)
             if video is None:
                 job.stopped()
             else:
@@ -198,13 +203,22 @@ class Watcher:
         return job.ledger.preview(job.request, job.base_url, new=job.new, take=job.take).pays
 
     async def _make(
-        self, thread: _Thread, job: Job, client: AsyncKlingClient, stop: asyncio.Event
+        self,
+        thread: _Thread,
+        job: Job,
+        client: AsyncKlingClient,
+        stop: asyncio.Event,
+        withdraw: asyncio.Event,
     ) -> KlingVideo | None:
         """The finished video; None when the user stopped waiting."""
         if job.id is not None:
             job.submitted(Generation(id=job.id, status=Status.UNKNOWN))
         elif job.request is not None and job.begin_submitting():
-            job.submitted(await client.submit(job.request, new=job.new, take=job.take))
+            submitted = await client.submit_until(withdraw, job.request, new=job.new, take=job.take)
+            if submitted is None:
+                job.withdrawn()
+                return None
+            job.submitted(submitted)
         else:
             return None
         entry = await thread.on_records(self._entry, job)
@@ -325,6 +339,7 @@ class _Thread:
         # this one the last to register, which is after the pools, is the first to be called.
         if register := getattr(threading, "_register_atexit", None):
             register(made.end)
+            register(partial(_wait_for_ids, weakref.ref(owner)))  # called before it
         return made
 
     def _run(self) -> None:
@@ -393,6 +408,27 @@ class _Thread:
             async with asyncio.timeout(seconds):
                 for client in self._clients.values():
                     await client.close()
+
+
+def _wait_for_ids(owner: weakref.ref[Watcher]) -> None:
+    """At the end of a script: what it has asked for is submitted, or it is said what was not.
+
+    A notebook's kernel is not to take so long to end; it says so by itself.
+    """
+    watcher = owner()
+    if watcher is None or in_notebook():
+        return
+    jobs = [job for job in watcher.jobs if job.id is None]
+    deadline = time.monotonic() + INTERRUPT_GRACE
+    for job in jobs:
+        job.wait_for_id(deadline - time.monotonic())
+    unsent = [job for job in jobs if job.id is None and not job.outcome_unknown]
+    for job in jobs:
+        if job.id is None:
+            job.withdraw()
+    if unsent:
+        plural = "job was" if len(unsent) == 1 else "jobs were"
+        write(sys.stderr, f"kling: {len(unsent)} {plural} not submitted: the script ended before.")
 
 
 def _same_thing(job: Job, other: Job) -> bool:

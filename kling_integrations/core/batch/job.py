@@ -18,7 +18,7 @@ from ..storage import file_names, object_files, result_files
 from ..storage.ledger import Ledger
 from ..storage.sqlite_file import kept_open
 from ..storage.target_lock import TargetLock
-from ..waiting import DEFAULT_TIMEOUT
+from ..waiting import DEFAULT_TIMEOUT, seconds
 from .budget import Budget
 from .options import PATIENCE, Options
 from .plan import Need, Step, Wishes, committed, plan
@@ -127,6 +127,20 @@ class Outcome:
             )
 
 
+def _check_order(order: Order) -> None:
+    """Raises InvalidRequestError for what would fail after something is paid."""
+    cost.limit(order.max_cost, "max_cost")
+    at_once = order.at_once
+    if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
+        raise InvalidRequestError(f"at_once is a whole number from 1 on, not {at_once!r:.60}.")
+    seconds(order.timeout, "timeout")
+    rate = order.requests_per_second
+    if rate is not None and (
+        isinstance(rate, bool) or not isinstance(rate, int | float) or not rate > 0
+    ):
+        raise InvalidRequestError(f"requests_per_second is a number above 0, not {rate!r:.60}.")
+
+
 class BadRowsError(InvalidRequestError):
     """Rows that cannot be submitted; nothing was. ``problems`` has them all."""
 
@@ -156,9 +170,7 @@ class Batch:
     """
 
     def __init__(self, table: Table, order: Order, ledger: Ledger, base_url: str) -> None:
-        cost.limit(order.max_cost, "max_cost")
-        if order.at_once < 1:
-            raise InvalidRequestError("At least one generation at once is needed.")
+        _check_order(order)
         self.table = table
         self.order = order
         self._ledger = ledger
@@ -316,7 +328,7 @@ class Batch:
                 run = Run(
                     client,
                     prepared.steps,
-                    Options(order.at_once, order.timeout, wishes),
+                    Options(order.at_once, seconds(order.timeout, "timeout"), wishes),
                     Budget(order.max_cost, prepared.committed),
                     on_result=self._write,
                     on_change=on_change,

@@ -21,7 +21,7 @@ from ..request import VideoRequest
 from ..submission import Action, Decision, Entry, Record, State
 from . import cells
 from .results import WORTH_REPEATING, Result, RowStatus, counted, now_iso
-from .rows import Row
+from .rows import Row, row_id_of
 
 _BILLED = (RowStatus.COMPLETED, RowStatus.RUNNING, RowStatus.UNCERTAIN)
 _READERS = 16  # pictures that are read from object storage side by side
@@ -50,7 +50,8 @@ class Step:
     def paid(self) -> float | None:
         """USD that it has cost, or will for all that is known."""
         result = self.result
-        return result.expected_usd if result.usd is None else result.usd
+        usage = None if result.usd is None else Usage(usd_spent=result.usd)
+        return cost.charged(usage, result.expected_usd).usd
 
 
 class Previews(Protocol):
@@ -122,14 +123,24 @@ def committed(
     """
     steps = list(steps)
     here = {step.result.row_id for step in steps}
-    gone = sum(counted(result) for row_id, result in earlier.items() if row_id not in here)
-    expected = {name: step.result.expected_usd for step in steps for name in step.row.names()}
-    passed = (
-        expected.get((entry.record.fingerprint, entry.take))
-        for entry in ledger.uncertain(base_url)
-        if entry.state is State.ABANDONED
+    # A failure that was billed all the same, and whose row is tried once more.
+    repeated = {step.result.row_id for step in steps if step.need is Need.SUBMIT}
+    gone = sum(
+        counted(result)
+        for row_id, result in earlier.items()
+        if row_id not in here or (row_id in repeated and result.status == RowStatus.FAILED)
     )
-    return gone + sum(usd or 0.0 for usd in passed)
+    expected = {name: step.result.expected_usd for step in steps for name in step.row.names()}
+    passed = 0.0
+    for entry in ledger.uncertain(base_url):
+        if entry.state is not State.ABANDONED:
+            continue
+        name = (entry.record.fingerprint, entry.take)
+        if name in expected:
+            passed += expected[name] or 0.0
+        elif before := earlier.get(row_id_of(base_url, *name)):  # of a row that is gone
+            passed += before.expected_usd or 0.0
+    return gone + passed
 
 
 def _requests(rows: list[Row]) -> Iterator[VideoRequest | InvalidRequestError]:

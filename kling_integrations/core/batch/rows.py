@@ -86,8 +86,7 @@ class Row:
         return self.id_with(self.take)
 
     def id_with(self, take: int, fingerprint: str | None = None) -> str:
-        text = f"{self.account} {fingerprint or self.fingerprint} {take}"
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+        return row_id_of(self.account, fingerprint or self.fingerprint, take)
 
     def names(self) -> Iterator[tuple[str, int]]:
         """The fingerprints and takes under which it may be recorded, today's first."""
@@ -153,6 +152,12 @@ def check(
     """
     account = identity.account(base_url)
     return _Check(table, account, defaults or {}, names or {}, opened, known or {}, raw).run()
+
+
+def row_id_of(base_url: str, fingerprint: str, take: int) -> str:
+    """What a row is known by in results; of its request, and its number or key."""
+    text = f"{identity.account(base_url)} {fingerprint} {take}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def adopted(

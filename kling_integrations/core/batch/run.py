@@ -305,7 +305,7 @@ class Run:
 
     def _unreachable(self, error: ServerError) -> None:
         """Says so; where nothing has ever got through, nothing more is tried."""
-        if self._got_through or any(step.need is Need.ATTACH for step in self._tasks.values()):
+        if self._got_through:
             self.tally.note = f"{error.message.rstrip('.')}; it is tried again"
         else:
             self._stop(error)
@@ -333,6 +333,8 @@ class Run:
         def note(progress: Progress) -> None:
             nonlocal last
             last = progress
+            if progress.polls and not progress.note:  # the gateway answers
+                self._got_through = True
 
         done = await client.wait(
             generation.id,
@@ -379,7 +381,7 @@ class Run:
         status, kind = classify(error)
         if step.result.status == RowStatus.COMPLETED and not isinstance(error, DownloadError):
             status, kind = RowStatus.COMPLETED, "download"  # asked for a link, in vain
-        if isinstance(error, GenerationFailedError) and step.reserved is not None:
+        if isinstance(error, GenerationFailedError):
             step.result.usd = cost.spent(error.usage)
             self._count(step, cost.charged(error.usage, step.result.expected_usd, failed=True))
         elif status is RowStatus.REFUSED:

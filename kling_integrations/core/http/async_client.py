@@ -109,16 +109,37 @@ class AsyncKlingClient(BaseClient):
             client_request_id=client_request_id,
             resubmit=resubmit,
         )
-        here, submission = self._here(), Submission()
-        task = asyncio.ensure_future(self._submitting(flow, submission))
-        here.submits[task] = submission
-        task.add_done_callback(here.submits.pop)
+        return await _shielded(*self._started(flow))
+
+    async def submit_until(
+        self, stop: asyncio.Event, request: VideoRequest, *, new: bool = False, take: int = 1
+    ) -> Generation | None:
+        """As ``submit``, but nothing leaves once ``stop`` is set: None then.
+
+        A POST that has left by then is waited for.
+        """
+        self._check_before_submit()
+        task, submission = self._started(self._flows.submit(request, new=new, take=take))
+        stopping = asyncio.ensure_future(stop.wait())
         try:
-            return await asyncio.shield(task)
+            await asyncio.wait([task, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                _stop(task, submission)
+                await asyncio.wait([task])
         except asyncio.CancelledError:
             _stop(task, submission)
             task.add_done_callback(_log_orphan)
             raise
+        finally:
+            stopping.cancel()
+        return None if task.cancelled() else task.result()
+
+    def _started(self, flow: Flow[Generation]) -> tuple[asyncio.Task[Generation], Submission]:
+        here, submission = self._here(), Submission()
+        task = asyncio.ensure_future(self._submitting(flow, submission))
+        here.submits[task] = submission
+        task.add_done_callback(here.submits.pop)
+        return task, submission
 
     async def _submitting(self, flow: Flow[Generation], submission: Submission) -> Generation:
         try:
@@ -409,6 +430,15 @@ class _OnLoop:
             if connector is not None:
                 with suppress(StopIteration, RuntimeError):  # there is nothing to wait for
                     next(connector.close().__await__())
+
+
+async def _shielded(task: asyncio.Task[Generation], submission: Submission) -> Generation:
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        _stop(task, submission)
+        task.add_done_callback(_log_orphan)
+        raise
 
 
 def _stop(task: asyncio.Task[Generation], submission: Submission) -> None:

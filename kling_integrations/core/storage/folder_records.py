@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..errors import LedgerError, warn
 from ..records import checked, dump, load, unreachable
+from . import probes
+from .sqlite_file import may_be_of_others
 
 _ENDING = ".json"
 
@@ -18,11 +22,16 @@ class FolderRecords:
     """A file per record below ``folder``, which is made with the first one.
 
     A file appears under its name by a hard link, which exactly one of several processes can make,
-    over NFS too; where a disk has no links, by exclusive creation.
+    over NFS too; where a disk of this machine has no links, by exclusive creation. A mount without
+    links that other machines may have, too, is refused: there that holds within one mount only.
+
+    What is made below gets the mode and the group of ``folder`` where that is one of several users.
+    ``shared``: it is meant for colleagues; where they would be locked out a warning says so.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, shared: bool = False) -> None:
         self.folder = Path(folder)
+        self._shared = shared
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -44,6 +53,11 @@ class FolderRecords:
     def create(self, name: str, value: Mapping[str, Any]) -> bool:
         file = self._file(name)
         try:
+            # First what is there: who may only read picks up what a colleague has paid for.
+            if os.path.lexists(file):
+                return False
+            if self._shared:
+                self._warn_of_a_private_folder()
             part = self._written(file, value)
             try:
                 return _linked(part, file)
@@ -89,10 +103,12 @@ class FolderRecords:
 
     def _written(self, file: Path, value: Mapping[str, Any]) -> Path:
         """The value on the disk under a name of its own: a reader never sees a part of it."""
-        file.parent.mkdir(parents=True, exist_ok=True)
+        several = self._of_several()
+        _make(file.parent, several)
         part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
         # As the umask says, not private: colleagues share it. KLING_HOME itself is private.
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        _share(part, several, stat.S_IMODE(several.st_mode) & 0o666 if several else 0)
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(dump(value))
@@ -103,6 +119,54 @@ class FolderRecords:
             raise
         return part
 
+    def _of_several(self) -> os.stat_result | None:
+        """The folder that says how colleagues share what is below; None where it is one user's.
+
+        That is the folder itself, else the nearest one above with the mark of a group (setgid).
+        """
+        for folder in (self.folder, *self.folder.parents):
+            try:
+                found = folder.stat()
+            except FileNotFoundError:
+                continue
+            own = folder == self.folder and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            return found if own or found.st_mode & stat.S_ISGID else None
+        return None
+
+    def _warn_of_a_private_folder(self) -> None:
+        """Once a month on a machine, before the first payment."""
+        key = probes.key_of(str(self.folder))
+        if os.name == "nt" or probes.was_tried(key):
+            return
+        probes.remember(key, str(self.folder))
+        if self._of_several() is None:
+            warn(
+                f"Records in {self.folder} can be written by this user alone. For colleagues of a "
+                "group, make that folder theirs before it is used (chgrp, then mode 2770)."
+            )
+
+
+def _make(folder: Path, several: os.stat_result | None) -> None:
+    """Makes a folder and those above it, each shared as the records' own is."""
+    if folder.is_dir():
+        return
+    _make(folder.parent, several)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return
+    _share(folder, several, stat.S_IMODE(several.st_mode) & ~stat.S_ISVTX if several else 0)
+
+
+def _share(path: Path, several: os.stat_result | None, mode: int) -> None:
+    if several is None:
+        return
+    with suppress(OSError):  # a group that this user is not in, a disk without modes
+        if path.stat().st_gid != several.st_gid:
+            os.chown(path, -1, several.st_gid)
+    with suppress(OSError):
+        path.chmod(mode)
+
 
 def _linked(part: Path, file: Path) -> bool:
     try:
@@ -110,7 +174,14 @@ def _linked(part: Path, file: Path) -> bool:
     except FileExistsError:
         # Over NFS the reply to a link that was made can be lost, and its repetition fails.
         return os.path.samefile(part, file)
-    except OSError:  # a disk without links, or one that refuses all: creating tells which
+    except OSError as error:  # no links, or a disk that refuses all: creating tells which
+        if kind := may_be_of_others(file):
+            raise LedgerError(
+                f"Records cannot be kept in {file.parent}: it is on a mount ({kind}) without "
+                f"hard links ({error.strerror}), where two machines could each create the same "
+                "record and pay for the same video. Nothing was submitted.",
+                hint="A bucket is named by its own address (s3://, gs://, abfs://).",
+            ) from None
         return _created(part, file)
     _sync(file.parent)
     return True

@@ -26,7 +26,7 @@ def open_store(address: str) -> RecordStore:
     """
     scheme, _, rest = address.partition("://")
     if scheme == "file":
-        return FolderRecords(_folder(address))
+        return FolderRecords(_folder(address), shared=True)
     if scheme not in object_files.EXTRAS:
         raise InvalidRequestError(
             f"Records cannot be kept at {scheme}://: S3 (s3://), Google Cloud Storage (gs://), "

@@ -110,14 +110,25 @@ def kept_open(path: Path) -> Iterator[None]:
 # File systems of other machines: SQLite's documents advise against them, because of their locks.
 _NETWORK = re.compile(
     r"nfs4?|cifs|smb[23f]?s?|afs|ncpfs|ceph|lustre|gpfs|beegfs|gfs2?|ocfs2|glusterfs"
-    r"|fuse\.(sshfs|glusterfs|ceph.*|s3fs|gcsfuse|goofys|rclone|blobfuse2?|mount-s3|juicefs.*)"
+    r"|9p|virtiofs|vboxsf|vmhgfs|prl_fs|davfs2?"
+    r"|fuse\.(sshfs|glusterfs|ceph.*|s3fs|gcsfuse|goofys|rclone|blobfuse2?|mount-s3|juicefs.*"
+    r"|vmhgfs.*|davfs2?|geesefs|ossfs|cosfs|obsfs|mountpoint-s3)"
 )
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
+def may_be_of_others(path: Path) -> str:
+    """The kind of a disk that other machines may reach by a program of its own; else empty.
+
+    So are all kinds of FUSE but that of disks (``fuseblk``), and NFS.
+    """
+    kind = file_system(path)
+    return kind if re.fullmatch(r"fuse(\..+)?|nfs4?|davfs2?|9p", kind) else ""
+
+
 def _refuse_network_disk(path: Path) -> None:
     """Raises LedgerError for a disk of another machine; Linux only, elsewhere nothing is known."""
-    kind = _file_system(path)
+    kind = file_system(path)
     if not _NETWORK.fullmatch(kind):
         return
     raise LedgerError(
@@ -129,7 +140,7 @@ def _refuse_network_disk(path: Path) -> None:
     )
 
 
-def _file_system(path: Path) -> str:
+def file_system(path: Path) -> str:
     """The kind of file system that the path is, or would be, on; empty where it is not known."""
     try:
         lines = _MOUNTS.read_text(errors="replace").splitlines()

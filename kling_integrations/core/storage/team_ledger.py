@@ -356,10 +356,12 @@ class TeamLedger:
         path = saved.path.resolve()
 
         def change(entry: Entry) -> Entry:
-            with suppress(LedgerError):
-                self._mirror.saved_here(entry.record.client_request_id, path)
             return replace(entry, path=path, size=saved.size, sha256=saved.sha256)
 
+        if known := self._of_generation(base_url, generation_id):
+            # Before the record is changed, which happens inside a transaction of the same file.
+            with suppress(LedgerError):
+                self._mirror.saved_here(known[1].record.client_request_id, path)
         if not self._change(base_url, generation_id, change):
             self._own.saved(base_url, generation_id, saved)
 
@@ -377,23 +379,21 @@ class TeamLedger:
 
     def _change(self, base_url: str, generation_id: str, change: Callable[[Entry], Entry]) -> bool:
         """Whether the team has such a generation; its record is changed then, as it is stored."""
-        written = next(
-            (
-                each
-                for each in list(self._written.values())
-                if each[1].generation_id == generation_id
-            ),
-            None,  # of a list, because other threads write into it
-        )
-        if written is None:
-            known = self._mirror.entry(base_url, generation_id)
-            name = self._mirror.name(known.record.client_request_id) if known else None
-            if known is None or name is None:
-                return False
-            written = name, known
-        name, entry = written
+        known = self._of_generation(base_url, generation_id)
+        if known is None:
+            return False
+        name, entry = known
         self._write(name, lambda latest: latest.updated(change(latest)), entry)
         return True
+
+    def _of_generation(self, base_url: str, generation_id: str) -> tuple[str, Entry] | None:
+        """The name and the record of a generation of the team, as far as this machine knows it."""
+        for written in list(self._written.values()):  # a list: other threads write into it
+            if written[1].generation_id == generation_id:
+                return written
+        entry = self._mirror.entry(base_url, generation_id)
+        name = self._mirror.name(entry.record.client_request_id) if entry else None
+        return (name, entry) if name and entry else None
 
     def _write(
         self,
@@ -405,8 +405,8 @@ class TeamLedger:
     ) -> None:
         """Changes the copy here, then what is stored; ``is_known``: that is not read first.
 
-        ``entry`` is the record as this process knows it. Raises LedgerError only where neither
-        took the change.
+        ``change`` runs inside a transaction, so it asks no store and no file. ``entry`` is the
+        record as this process knows it. Raises LedgerError only where neither took the change.
         """
         kept: LedgerError | None = None
         try:

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from ...core.errors import InvalidRequestError
-from ..frontend import NOTHING, Bundle, choose_ui, publish
+from ..frontend import NOTHING, Bundle, choose_ui, publish, showing
 from ..job import Job
 from .board import Board
 from .grid import Cell, grid, total_line
@@ -48,6 +48,14 @@ class GridView:
 
     def begin(self) -> None:
         """Shows the jobs and follows them."""
+        with showing():
+            self._begin()
+        for job in self._jobs:
+            job.listen(self.update)
+        with showing():
+            self.update()
+
+    def _begin(self) -> None:
         if self._ui.has_cards and not self._is_refused:
             if not self._ui.lines and not all(job.done() for job in self._jobs):
                 self._board = Board(self._cells)
@@ -55,9 +63,6 @@ class GridView:
                 self._live.show(self._board.key)
             self._drawn = self._key()
             self._handle = publish(self._bundle(), update_later=True)
-        for job in self._jobs:
-            job.listen(self.update)
-        self.update()
 
     @property
     def _jobs(self) -> list[Job]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...core.errors import InvalidRequestError
 from .. import marimo_output
-from ..frontend import HTML, NOTHING, TEXT, WIDGET, Bundle, choose_ui, publish
+from ..frontend import HTML, NOTHING, TEXT, WIDGET, Bundle, choose_ui, publish, showing
 from ..job import Job
 from .cards import job_card
 from .log_lines import LogLines
@@ -50,6 +50,13 @@ class JobView:
 
     def begin(self) -> None:
         """Shows the job and follows it."""
+        with showing():
+            self._begin()
+        self.job.listen(self.update)
+        with showing():
+            self.update(self.job)  # what happened since
+
+    def _begin(self) -> None:
         if self._ui.has_cards and not self._is_refused:
             self._drawn = self._key()
             self._card = publish(self._bundle(), update_later=True)
@@ -57,8 +64,6 @@ class JobView:
             if self._ui.kind == WIDGET and not self.job.done() and not self._ui.lines:
                 self._strip = Strip(self.job, self._ui, button=self._background)
                 self._strip.show()
-        self.job.listen(self.update)
-        self.update(self.job)  # what happened since
 
     def update(self, job: Job) -> None:
         """Called by the watcher's thread: display ids and widgets only, never print."""

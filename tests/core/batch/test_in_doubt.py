@@ -1,12 +1,14 @@
 """Rows whose POST has no known outcome: never paid twice, and counted for as long as it lasts."""
 
 import asyncio
+import json
+import sqlite3
 import threading
 
 import pytest
 from core.batch.conftest import prompts
 
-from kling_integrations import Ledger
+from kling_integrations import InvalidRequestError, Ledger
 from kling_integrations.core import recovery
 from kling_integrations.core.batch.tally import Tally
 
@@ -118,6 +120,46 @@ def test_rows_that_were_edited_or_taken_out_count_for_the_whole_batch(desk):
     assert statuses(desk(edited, max_cost=2 * price)) == ["completed", "not_submitted"]
     assert statuses(desk(edited, max_cost=3 * price)) == ["completed", "completed"]
     assert desk.posts == 3
+
+
+def test_a_doubt_that_was_passed_over_counts_also_once_its_row_is_edited(desk):
+    [request] = requests(desk, 1)
+    desk.ledger.claim(request, desk.sandbox.base_url)
+    assert statuses(desk(prompts(1), max_cost=100)) == ["uncertain"]
+    outcome = desk(prompts(1), max_cost=100, retry_uncertain=True)
+    price = outcome.results[0].expected_usd
+    edited = [{"prompt": "another one"}]
+    assert statuses(desk(edited, max_cost=2 * price)) == ["not_submitted"]
+    assert statuses(desk(edited, max_cost=3 * price)) == ["completed"]
+
+
+@pytest.mark.parametrize("usd", [-5.0, 0.0])
+def test_an_odd_figure_of_an_earlier_run_frees_no_money(desk, usd):
+    price = desk(prompts(1), max_cost=100).results[0].expected_usd
+    [entry] = desk.ledger.history()
+    with sqlite3.connect(desk.ledger.path) as db:
+        db.execute("UPDATE submissions SET usage = ?", (json.dumps({"usd_spent": usd}),))
+    desk.results.unlink()  # so that the record says what it cost
+    assert entry.generation_id
+    assert statuses(desk(prompts(3), max_cost=2 * price)).count("completed") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("at_once", "10"),
+        ("at_once", 2.5),
+        ("at_once", True),
+        ("timeout", "9"),
+        ("timeout", float("nan")),
+        ("requests_per_second", 0),
+        ("requests_per_second", "x"),
+        ("max_cost", -1),
+    ],
+)
+def test_what_no_batch_can_be_run_with_is_refused_before_anything_is_paid(desk, name, value):
+    with pytest.raises(InvalidRequestError, match=name):
+        desk.batch(prompts(1), **{name: value})
 
 
 def test_a_gateway_that_cannot_be_reached_ends_a_batch_that_never_got_through(desk):

@@ -287,7 +287,7 @@ def test_one_client_in_several_loops_one_after_another_and_side_by_side(sandbox,
 
 # --- said before anything is paid --------------------------------------------------------------
 
-NO_SPAN = ["600", "", True, float("nan"), -1, [600], object(), timedelta(seconds=-1)]
+NO_SPAN = ["600", "", True, float("nan"), -1, [600], {}, timedelta(seconds=-1)]
 
 
 @pytest.mark.parametrize("value", NO_SPAN, ids=repr)

@@ -20,7 +20,7 @@ def verbs(kind):
         name: member
         for name, member in inspect.getmembers(kind, inspect.isfunction)
         if not name.startswith("_")
-        and name not in ("exchange", "drive")
+        and name not in ("exchange", "drive", "submit_until")
         and not hasattr(BaseClient, name)
     }
 

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -26,6 +27,7 @@ from kling_integrations.core.storage import owner, team_ledger, team_records
 from kling_integrations.core.storage.folder_records import FolderRecords
 from kling_integrations.core.storage.ledger import Ledger
 from kling_integrations.core.storage.mirror import Mirror
+from kling_integrations.core.storage.sqlite_file import SqliteFile
 from kling_integrations.core.storage.team_ledger import TeamLedger
 from kling_integrations.core.submission import Entry, Owner, Record, State
 
@@ -848,26 +850,46 @@ def test_an_intent_from_a_clock_far_ahead_is_a_question_at_once(sandbox, machine
     assert not anna.is_submitting(entry)
 
 
-def test_threads_write_while_another_looks_for_its_generation(sandbox, machine, raccoon):
+def test_another_threads_write_does_not_end_the_search_for_a_generation(sandbox, machine, raccoon):
     ledger = machine("anna-pc")._records()
-    stop, troubles = threading.Event(), []
-    entry = Entry.intent(raccoon, Record.intent(raccoon), sandbox.base_url, 1, None)
+    made = Entry.intent(raccoon, Record.intent(raccoon), sandbox.base_url, 1, None)
 
-    def remember():
-        number = 0
-        while not stop.is_set():
-            number += 1
-            each = replace(entry, record=replace(entry.record, client_request_id=str(number)))
-            ledger._remember("name", each)
+    class Seen:
+        """What was written before: while it is looked at, another thread writes."""
 
-    thread = threading.Thread(target=remember)
-    thread.start()
-    try:
-        for number in range(300):
-            ledger._change(sandbox.base_url, f"unknown-{number}", lambda each: each)
-    except RuntimeError as error:
-        troubles.append(error)
-    finally:
-        stop.set()
-        thread.join(30)
-    assert not troubles
+        @property
+        def generation_id(self):
+            ledger._remember("name", made)
+
+    ledger._written = {"an-older-one": ("name", Seen()), "another": ("name", Seen())}
+    assert not ledger._change(sandbox.base_url, "unknown", lambda entry: entry)
+    assert made.record.client_request_id in ledger._written
+
+
+def test_nothing_is_asked_inside_a_transaction_of_the_copy(
+    sandbox, machine, raccoon, tmp_path, monkeypatch
+):
+    """It would wait for itself: half a minute for each video that is saved."""
+    anna = machine("anna-pc")
+    made = submit(sandbox, anna, raccoon)
+    inside, begun = [], SqliteFile._begun
+
+    @contextmanager
+    def watched(self, begin):
+        assert not inside, "one transaction inside another"
+        with begun(self, begin) as db:
+            inside.append(1)
+            try:
+                yield db
+            finally:
+                inside.pop()
+
+    monkeypatch.setattr(SqliteFile, "_begun", watched)
+    mine = saved(tmp_path / "anna.mp4", b"first")
+    anna.saved(sandbox.base_url, made.id, mine)
+    anna.completed(sandbox.base_url, completed(made.id), 90.0)
+    ben = machine("ben-pc")
+    ben.entry(sandbox.base_url, made.id)
+    ben.saved(sandbox.base_url, made.id, saved(tmp_path / "ben.mp4", b"first"))
+    decision = machine("anna-pc").preview(raccoon, sandbox.base_url)
+    assert decision.entry.path == mine.path  # her own, whoever saved it last
