@@ -32,7 +32,7 @@ from ._text import clean, columns, cut, money, one_line, size
 
 if TYPE_CHECKING:
     from .batch import batch_from, report_dry_run
-    from .generate import extended_before
+    from .generate import check_extension, extended_before
     from .history import history_table, matching
     from .info import print_status
     from .sandbox import starting_sandbox
@@ -43,6 +43,7 @@ __all__ = [
     "UsageError",
     "add_command",
     "batch_from",
+    "check_extension",
     "clean",
     "columns",
     "connect",
@@ -77,6 +78,7 @@ __all__ = [
 # What the notebook shares with single commands: loaded with these, when it is asked for.
 _HOME_OF = {
     "batch_from": "batch",
+    "check_extension": "generate",
     "extended_before": "generate",
     "history_table": "history",
     "matching": "history",

@@ -13,6 +13,7 @@ from typing import Any
 from ..commands import (
     UsageError,
     add_command,
+    check_extension,
     connect,
     extended_before,
     find,
@@ -43,6 +44,7 @@ from .job import Job
 from .options import Options, notebook, options
 from .session import current
 from .stored import saved_video, start_sandbox, video_of, video_of_record
+from .table import within_cell
 from .templating import look_up
 from .variants import Variant, check_prompt, picture, raise_first
 from .video import KlingVideo
@@ -91,6 +93,8 @@ def run(line: str, names: Mapping[str, Any]) -> Any:
         if getattr(args, name, None):
             setattr(args, name, _ids_of(getattr(args, name), names))
     args.names = names
+    if args.command in _REQUESTS:
+        _complete(args)
     console = NotebookConsole(as_json=flag(args, "json"))
     plain = console.as_json or flag(args, "version")
     own = None if plain else _OWN.get(args.command or "")
@@ -99,6 +103,17 @@ def run(line: str, names: Mapping[str, Any]) -> Any:
         return value if _is_assigned() else None
     run_command(args, console)
     return None
+
+
+def _complete(args: argparse.Namespace) -> None:
+    """The pictures that the flags name, as objects, and the model of the options."""
+    if args.prompt == "-":
+        raise UsageError("The prompt - is read from stdin, which a notebook does not have.")
+    check_prompt(args.prompt, raw=args.raw)
+    for name in ("image", "tail_image"):
+        setattr(args, name, picture(getattr(args, name), args.names))
+    if args.command != "extend":
+        args.model = args.model or options().default_model or None
 
 
 def _ids_of(words: Any, names: Mapping[str, Any]) -> Any:
@@ -122,22 +137,15 @@ def _is_assigned() -> bool:
 
 
 def _generate(args: argparse.Namespace, console: NotebookConsole) -> Any:
-    names = args.names
-    check_prompt(args.prompt, raw=args.raw)
-    args.model = args.model or options().default_model or None
-    request, notes = noting(
-        lambda: request_from(
-            args,
-            args.prompt,
-            image=picture(args.image, names),
-            tail_image=picture(args.tail_image, names),
-        )
-    )
+    if args.no_download:
+        return _run_as_shell(args, console)
+    request, notes = noting(lambda: request_from(args, args.prompt))
     return _run_as_cell(args, Variant(request), notes)
 
 
 def _extend(args: argparse.Namespace, console: NotebookConsole) -> Any:
-    check_prompt(args.prompt, raw=args.raw)
+    if args.no_download:
+        return _run_as_shell(args, console)
 
     def request_of(video: KlingVideo) -> tuple[VideoRequest, list[str]]:
         return noting(lambda: _continuation(args, video))
@@ -154,14 +162,17 @@ def _extend(args: argparse.Namespace, console: NotebookConsole) -> Any:
 
 def _continuation(args: argparse.Namespace, video: KlingVideo) -> VideoRequest:
     """The request that goes on where a video ends; flags come before what that was made with."""
+    check_extension(args)
     defaults = video.continuation(args.prompt)
-    for key in ("model", "duration"):
-        if getattr(args, key) is not None:
-            defaults[key] = getattr(args, key)
-    chosen = argparse.Namespace(
-        **{**vars(args), "model": defaults.get("model"), "duration": defaults.get("duration")}
-    )
-    return request_from(chosen, args.prompt, image=defaults["image"])
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    chosen = argparse.Namespace(**{**vars(args), **defaults, **given})
+    return request_from(chosen, args.prompt)
+
+
+def _run_as_shell(args: argparse.Namespace, console: NotebookConsole) -> None:
+    """What leaves its video at the gateway: there is nothing to show then."""
+    args.max_cost = within_cell(args.max_cost)
+    run_command(args, console)
 
 
 def _run_as_cell(args: argparse.Namespace, variant: Variant, notes: list[str]) -> Any:
@@ -189,6 +200,9 @@ def _run_as_cell(args: argparse.Namespace, variant: Variant, notes: list[str]) -
 
 
 def _wait(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    if args.no_download:
+        run_command(args, console)
+        return None
     session = current()
     with session.interruptible() as jobs:
         for word in args.id or ["all"]:
@@ -389,6 +403,8 @@ def _status(args: argparse.Namespace, console: NotebookConsole) -> Any:
     )
     return None
 
+
+_REQUESTS = ("generate", "gen", "extend", "cost")  # what makes a request of its flags
 
 _OWN: dict[str, Callable[[argparse.Namespace, NotebookConsole], Any]] = {
     "": _status,

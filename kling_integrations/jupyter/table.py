@@ -75,7 +75,7 @@ def batch(
         names=names,
         folder=None if out is None else Path(_located(local_target(out))),
         results=None if results is None else _located(target_of(results)),
-        max_cost=_within_cell(max_cost),
+        max_cost=within_cell(max_cost),
         at_once=at_once,
         timeout=timeout,
         skip_bad=skip_bad,
@@ -264,7 +264,7 @@ def run_line(args: argparse.Namespace, console: Any) -> Any:
     if args.prompt and not args.raw:
         args.prompt = Template(args.prompt, "--prompt").fill_beside(rows.columns, args.names)
     args.model = args.model or options().default_model or None
-    args.max_cost = _within_cell(args.max_cost)
+    args.max_cost = within_cell(args.max_cost)
     for name in ("out", "results"):
         if getattr(args, name):
             setattr(args, name, _located(target_of(getattr(args, name))))
@@ -310,7 +310,7 @@ def _confirm(args: argparse.Namespace, batch: Batch, prepared: Prepared) -> None
         )
 
 
-def _within_cell(max_cost: float | None) -> float | None:
+def within_cell(max_cost: float | None) -> float | None:
     """The limit of a batch: its own, and what the running cell may cost after what it has."""
     from .options import options
     from .session import current
