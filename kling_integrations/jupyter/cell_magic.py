@@ -18,7 +18,7 @@ from ..commands import (
 from .cost_limits import check_cost, dry_run
 from .display.live import JobView
 from .frontend import print_line, print_notes
-from .options import notebook, options
+from .options import options
 from .session import current
 from .templating import fill
 from .variants import Variant, plan, run_batch
@@ -181,8 +181,9 @@ Running the cell again never pays again: it goes on with what is running and reu
 finished (--new makes another one). Interrupting stops the waiting, not the generation."""
 
 _EXAMPLES = """\
-{name}, {name.attr}, {name[0]} and {x:.2f} in the body and in flag values are notebook variables;
-{{ and }} are braces.
+What is in braces and names a variable is filled in as in an f-string, in the body and in flag
+values: {name}, {name.upper()}, {names[0]}, {x:.2f}. In a function its own variables come first; -o
+sets one of the notebook. {{ and }} are braces; --raw takes all braces as they are.
 
 examples:
   %%kling v2.5-turbo/pro -d 5 -a 16:9 -o clip

@@ -383,7 +383,7 @@ def _parts(text: str) -> Iterator[tuple[Part, str]]:
 
 
 def _doubled(text: str, at: int) -> tuple[Part, int]:
-    """What ``{{`` begins: a brace, or Jinja, told by the blanks and bars that it is written with."""
+    """What ``{{`` begins: a brace, or Jinja, which is written with blanks or a bar."""
     match = _DOUBLED.match(text, at)
     inside, end = (match[1], match[2]) if match else ("", None)
     written = "{{" + inside.strip("-") + "}}"

@@ -49,8 +49,8 @@ def plan(
     pictures = {key: picture(getattr(args, key), names) for key in ("image", "tail_image")}
     dimensions = _dimensions(args, prompt, names)
     count = args.takes
-    for _, values in dimensions:
-        count *= len(values)
+    for _, choices in dimensions:
+        count *= len(choices)
     if count > _MOST:
         raise UsageError(f"That is {count} generations; one cell makes at most {_MOST}.")
     variants: list[Variant] = []

@@ -214,6 +214,7 @@ class KlingVideo:
         same |= {key: self.params[key] for key in ("duration", "cfg_scale") if key in self.params}
         return {**same, "prompt": prompt, "image": self.last_frame(), **parameters}
 
+    @presented
     def save(self, path: str | Path) -> Path:
         """Copies the video to a file or into a folder; returns the copy's path.
 
@@ -228,6 +229,7 @@ class KlingVideo:
         target.parent.mkdir(parents=True, exist_ok=True)
         return safe_files.copy(self.path, target)
 
+    @presented
     def export(self, folder: str | Path) -> tuple[Path, Path]:
         """Copies the MP4 into a folder, with a JSON file beside it that says how it was made.
 
