@@ -163,7 +163,7 @@ class Template:
 
     def fill_beside(self, columns: Collection[str], names: Mapping[str, Any]) -> str:
         """The text with the fields of variables filled in; what else is in braces stays as it is
-        written, for whoever fills in the columns of a table. A column comes before a variable."""
+        written, for the columns of a table. A column comes before a variable of the same name."""
         return "".join(
             part.fill(names, self._what)
             if isinstance(part, Field) and part.names & names.keys() and not part.names & {*columns}

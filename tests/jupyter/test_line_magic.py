@@ -177,7 +177,7 @@ def test_the_grid_of_the_history_is_narrowed_by_prompt_model_day_and_tag(shell):
 SANDBOX_FLAGS = {
     "port": ("--port {port}", lambda made, port: f":{port}/" in f"{made.base_url}/"),
     "speed": ("--speed 77", lambda made, _: made.speed == 77),
-    "fault": ("--fault poll:503:3", lambda made, _: made._faults._armed),
+    "fault": ("--fault poll:503:3", lambda made, _: made._faults.armed()),
     "fail": ("--fail moderation", lambda made, _: made._state.options.fail == "moderation"),
     "seconds": ("--seconds 9", lambda made, _: made._state.options.seconds == 9),
     "balance": ("--balance 5", lambda made, _: made._state.options.balance == 5),
