@@ -183,13 +183,12 @@ def submitting(
     """One POST, repeated only while it surely was not taken.
 
     A refusal that names a generation is looked into first: it may exist. ``before``: see ``Ask``.
-    Raises RateLimitedError
-    or ServerError when trouble lasts longer than the patience, and what ``protocol.read_submit``
-    raises.
+    Raises RateLimitedError or ServerError when trouble lasts longer than the patience, and what
+    ``protocol.read_submit`` raises.
     """
     # From the first refusal, not from the start: a call may wait for its turn among thousands.
     since: float | None = None
-    tries = 0
+    tries, paused = 0, 0.0
     while True:
         outcome = yield Ask(endpoint.submit(request, client_request_id), before=before)
         try:
@@ -210,9 +209,9 @@ def submitting(
         limit = patience.rate_limit if limited else patience.connect
         since = now() if since is None else since
         # A few tries are due even where each waits long for its turn.
-        waited = now() + delay - since
-        few = limited and tries < _FEW and delay <= limit and waited <= _REPEATED
-        if waited > limit and not few:
+        paused += delay
+        few = limited and tries < _FEW and delay <= limit and paused <= _REPEATED
+        if now() + delay - since > limit and not few:
             raise (RateLimitedError if limited else ServerError)(
                 f"Nothing was submitted: {answer.reason}.", client_request_id=client_request_id
             )

@@ -117,7 +117,7 @@ def test_a_stop_reaches_a_job_that_the_watcher_takes_up_later():
     made = job()
     made.stop_waiting()
     stops = []
-    made.on_stop(lambda: stops.append(1))
+    made.on_stop(lambda: stops.append(1), lambda: None)
     assert stops == [1]
 
 

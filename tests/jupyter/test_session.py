@@ -125,7 +125,7 @@ def test_verbose_tracebacks_hide_the_key(shell, sandbox, monkeypatch, short):
 
     with monkeypatch.context() as patch:
         patch.setenv("AIML_BASE_URL", "http://127.0.0.1:9/gateway")  # where the key would go
-        patch.setattr(watcher_module.AsyncKlingClient, "submit", _no_submit)
+        patch.setattr(watcher_module.AsyncKlingClient, "submit_until", _no_submit)
         for code in ("submit('A cat').result()", "generate('A cat')", "%%kling\nA cat"):
             assert "no submit here" in fails(code)
         patch.setattr(watcher_module._Thread, "client", _no_client)

@@ -379,11 +379,11 @@ class Limits:
         defaults = download.save.__kwdefaults__
         before = dict(defaults)
 
-        def short(session: Any, call: Any, timeout: float) -> Any:
-            return sync_exchange(session, call, min(timeout, self.exchange))
+        def short(session: Any, call: Any, timeout: float, *before: Any) -> Any:
+            return sync_exchange(session, call, min(timeout, self.exchange), *before)
 
-        async def short_async(session: Any, call: Any, timeout: float) -> Any:
-            return await async_exchange(session, call, min(timeout, self.exchange))
+        async def short_async(session: Any, call: Any, timeout: float, *before: Any) -> Any:
+            return await async_exchange(session, call, min(timeout, self.exchange), *before)
 
         transport.exchange, aiohttp_transport.exchange = short, short_async
         defaults.update(timeout=self.exchange, patience=self.patience)

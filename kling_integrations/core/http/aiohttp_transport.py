@@ -72,11 +72,10 @@ async def exchange(
     session: aiohttp.ClientSession,
     call: Call,
     timeout: float,  # noqa: ASYNC109
-    before: Callable[[], None] | None = None,
 ) -> Outcome:
     """One exchange within ``timeout`` seconds. Redirects are not followed: the key stays here.
 
-    ``before`` is called once the connection stands: what it raises is raised, and nothing has left.
+    Before a POST leaves ``network.BEFORE_POST`` is called.
     """
     import aiohttp
     from yarl import URL
@@ -85,7 +84,7 @@ async def exchange(
     limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(CONNECT_TIMEOUT, timeout))
     reply: aiohttp.ClientResponse | None = None
     body = bytearray()
-    progress = _Progress(before)
+    progress = _Progress(network.BEFORE_POST.get() if call.method == "POST" else None)
     token = _progress.set(progress)
     try:
         secure: Any = network.ssl_context() if url.scheme == "https" else True

@@ -35,7 +35,8 @@ from ..waiting import (
     TransferProgress,
 )
 from . import aiohttp_transport
-from .base import BEFORE_POST, EXCHANGE_TIMEOUT, PARENTS, BaseClient, OnUpdate, Submission, report
+from .base import EXCHANGE_TIMEOUT, PARENTS, BaseClient, OnUpdate, Submission, report
+from .network import BEFORE_POST
 
 if TYPE_CHECKING:
     import aiohttp
@@ -389,10 +390,10 @@ class AsyncKlingClient(BaseClient):
             if call.method == "POST":
                 self.check_submitting()  # after the turn, which may have taken long
                 # As in KlingClient: a POST gets a connection of its own.
-                session, before = here.session(fresh=True), BEFORE_POST.get()
+                session = here.session(fresh=True)
             else:
-                session, before = here.session(fresh=False), None
-            return await aiohttp_transport.exchange(session, call, self.timeout, before)
+                session = here.session(fresh=False)
+            return await aiohttp_transport.exchange(session, call, self.timeout)
         finally:
             here.gate.done()
 

@@ -6,7 +6,6 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from contextvars import ContextVar
 from datetime import timedelta
 
 from .. import settings
@@ -46,10 +45,6 @@ class Submission:
         self.check()
         self.is_under_way, self.can_be_cut = True, False
         self.client_request_id = call.headers.get("X-Client-Request-Id")
-
-
-BEFORE_POST: ContextVar[Callable[[], None] | None] = ContextVar("before_post", default=None)
-"""Of the flow that is being driven: called once the connection for its POST stands."""
 
 
 class BaseClient:

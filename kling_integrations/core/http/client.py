@@ -31,7 +31,8 @@ from ..waiting import (
     Transfer,
     TransferProgress,
 )
-from .base import BEFORE_POST, EXCHANGE_TIMEOUT, PARENTS, BaseClient, OnUpdate, Submission, report
+from .base import EXCHANGE_TIMEOUT, PARENTS, BaseClient, OnUpdate, Submission, report
+from .network import BEFORE_POST
 
 if TYPE_CHECKING:
     import requests
@@ -340,7 +341,7 @@ class KlingClient(BaseClient):
             # A kept-alive connection can be dead at the other end: a POST into it would be in
             # doubt. A connection of its own is cheap beside what a POST costs.
             with requests_transport.new_session(1) as session:
-                return requests_transport.exchange(session, call, self.timeout, BEFORE_POST.get())
+                return requests_transport.exchange(session, call, self.timeout)
         return requests_transport.exchange(self._pool(), call, self.timeout)
 
     def _pool(self) -> requests.Session:

@@ -11,6 +11,8 @@ import ipaddress
 import os
 import re
 import ssl
+from collections.abc import Callable
+from contextvars import ContextVar
 from functools import lru_cache
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -20,6 +22,9 @@ from ..errors import InvalidRequestError
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for a connection, of which there may be several addresses to try."""
+
+BEFORE_POST: ContextVar[Callable[[], None] | None] = ContextVar("before_post", default=None)
+"""Called once the connection for a POST stands: what it raises is raised, and nothing has left."""
 
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # the first that is set counts, alone
 _OPENSSL = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # each stands for its half of the system's

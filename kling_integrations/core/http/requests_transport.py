@@ -11,7 +11,7 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPResponse
 from typing import Any
@@ -160,18 +160,13 @@ def proxies_for(url: str) -> dict[str, str]:
     return dict.fromkeys(("http", "https"), proxy) if proxy else {}
 
 
-def exchange(
-    session: requests.Session,
-    call: Call,
-    timeout: float,
-    before: Callable[[], None] | None = None,
-) -> Outcome:
+def exchange(session: requests.Session, call: Call, timeout: float) -> Outcome:
     """One exchange within ``timeout`` seconds. Redirects are not followed: the key stays here.
 
-    ``before`` is called once the connection stands: what it raises is raised, and nothing has left.
+    Before a POST leaves ``network.BEFORE_POST`` is called.
     """
     with deadline(timeout):
-        _progress.before = before
+        _progress.before = network.BEFORE_POST.get() if call.method == "POST" else None
         try:
             return _exchange(session, call, timeout)
         finally:
