@@ -9,7 +9,6 @@ in both.
 
 from __future__ import annotations
 
-import math
 import random
 import threading
 import time
@@ -18,7 +17,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -36,7 +34,7 @@ from .errors import (
     warn,
 )
 from .generation import Generation, Saved, Status, Video
-from .payloads import figure, id_or_empty
+from .payloads import figure
 from .progress import Progress
 from .protocol import Endpoint
 from .recovery import Recovered
@@ -150,7 +148,6 @@ class Flows:
         resubmit: str | None = None,
     ) -> Flow[Generation]:
         """Decide, write the intent, POST, write the id."""
-        _check_submit(request, take, client_request_id)
         ledger = self._ledger
         if ledger is None:
             if new or take != 1 or resubmit:
@@ -296,9 +293,10 @@ class Flows:
         schedule: Schedule | None = None,
         elapsed: float | None = None,
     ) -> Flow[Generation]:
-        """Polls until it ends, and writes down how; see ``check_wait``."""
+        """Polls until it ends, and writes down how."""
         protocol.check_id(generation.id)
-        limit, interval = check_wait(timeout, poll_interval, None, schedule, elapsed)
+        limit = seconds(timeout, "timeout")
+        interval = seconds(poll_interval, "poll_interval", none=0.0)
         patience, other_key = self._patience, None
         if schedule is None:
             schedule, elapsed, entry = yield from self._expectation(generation)
@@ -376,7 +374,6 @@ class Flows:
         overwrite: bool = True,
     ) -> Flow[Saved]:
         """Saves the video; a link that has expired is asked for anew once."""
-        check_callable(progress, "progress")
         if isinstance(generation, str):
             generation = yield from self.get(generation)
         if generation.video is None:
@@ -474,51 +471,6 @@ class Flows:
         if not complete and not wanted <= found.keys():
             raise recovery.not_read_to_its_end()
         return found
-
-
-def check_wait(
-    timeout: object,
-    poll_interval: object,
-    on_update: object = None,
-    schedule: object = None,
-    elapsed: object = None,
-) -> tuple[float, float]:
-    """The seconds to wait (endless for None) and those between two polls (0: as the schedule says).
-
-    Looked at before anything is paid. Raises InvalidRequestError.
-    """
-    check_callable(on_update, "on_update")
-    if schedule is not None and not isinstance(schedule, Schedule):
-        raise InvalidRequestError(f"schedule is a Schedule, not {schedule!r:.60}.")
-    seconds(elapsed, "elapsed")
-    interval = seconds(poll_interval, "poll_interval", none=0.0)
-    if interval == math.inf:
-        raise InvalidRequestError("poll_interval is a finite number of seconds.")
-    return seconds(timeout, "timeout"), interval
-
-
-def check_callable(value: object, name: str) -> None:
-    if value is not None and not callable(value):
-        raise InvalidRequestError(f"{name} is a function to call, not {value!r:.60}.")
-
-
-def check_take(take: object) -> None:
-    if isinstance(take, bool) or not isinstance(take, Integral) or int(take) < 1:
-        raise InvalidRequestError(f"take is a whole number from 1 on, not {take!r:.60}.")
-
-
-def _check_submit(request: object, take: object, client_request_id: object) -> None:
-    if not isinstance(request, VideoRequest):
-        raise InvalidRequestError(
-            f"What is submitted is a VideoRequest(prompt=…), not {request!r:.60}."
-        )
-    check_take(take)
-    if client_request_id is not None:
-        text = client_request_id if isinstance(client_request_id, str) else ""
-        if not text.isascii() or not id_or_empty(text) or text != text.strip():
-            raise InvalidRequestError(
-                f"client_request_id is text of one line in ASCII, not {client_request_id!r:.60}."
-            )
 
 
 def _seconds_taken(last: Progress | None) -> float | None:

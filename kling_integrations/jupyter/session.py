@@ -20,7 +20,7 @@ from ..core.errors import (
     SubmissionUncertainError,
     Verb,
 )
-from ..core.flows import check_take
+from ..core.http.base import check_take
 from ..core.http.client import INTERRUPT_GRACE
 from ..core.progress import clock_time
 from ..core.request import VideoRequest

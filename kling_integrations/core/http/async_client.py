@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..concealed import secret
 from ..errors import StoppedWaiting
-from ..flows import SubmissionLedger, check_wait
+from ..flows import SubmissionLedger
 from ..generation import Generation, Saved, Status
 from ..protocol import Call, Outcome
 from ..recovery import Recovered
@@ -35,7 +35,16 @@ from ..waiting import (
     TransferProgress,
 )
 from . import aiohttp_transport
-from .base import EXCHANGE_TIMEOUT, PARENTS, BaseClient, OnUpdate, Submission, report
+from .base import (
+    EXCHANGE_TIMEOUT,
+    PARENTS,
+    BaseClient,
+    OnUpdate,
+    Submission,
+    check_callable,
+    check_wait,
+    report,
+)
 from .network import BEFORE_POST
 
 if TYPE_CHECKING:
@@ -102,7 +111,7 @@ class AsyncKlingClient(BaseClient):
         resubmit: str | None = None,
     ) -> Generation:
         """As KlingClient.submit; a cancellation does not tear the POST."""
-        self._check_before_submit()
+        self._check_before_submit(request, take, client_request_id)
         flow = self._flows.submit(
             request,
             new=new,
@@ -119,7 +128,7 @@ class AsyncKlingClient(BaseClient):
 
         A POST that has left by then is waited for.
         """
-        self._check_before_submit()
+        self._check_before_submit(request, take, None)
         task, submission = self._started(self._flows.submit(request, new=new, take=take))
         stopping = asyncio.ensure_future(stop.wait())
         try:
@@ -211,6 +220,7 @@ class AsyncKlingClient(BaseClient):
         overwrite: bool = True,
     ) -> Saved:
         """As KlingClient.save, in a thread; so is ``progress`` called."""
+        check_callable(progress, "progress")
         return await self.drive(
             self._flows.save(
                 generation, target, prompt=prompt, progress=progress, overwrite=overwrite

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import weakref
 from collections.abc import Callable
 from datetime import timedelta
+from numbers import Integral
 
 from .. import settings
 from ..concealed import secret
 from ..errors import InvalidRequestError, StoppedWaiting, SubmittingEndedError, warn
 from ..flows import Flows, SubmissionLedger
 from ..generation import Status
+from ..payloads import id_or_empty
 from ..progress import Progress
 from ..protocol import Call, Endpoint
+from ..request import VideoRequest
+from ..schedule import Schedule
 from ..waiting import Patience, seconds
 from . import network
 
@@ -79,8 +84,9 @@ class BaseClient:
         self._submitting_ended = threading.Event()
         _CLIENTS.add(self)
 
-    def _check_before_submit(self) -> None:
-        """What no record has to be written for: no POST could leave."""
+    def _check_before_submit(self, request: object, take: object, asked: object) -> None:
+        """What no record has to be written for: no POST could leave. ``asked``: its own id."""
+        check_submit(request, take, asked)
         self.check_submitting()
         network.check(self.base_url)
 
@@ -145,6 +151,51 @@ def _in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
+
+
+def check_wait(
+    timeout: object,
+    poll_interval: object,
+    on_update: object = None,
+    schedule: object = None,
+    elapsed: object = None,
+) -> tuple[float, float]:
+    """The seconds to wait (endless for None) and those between two polls (0: as the schedule says).
+
+    Looked at before anything is paid. Raises InvalidRequestError.
+    """
+    check_callable(on_update, "on_update")
+    if schedule is not None and not isinstance(schedule, Schedule):
+        raise InvalidRequestError(f"schedule is a Schedule, not {schedule!r:.60}.")
+    seconds(elapsed, "elapsed")
+    interval = seconds(poll_interval, "poll_interval", none=0.0)
+    if interval == math.inf:
+        raise InvalidRequestError("poll_interval is a finite number of seconds.")
+    return seconds(timeout, "timeout"), interval
+
+
+def check_callable(value: object, name: str) -> None:
+    if value is not None and not callable(value):
+        raise InvalidRequestError(f"{name} is a function to call, not {value!r:.60}.")
+
+
+def check_take(take: object) -> None:
+    if isinstance(take, bool) or not isinstance(take, Integral) or int(take) < 1:
+        raise InvalidRequestError(f"take is a whole number from 1 on, not {take!r:.60}.")
+
+
+def check_submit(request: object, take: object, client_request_id: object) -> None:
+    if not isinstance(request, VideoRequest):
+        raise InvalidRequestError(
+            f"What is submitted is a VideoRequest(prompt=…), not {request!r:.60}."
+        )
+    check_take(take)
+    if client_request_id is not None:
+        text = client_request_id if isinstance(client_request_id, str) else ""
+        if not text.isascii() or not id_or_empty(text) or text != text.strip():
+            raise InvalidRequestError(
+                f"client_request_id is text of one line in ASCII, not {client_request_id!r:.60}."
+            )
 
 
 def report(progress: Progress, on_update: OnUpdate | None) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..concealed import secret
 from ..errors import KlingError, LedgerError, StoppedWaiting, SubmissionUncertainError
-from ..flows import SubmissionLedger, check_wait
+from ..flows import SubmissionLedger
 from ..generation import Generation, Saved, Status
 from ..protocol import Call, Outcome
 from ..recovery import Recovered
@@ -31,7 +31,16 @@ from ..waiting import (
     Transfer,
     TransferProgress,
 )
-from .base import EXCHANGE_TIMEOUT, PARENTS, BaseClient, OnUpdate, Submission, report
+from .base import (
+    EXCHANGE_TIMEOUT,
+    PARENTS,
+    BaseClient,
+    OnUpdate,
+    Submission,
+    check_callable,
+    check_wait,
+    report,
+)
 from .network import BEFORE_POST
 
 if TYPE_CHECKING:
@@ -102,7 +111,7 @@ class KlingClient(BaseClient):
         may have been taken, LedgerError, StoppedWaiting on Ctrl-C, and any other interrupt with
         ``generation_id`` set on it when a reply still came.
         """
-        self._check_before_submit()
+        self._check_before_submit(request, take, client_request_id)
         flow = self._flows.submit(
             request,
             new=new,
@@ -183,6 +192,7 @@ class KlingClient(BaseClient):
         ``progress(received, total)`` gets bytes, at most ten times a second (``total`` None where
         the server does not say). ``overwrite=False`` refuses a target that exists.
         """
+        check_callable(progress, "progress")
         return self._drive(
             self._flows.save(
                 generation, target, prompt=prompt, progress=progress, overwrite=overwrite
