@@ -182,7 +182,7 @@ finished (--new makes another one). Interrupting stops the waiting, not the gene
 
 _EXAMPLES = """\
 What is in braces and names a variable is filled in as in an f-string, in the body and in flag
-values: {name}, {name.upper()}, {names[0]}, {x:.2f}. In a function its own variables come first; -o
+values: {name}, {name.upper()}, {name[0]}, {x:.2f}. In a function its own variables come first; -o
 sets one of the notebook. {{ and }} are braces; --raw takes all braces as they are.
 
 examples:
