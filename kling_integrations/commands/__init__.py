@@ -32,9 +32,10 @@ from ._text import clean, columns, cut, money, one_line, size
 
 if TYPE_CHECKING:
     from .batch import batch_from, report_dry_run
-    from .generate import extended_before
+    from .generate import check_extension, extended_before
     from .history import history_table, matching
     from .info import print_status
+    from .sandbox import starting_sandbox
 
 __all__ = [
     "Console",
@@ -42,6 +43,7 @@ __all__ = [
     "UsageError",
     "add_command",
     "batch_from",
+    "check_extension",
     "clean",
     "columns",
     "connect",
@@ -70,16 +72,19 @@ __all__ = [
     "run",
     "seconds",
     "size",
+    "starting_sandbox",
 ]
 
 # What the notebook shares with single commands: loaded with these, when it is asked for.
 _HOME_OF = {
     "batch_from": "batch",
+    "check_extension": "generate",
     "extended_before": "generate",
     "history_table": "history",
     "matching": "history",
     "print_status": "info",
     "report_dry_run": "batch",
+    "starting_sandbox": "sandbox",
 }
 
 

@@ -163,6 +163,8 @@ def parameters_from(
         name = _FLAG_NAMES.get(key, key)
         if name in given or name == "model":  # it has a default, and a flag
             raise UsageError(f"{name} is given twice: once as -p {key}=….")
+        if name in ("image", "tail_image") and value is None:
+            raise UsageError(f"-p {key}=null is no picture: leave it out.")
         if name == "extra" and not isinstance(value, dict):
             raise UsageError("-p extra=… takes a JSON object.")
         given[name] = value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -117,4 +116,4 @@ def naming_output(output: str | None) -> Iterator[None]:
 
 
 def _is_folder(output: str | None, path: Path) -> bool:
-    return output is None or output.endswith(("/", os.sep)) or path.is_dir()
+    return output is None or output.endswith(file_names.SEPARATORS) or path.is_dir()

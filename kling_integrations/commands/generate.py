@@ -129,7 +129,14 @@ def _from_stdin() -> str:
     return text.removeprefix("\ufeff").removeprefix("\u00ef\u00bb\u00bf").strip()
 
 
+def check_extension(args: argparse.Namespace) -> None:
+    """Raises UsageError for a first frame beside the video that gives it."""
+    if args.image is not None:
+        raise UsageError("The first frame is where the video ends: leave out --image.")
+
+
 def _run_extend(args: argparse.Namespace, console: Console) -> int:
+    check_extension(args)
     found = _extended_before(args, console) if args.id == "last" else None
     if found is not None:
         return _generate(args, console, *found)
@@ -348,6 +355,7 @@ def _submitted(generation: Generation, before: Decision, ledger: Ledger, console
 
 def _dry_run(args: argparse.Namespace, console: Console, request: VideoRequest) -> int:
     base_url = settings.base_url()
+    request.check_reachable(base_url)
     decision = user_ledger().preview(request, base_url, new=args.new)
     expected = _estimate(request)
     console.facts(request.summary().items())

@@ -6,6 +6,8 @@ import argparse
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +45,7 @@ def add(commands: Any) -> None:
     )
     add_argument = sandbox.add_argument
     add_argument(
-        "--port", metavar="N", type=_port, default=8765, help="default: 8765; 0: a free one"
+        "--port", metavar="N", type=_port, default=8765, help="default: %(default)s; 0: a free one"
     )
     add_argument("--speed", metavar="X", type=_figure, default=60.0, help="default: 60-fold")
     add_argument("--fault", metavar="F", action="append", default=[], help="what goes wrong")
@@ -87,7 +89,7 @@ def _run_sandbox(args: argparse.Namespace, console: Console) -> int:
         return DONE
     options = {name: getattr(args, name) for name in ("fail", "seconds", "balance", "seed")}
     options = {name: value for name, value in options.items() if value is not None}
-    try:
+    with starting_sandbox(args.port):
         serve(
             args.port,
             args.speed,
@@ -96,14 +98,21 @@ def _run_sandbox(args: argparse.Namespace, console: Console) -> int:
             out=console.err if console.as_json else console.out,
             **options,
         )
+    return DONE
+
+
+@contextmanager
+def starting_sandbox(port: int) -> Iterator[None]:
+    """Says what is wrong with the flags of a sandbox, or with its port."""
+    try:
+        yield
     except ValueError as error:
         raise UsageError(f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
     except OSError as error:
         raise InvalidRequestError(
-            f"Port {args.port} is not available: {error.strerror}.",
+            f"Port {port} is not available: {error.strerror}.",
             hint="Take another one with --port, or a free one with --port 0.",
         ) from None
-    return DONE
 
 
 # --- demo ------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from ..core import settings
 from ..core.errors import GenerationNotFoundError, KlingError, StoppedWaiting, describe
 from ..core.manifest import manifest
 from ..core.progress import ago
+from ..core.storage.file_names import SEPARATORS
 from ..core.submission import State
 from ..core.waiting import Patience
 from ._arguments import ID_HELP, UsageError, add_command, output_argument, timeout_argument
@@ -154,7 +155,7 @@ def _dead(entry: Entry, console: Console) -> GenerationNotFoundError:
 
 
 def _check_folder(output: str) -> None:
-    if not (output.endswith("/") or path_of(output).is_dir()):
+    if not (output.endswith(SEPARATORS) or path_of(output).is_dir()):
         raise UsageError(
             "For several videos --out takes a folder; one that does not exist yet ends in /."
         )

@@ -6,9 +6,10 @@ whatever a cell is too narrow for.
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, overload
 
 from ..commands import connect, find, history_table, matching
@@ -35,10 +36,10 @@ from .video import KlingVideo
 def submit(
     prompt: str | None = None,
     *,
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     take: int = 1,
     new: bool = False,
-    file: str | None = None,
+    file: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     **parameters: Any,
 ) -> Job:
@@ -50,7 +51,8 @@ def submit(
 
     The same call again gives the same generation, also after a restart, and pays nothing;
     ``take=2`` is a second video of the same request, ``new=True`` pays for another one each time.
-    ``timeout``: seconds that the job waits for the gateway (default: ``configure(timeout=)``).
+    ``timeout``: seconds that the job waits for the gateway, or a timedelta (None:
+    ``configure(timeout=)``).
     ``file``: an MP4 or a folder (ending in ``/``) beside the notebook; it may hold
     {slug}, {id}, {date} and {take}; another paid video there is kept aside, a file that was not
     made here is refused unless ``overwrite``. None of these five is sent to the gateway.
@@ -68,10 +70,10 @@ def submit(
 def generate(
     prompt: str | None = None,
     *,
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     take: int = 1,
     new: bool = False,
-    file: str | None = None,
+    file: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     **parameters: Any,
 ) -> KlingVideo:
@@ -95,8 +97,8 @@ def generate(
 def resume(
     generation_id: str,
     *,
-    timeout: float | None = None,
-    file: str | None = None,
+    timeout: float | timedelta | None = None,
+    file: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> KlingVideo:
     """The video of a generation that was submitted before, waited for where it still runs.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..commands import (
@@ -17,7 +18,7 @@ from ..commands import (
 from .cost_limits import check_cost, dry_run
 from .display.live import JobView
 from .frontend import print_line, print_notes
-from .options import notebook, options
+from .options import options
 from .session import current
 from .templating import fill
 from .variants import Variant, plan, run_batch
@@ -25,12 +26,15 @@ from .variants import Variant, plan, run_batch
 NEW_PAYS = "--new is set: each run of this cell pays for another video."
 
 
-def run(line: str, body: str) -> Any:
-    """Runs a cell. Raises the error that a generation ended with; the variable holds its job."""
-    args = parse(line)
+def run(line: str, body: str, names: Mapping[str, Any]) -> Any:
+    """Runs a cell; ``names`` are those that its code sees.
+
+    Raises the error that a generation ended with; the variable holds its job.
+    """
+    args = parse(line, names)
     if args is None:
         return None
-    variants, notes = plan(args, body, notebook().variables)
+    variants, notes = plan(args, body, names)
     if args.dry_run:
         print_notes(notes)
         dry_run(args, variants)
@@ -43,11 +47,11 @@ def run(line: str, body: str) -> Any:
     return run_batch(args, variants, body.strip(), notes)
 
 
-def parse(line: str) -> argparse.Namespace | None:
+def parse(line: str, names: Mapping[str, Any]) -> argparse.Namespace | None:
     """The flags of a cell, variables filled in; None when only help was asked for."""
     words = split(line)
     if "--raw" not in words:
-        words = filled(words)
+        words = filled(words, names)
     parser = cell_parser()
     try:
         args = parser.parse_args(words)
@@ -65,14 +69,17 @@ def parse(line: str) -> argparse.Namespace | None:
     return args
 
 
-def filled(words: Sequence[str]) -> list[str]:
+def filled(words: Sequence[str], names: Mapping[str, Any]) -> list[str]:
     """Flag values as the prompt. The fields of a file name are filled once its id is known."""
-    names = notebook().variables
     later = {key: "{" + key + "}" for key in ("slug", "id", "date", "take")}
+    of_columns = words[:1] == ["batch"]  # those of its prompt may be columns: see table
     values, flag = [], ""
     for word in words:
         of_file = flag in ("-f", "--file") or word.startswith(("--file=", "-f{"))
-        values.append(fill(word, {**later, **names} if of_file else names, f"{flag or word}"))
+        if of_columns and (flag == "--prompt" or word.startswith("--prompt=")):
+            values.append(word)
+        else:
+            values.append(fill(word, {**later, **names} if of_file else names, f"{flag or word}"))
         flag = word if word.startswith("-") else ""
     return values
 
@@ -111,9 +118,14 @@ def run_one(args: argparse.Namespace, variant: Variant, notes: Sequence[str] = (
 
 
 def split(text: str) -> list[str]:
-    """The words of a line as a shell splits them."""
+    """The words of a line as a shell splits them; on Windows a backslash is part of a path."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=False)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    if os.name == "nt":
+        lexer.escape = ""
     try:
-        return shlex.split(text)
+        return list(lexer)
     except ValueError as error:
         raise UsageError(
             f"The line cannot be read: {error}.",
@@ -169,8 +181,9 @@ Running the cell again never pays again: it goes on with what is running and reu
 finished (--new makes another one). Interrupting stops the waiting, not the generation."""
 
 _EXAMPLES = """\
-{name}, {name.attr}, {name[0]} and {x:.2f} in the body and in flag values are notebook variables;
-{{ and }} are braces.
+What is in braces and names a variable is filled in as in an f-string, in the body and in flag
+values: {name}, {name.upper()}, {name[0]}, {x:.2f}. In a function its own variables come first; -o
+sets one of the notebook. {{ and }} are braces; --raw takes all braces as they are.
 
 examples:
   %%kling v2.5-turbo/pro -d 5 -a 16:9 -o clip

@@ -108,6 +108,8 @@ def check_cost(args: argparse.Namespace, variants: Sequence[Variant]) -> None:
 
 def dry_run(args: argparse.Namespace, variants: Sequence[Variant]) -> None:
     """Shows what would be sent and cost, as a card where there can be one; sends nothing."""
+    for variant in variants:
+        variant.request.check_reachable(settings.base_url())
     shown = previews(variants, new=args.new)
     cost = expected_cost(shown)
     there = f", {cost.picked_up} of them there already" if cost.picked_up else ""

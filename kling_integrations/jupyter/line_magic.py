@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..commands import (
+    UsageError,
     add_command,
+    check_extension,
     connect,
     extended_before,
     find,
@@ -20,6 +22,7 @@ from ..commands import (
     parser,
     print_status,
     request_from,
+    starting_sandbox,
 )
 from ..commands import (
     run as run_command,
@@ -41,8 +44,9 @@ from .job import Job
 from .options import Options, notebook, options
 from .session import current
 from .stored import saved_video, start_sandbox, video_of, video_of_record
+from .table import within_cell
 from .templating import look_up
-from .variants import Variant, picture, raise_first
+from .variants import Variant, check_prompt, picture, raise_first
 from .video import KlingVideo
 
 
@@ -59,6 +63,10 @@ def line_parser() -> argparse.ArgumentParser:
         _subparsers(root), "compare", None, "videos side by side, playing in step"
     )
     compare.add_argument("ids", metavar="ID", nargs="+", help="ids, or variables of %%%%kling")
+    subcommands(root)["sandbox"].set_defaults(port=0)
+    for command in dict.fromkeys(subcommands(root).values()):
+        if "--raw" not in command._option_string_actions:  # a batch has it
+            command.add_argument("--raw", action="store_true", help="fill in no {variables}")
     return root
 
 
@@ -71,18 +79,22 @@ def _subparsers(root: argparse.ArgumentParser) -> Any:
     return next(a for a in root._actions if isinstance(a, argparse._SubParsersAction))
 
 
-def run(line: str) -> Any:
-    """Runs one line. What it returns is what an assignment gets."""
+def run(line: str, names: Mapping[str, Any]) -> Any:
+    """Runs one line; ``names`` are those that its code sees. What it returns is what an assignment
+    gets."""
     words = split(line)
     if "--raw" not in words:
-        words = filled(words)
+        words = filled(words, names)
     try:
         args = line_parser().parse_args(words)
     except SystemExit:  # -h has printed its help
         return None
     for name in ("id", "ids"):
         if getattr(args, name, None):
-            setattr(args, name, _ids_of(getattr(args, name), notebook().variables))
+            setattr(args, name, _ids_of(getattr(args, name), names))
+    args.names = names
+    if args.command in _REQUESTS:
+        _complete(args)
     console = NotebookConsole(as_json=flag(args, "json"))
     plain = console.as_json or flag(args, "version")
     own = None if plain else _OWN.get(args.command or "")
@@ -91,6 +103,17 @@ def run(line: str) -> Any:
         return value if _is_assigned() else None
     run_command(args, console)
     return None
+
+
+def _complete(args: argparse.Namespace) -> None:
+    """The pictures that the flags name, as objects, and the model of the options."""
+    if args.prompt == "-":
+        raise UsageError("The prompt - is read from stdin, which a notebook does not have.")
+    check_prompt(args.prompt, raw=args.raw)
+    for name in ("image", "tail_image"):
+        setattr(args, name, picture(getattr(args, name), args.names))
+    if args.command != "extend":
+        args.model = args.model or options().default_model or None
 
 
 def _ids_of(words: Any, names: Mapping[str, Any]) -> Any:
@@ -114,20 +137,16 @@ def _is_assigned() -> bool:
 
 
 def _generate(args: argparse.Namespace, console: NotebookConsole) -> Any:
-    names = notebook().variables
-    args.model = args.model or options().default_model or None
-    request, notes = noting(
-        lambda: request_from(
-            args,
-            args.prompt,
-            image=picture(args.image, names),
-            tail_image=picture(args.tail_image, names),
-        )
-    )
+    if args.no_download:
+        return _run_as_shell(args, console)
+    request, notes = noting(lambda: request_from(args, args.prompt))
     return _run_as_cell(args, Variant(request), notes)
 
 
 def _extend(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    if args.no_download:
+        return _run_as_shell(args, console)
+
     def request_of(video: KlingVideo) -> tuple[VideoRequest, list[str]]:
         return noting(lambda: _continuation(args, video))
 
@@ -143,14 +162,17 @@ def _extend(args: argparse.Namespace, console: NotebookConsole) -> Any:
 
 def _continuation(args: argparse.Namespace, video: KlingVideo) -> VideoRequest:
     """The request that goes on where a video ends; flags come before what that was made with."""
+    check_extension(args)
     defaults = video.continuation(args.prompt)
-    for key in ("model", "duration"):
-        if getattr(args, key) is not None:
-            defaults[key] = getattr(args, key)
-    chosen = argparse.Namespace(
-        **{**vars(args), "model": defaults.get("model"), "duration": defaults.get("duration")}
-    )
-    return request_from(chosen, args.prompt, image=defaults["image"])
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    chosen = argparse.Namespace(**{**vars(args), **defaults, **given})
+    return request_from(chosen, args.prompt)
+
+
+def _run_as_shell(args: argparse.Namespace, console: NotebookConsole) -> None:
+    """What leaves its video at the gateway: there is nothing to show then."""
+    args.max_cost = within_cell(args.max_cost)
+    run_command(args, console)
 
 
 def _run_as_cell(args: argparse.Namespace, variant: Variant, notes: list[str]) -> Any:
@@ -178,6 +200,9 @@ def _run_as_cell(args: argparse.Namespace, variant: Variant, notes: list[str]) -
 
 
 def _wait(args: argparse.Namespace, console: NotebookConsole) -> Any:
+    if args.no_download:
+        run_command(args, console)
+        return None
     session = current()
     with session.interruptible() as jobs:
         for word in args.id or ["all"]:
@@ -216,7 +241,9 @@ def _resume_all(args: argparse.Namespace, jobs: list[Job]) -> None:
     jobs += running
     known = {job.id for job in running}
     # A job whose POST is under way has no id yet, and may have one in the ledger by now.
-    requests = {(job.request.fingerprint, job.take) for job in running if job.request}
+    requests = {
+        (name, job.take) for job in running if job.request for name in job.request.fingerprints
+    }
     for entry in reversed(entries):
         if (
             entry.generation_id
@@ -302,15 +329,25 @@ def _frames(args: argparse.Namespace, console: NotebookConsole) -> Any:
 
 def _sandbox(args: argparse.Namespace, console: NotebookConsole) -> Any:
     """In this kernel, and in use at once: a shell's waits for Ctrl-C."""
-    if settings.is_sandbox(settings.base_url()):
-        console.say(f"A sandbox is in use already: {settings.base_url()}")
+    if "help" in args.fault:
+        run_command(args, console)
         return None
+    parser = subcommands(line_parser())["sandbox"]
     given = {
         name: getattr(args, name)
-        for name in ("fail", "seconds", "balance", "seed")
-        if getattr(args, name, None) is not None
+        for name in ("fail", "seconds", "balance", "seed", "port", "speed", "logs_show_running")
+        if getattr(args, name) != parser.get_default(name)
     }
-    sandbox = start_sandbox(speed=args.speed, faults=args.fault, **given)
+    if settings.is_sandbox(settings.base_url()):
+        if given or args.fault:
+            raise UsageError(
+                f"A sandbox is in use already, and stays as it is: {settings.base_url()}",
+                hint="For another one restart the kernel.",
+            )
+        console.say(f"A sandbox is in use already: {settings.base_url()}")
+        return None
+    with starting_sandbox(args.port):
+        sandbox = start_sandbox(**{"speed": args.speed, **given}, faults=args.fault)
     notebook().shell.push({"_kling_sandbox": sandbox})
     console.say(
         f"SANDBOX in use: no key, no money, made-up videos, {args.speed:g}-fold speed. "
@@ -366,6 +403,8 @@ def _status(args: argparse.Namespace, console: NotebookConsole) -> Any:
     )
     return None
 
+
+_REQUESTS = ("generate", "gen", "extend", "cost")  # what makes a request of its flags
 
 _OWN: dict[str, Callable[[argparse.Namespace, NotebookConsole], Any]] = {
     "": _status,

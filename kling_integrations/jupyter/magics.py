@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import fields
+from types import FrameType
 from typing import Any, cast
 
 from IPython.core.magic import Magics, magics_class
@@ -115,33 +117,40 @@ class KlingMagics(Magics):
 
     # --- the magics ------------------------------------------------------------------------
 
-    def cell(self, line: str, body: str) -> Any:
+    def cell(self, line: str, body: str, *, local_ns: Mapping[str, Any] | None = None) -> Any:
         """``%%kling``: flags on its line, the prompt as its body."""
 
-        def work() -> Any:
+        def work(names: Mapping[str, Any]) -> Any:
             from .cell_magic import run
 
-            return run(line, body)
+            return run(line, body, names)
 
-        return self._guarded(work)
+        return self._guarded(work, sys._getframe(1), local_ns)
 
-    def line(self, line: str) -> Any:
+    def line(self, line: str, *, local_ns: Mapping[str, Any] | None = None) -> Any:
         """``%kling SUBCOMMAND``."""
 
-        def work() -> Any:
+        def work(names: Mapping[str, Any]) -> Any:
             from .line_magic import run
 
-            return run(line)
+            return run(line, names)
 
-        return self._guarded(work)
+        return self._guarded(work, sys._getframe(1), local_ns)
 
-    def _guarded(self, work: Callable[[], Any]) -> Any:
-        """Mistakes of a user or the gateway leave as short, real errors."""
+    def _guarded(
+        self,
+        work: Callable[[Mapping[str, Any]], Any],
+        frame: FrameType,
+        local_ns: Mapping[str, Any] | None,
+    ) -> Any:
+        """Mistakes of a user or the gateway leave as short, real errors. ``work`` gets the names
+        that the calling code sees."""
         from ..core.errors import KlingError, StoppedWaiting
         from .errors import presentable
+        from .templating import names_at
 
         try:
-            return work()
+            return work(names_at(frame, local_ns, self.shell.user_ns))
         except (KlingError, StoppedWaiting) as error:
             raise presentable(error) from (None if self.short_errors else error.__cause__)
 
@@ -163,14 +172,15 @@ class Magic:
     """A magic whose help is written when it is asked for (``%%kling?``)."""
 
     _ipython_magic_no_var_expand = True  # its own expansion is strict: see templating
+    needs_local_scope = True  # IPython hands over the caller's names: of lines only, see names_at
 
     def __init__(self, function: Callable[..., Any], help_text: Callable[[], str]) -> None:
         self._function = function
         self._help_text = help_text
         self.__name__ = "kling"
 
-    def __call__(self, *args: str) -> Any:
-        return self._function(*args)
+    def __call__(self, *args: str, local_ns: Mapping[str, Any] | None = None) -> Any:
+        return self._function(*args, local_ns=local_ns)
 
     def getdoc(self) -> str:
         return self._help_text()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,13 @@ from ..core.errors import (
     SubmissionUncertainError,
     Verb,
 )
+from ..core.http.base import check_take
 from ..core.http.client import INTERRUPT_GRACE
 from ..core.progress import clock_time
 from ..core.request import VideoRequest
+from ..core.storage.file_names import local_target
 from ..core.storage.ledger import Ledger
+from ..core.waiting import seconds
 from . import frame_posters
 from .display.live import JobView, element
 from .errors import noting
@@ -65,9 +70,9 @@ class Session:
         *,
         take: int = 1,
         new: bool = False,
-        file: str | None = None,
+        file: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         jobs: list[Job] | None = None,
         is_within_limit: bool = False,
     ) -> Job:
@@ -78,6 +83,8 @@ class Session:
         InvalidRequestError for a ``file`` that cannot be written or is the user's own (unless
         ``overwrite``), and above the limit, before anything is paid.
         """
+        check_take(take)
+        limit = self._seconds(timeout)
         base_url = settings.base_url()
         target = self._target(file, overwrite)
         decision = self.ledger.preview(request, base_url, new=new, take=take) if file else None
@@ -90,7 +97,7 @@ class Session:
             request,
             base_url=base_url,
             target=target,
-            timeout=timeout or self.notebook.options.timeout,
+            timeout=limit,
             take=take,
             new=new,
         )
@@ -98,9 +105,9 @@ class Session:
         names = [] if new or take > 1 else [request_name(base_url, request.fingerprint)]
         names += [known_id] if known_id else []
         running = self._start(job, jobs, target.file_before(request.prompt, take, known_id), *names)
-        if timeout and running.timeout > timeout:  # another cell started it
-            limit = clock_time(running.timeout)
-            print_line(f"It runs already, and is waited for up to {limit}, as asked for before.")
+        if timeout is not None and running.timeout > limit:  # another cell started it
+            longer = clock_time(running.timeout)
+            print_line(f"It runs already, and is waited for up to {longer}, as asked for before.")
         return running
 
     def _check_cost(self, request: VideoRequest, base_url: str, *, take: int, new: bool) -> None:
@@ -136,12 +143,13 @@ class Session:
         self,
         generation_id: str,
         *,
-        file: str | None = None,
+        file: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         jobs: list[Job] | None = None,
     ) -> Job:
         """A job that goes on with a generation that was submitted before, here or elsewhere."""
+        limit = self._seconds(timeout)
         base_url = settings.base_url()
         entry = self.ledger.entry(base_url, generation_id)
         take = entry.take if entry else 1
@@ -152,7 +160,7 @@ class Session:
             None,
             base_url=base_url,
             target=target,
-            timeout=timeout or self.notebook.options.timeout,
+            timeout=limit,
             take=take,
             generation_id=generation_id,
             summary=entry.request if entry else None,
@@ -182,9 +190,9 @@ class Session:
         *,
         take: int = 1,
         new: bool = False,
-        file: str | None = None,
+        file: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
     ) -> KlingVideo:
         """One video with its card, waited for. ``parameters`` are those of VideoRequest."""
         request, notes = noting(lambda: VideoRequest(**parameters))
@@ -204,9 +212,9 @@ class Session:
         self,
         generation_id: str,
         *,
-        file: str | None = None,
+        file: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
     ) -> KlingVideo:
         """The video of an earlier generation with its card, waited for."""
         with self.interruptible() as jobs:
@@ -223,9 +231,14 @@ class Session:
             remember_shown(video)
         return video
 
-    def _target(self, file: str | None, overwrite: bool) -> Target:
+    def _target(self, file: str | os.PathLike[str] | None, overwrite: bool) -> Target:
         here = self.notebook
-        return Target(here.folder, here.options.output_dir, file, overwrite)
+        named = None if file is None else local_target(file)
+        return Target(here.folder, here.options.output_dir, named, overwrite)
+
+    def _seconds(self, timeout: float | timedelta | None) -> float:
+        """How long a job waits; None is what the options say. Raises InvalidRequestError."""
+        return seconds(timeout, "timeout", none=self.notebook.options.timeout)
 
     # --- waiting ---------------------------------------------------------------------------
 

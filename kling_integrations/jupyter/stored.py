@@ -52,7 +52,7 @@ def start_sandbox(**options: Any) -> Any:
             f"The sandbox needs a package that is not here: {error.name}.",
             next_steps=[NextStep(Verb.INSTALL, detail="sandbox")],
         ) from None
-    sandbox = Sandbox(port=0, **options)
+    sandbox = Sandbox(**options)
     sandbox.start()
     os.environ["AIML_BASE_URL"] = sandbox.base_url
     return sandbox

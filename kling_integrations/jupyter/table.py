@@ -75,7 +75,7 @@ def batch(
         names=names,
         folder=None if out is None else Path(_located(local_target(out))),
         results=None if results is None else _located(target_of(results)),
-        max_cost=_within_cell(max_cost),
+        max_cost=within_cell(max_cost),
         at_once=at_once,
         timeout=timeout,
         skip_bad=skip_bad,
@@ -256,16 +256,19 @@ def run_line(args: argparse.Namespace, console: Any) -> Any:
     """
     from ..commands import batch_from, report_dry_run
     from .options import notebook, options
-    from .templating import look_up
+    from .templating import Template, look_up
 
-    found, value = look_up(args.file, notebook().variables)
+    found, value = look_up(args.file, args.names)
     table = value if found else args.file
+    rows = table_of(table)
+    if args.prompt and not args.raw:
+        args.prompt = Template(args.prompt, "--prompt").fill_beside(rows.columns, args.names)
     args.model = args.model or options().default_model or None
-    args.max_cost = _within_cell(args.max_cost)
+    args.max_cost = within_cell(args.max_cost)
     for name in ("out", "results"):
         if getattr(args, name):
             setattr(args, name, _located(target_of(getattr(args, name))))
-    made = batch_from(args, table_of(table), Ledger())
+    made = batch_from(args, rows, Ledger())
     if args.dry_run:
         made.check_rows()
         report_dry_run(args, console, made)
@@ -281,10 +284,9 @@ def run_contact_sheet(args: argparse.Namespace, console: Any) -> Any:
     from ..core.media import contact_sheet as sheets
     from .display.markup import base64_text
     from .frontend import publish
-    from .options import notebook
     from .templating import look_up
 
-    found, value = look_up(args.results, notebook().variables)
+    found, value = look_up(args.results, args.names)
     results = value if found else args.results
     sheet = contact_sheet(results, args.out, columns=args.columns, overwrite=args.overwrite)
     shown = sheet.copy()
@@ -308,7 +310,7 @@ def _confirm(args: argparse.Namespace, batch: Batch, prepared: Prepared) -> None
         )
 
 
-def _within_cell(max_cost: float | None) -> float | None:
+def within_cell(max_cost: float | None) -> float | None:
     """The limit of a batch: its own, and what the running cell may cost after what it has."""
     from .options import options
     from .session import current

@@ -17,7 +17,7 @@ from ..core import settings
 from ..core.errors import DownloadError, InvalidRequestError, LedgerError, NextStep, Verb
 from ..core.generation import Saved
 from ..core.storage import safe_files, saved_files
-from ..core.storage.file_names import default_file_name
+from ..core.storage.file_names import SEPARATORS, default_file_name
 from ..core.storage.ledger import Ledger
 from ..core.storage.target_lock import TargetLock, resolved
 
@@ -52,7 +52,7 @@ class Target:
         for field, value in fields.items():
             file = file.replace(field, value)
         target = self.folder / Path(file).expanduser()
-        if file.endswith("/") or target.is_dir():
+        if file.endswith(SEPARATORS) or target.is_dir():
             return target / name
         return target if target.suffix else target.with_suffix(".mp4")
 

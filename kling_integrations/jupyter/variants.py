@@ -11,8 +11,10 @@ from functools import partial
 from typing import Any
 
 from ..commands import UsageError, request_from
+from ..core import values
 from ..core.errors import InvalidRequestError, KlingError
 from ..core.request import VideoRequest
+from ..core.validation import is_missing_text
 from .clips import Clips
 from .display.grid import Cell
 from .display.grid_view import GridView
@@ -20,7 +22,7 @@ from .errors import noting
 from .frontend import print_notes
 from .job import Job
 from .session import current
-from .templating import fields_of, fill, look_up
+from .templating import Template, look_up
 
 _MOST = 100  # generations in one cell: more is probably a mistake
 
@@ -43,10 +45,12 @@ def plan(
 
     Raises UsageError and InvalidRequestError, before anything is sent.
     """
-    dimensions = _dimensions(args, body, names)
+    prompt = body if args.raw else Template(body)
+    pictures = {key: picture(getattr(args, key), names) for key in ("image", "tail_image")}
+    dimensions = _dimensions(args, prompt, names)
     count = args.takes
-    for _, values in dimensions:
-        count *= len(values)
+    for _, choices in dimensions:
+        count *= len(choices)
     if count > _MOST:
         raise UsageError(f"That is {count} generations; one cell makes at most {_MOST}.")
     variants: list[Variant] = []
@@ -54,7 +58,7 @@ def plan(
     keys = [name for name, _ in dimensions]
     for combination in itertools.product(*(choices for _, choices in dimensions)):
         chosen = dict(zip(keys, combination, strict=True))
-        request, noted = noting(partial(_request, args, body, names, chosen))
+        request, noted = noting(partial(_request, args, prompt, names, chosen, pictures))
         notes.update(dict.fromkeys(noted))
         differs = {name: _text(value) for name, value in chosen.items()}
         for take in range(1, args.takes + 1):
@@ -65,43 +69,63 @@ def plan(
 
 
 def _check_distinct(variants: Sequence[Variant]) -> None:
-    known = {(variant.request.fingerprint, variant.take) for variant in variants}
-    if len(known) < len(variants):
+    names = [(name, each.take) for each in variants for name in {*each.request.fingerprints}]
+    if len({*names}) < len(names):
         raise UsageError(
             f"Two of the {len(variants)} would be the same video: for several of one use --takes."
         )
 
 
 def _request(
-    args: argparse.Namespace, body: str, names: Mapping[str, Any], chosen: Mapping[str, Any]
+    args: argparse.Namespace,
+    prompt: str | Template,
+    names: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    pictures: Mapping[str, Any],
 ) -> VideoRequest:
-    in_prompt = set() if args.raw else fields_of(body) & set(chosen)
-    prompt = body if args.raw else fill(body, {**names, **{key: chosen[key] for key in in_prompt}})
-    changes = {key: value for key, value in chosen.items() if key not in in_prompt}
+    changes = dict(chosen)
+    if isinstance(prompt, Template):
+        varied = {key: changes.pop(key) for key in prompt.names & set(chosen)}
+        prompt = prompt.fill({**names, **varied}, varied)
     for key in ("image", "tail_image"):
-        if isinstance(changes.get(key), str):
-            changes[key] = picture(changes[key], names)
-    return request_from(
-        args,
-        changes.pop("prompt", None) or prompt.strip() or None,
-        image=picture(args.image, names),
-        tail_image=picture(args.tail_image, names),
-        **changes,
-    )
+        if key in changes:
+            changes[key] = _picture(key, changes[key], names)
+    text = changes.pop("prompt", prompt)
+    check_prompt(text, raw=args.raw)
+    text = text.strip() or None if isinstance(text, str) else text
+    return request_from(args, text, **pictures, **changes)
+
+
+def check_prompt(prompt: Any, *, raw: bool) -> None:
+    """Raises UsageError for a prompt that is what is left of a missing value, unless ``raw``."""
+    if not raw and isinstance(prompt, str) and is_missing_text(prompt):
+        raise UsageError(
+            f"The prompt is {prompt.strip()!r}, which is what is left of a missing value.",
+            hint="To mean it, use --raw. Nothing was submitted.",
+        )
 
 
 def picture(word: str | None, names: Mapping[str, Any]) -> Any:
-    """What ``--image`` names: a notebook variable, else a path or URL."""
-    if word is None:
-        return None
-    found, value = look_up(word, names)
-    if found and value is None:
-        raise InvalidRequestError(f"The variable {word} is None: it holds no picture.")
-    return value if found else word
+    """What ``--image`` names: a notebook variable, else a path or URL; None without the flag.
+
+    Raises InvalidRequestError where there is no picture: it must not become text-to-video.
+    """
+    return None if word is None else _picture(word, word, names)
+
+
+def _picture(name: str, value: Any, names: Mapping[str, Any]) -> Any:
+    if isinstance(value, str):
+        name = value
+        found, held = look_up(value, names)
+        value = held if found else value
+    if values.is_missing(value) or (isinstance(value, str) and not value.strip()):
+        shown = f"{name} is {value}" if name.strip() else "The name of a picture is blank"
+        raise InvalidRequestError(f"{shown}: it holds no picture. Nothing was submitted.")
+    return value
 
 
 def _dimensions(
-    args: argparse.Namespace, body: str, names: Mapping[str, Any]
+    args: argparse.Namespace, prompt: str | Template, names: Mapping[str, Any]
 ) -> list[tuple[str, list[Any]]]:
     """What is varied, in the order of the flags, with the values of each."""
     dimensions: list[tuple[str, list[Any]]] = []
@@ -110,7 +134,7 @@ def _dimensions(
         if args.model:
             models.insert(0, args.model)
         dimensions.append(("model", models))
-    fields = set() if args.raw else fields_of(body)
+    fields = prompt.names if isinstance(prompt, Template) else set()
     for text in args.sweep:
         key, sign, values = text.partition("=")
         key = key.strip().removeprefix("--")

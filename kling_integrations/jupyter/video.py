@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ..core.cost import spent
 from ..core.errors import InvalidRequestError, LedgerError, NextStep, Verb
 from ..core.generation import Generation, Saved, Status, Usage
 from ..core.storage import safe_files, saved_files
+from ..core.storage.file_names import SEPARATORS, local_target
 from ..core.storage.ledger import Ledger
 from ..core.submission import Entry
 from ..version import __version__
@@ -181,10 +183,10 @@ class KlingVideo:
         self,
         prompt: str,
         *,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         take: int = 1,
         new: bool = False,
-        file: str | None = None,
+        file: str | os.PathLike[str] | None = None,
         overwrite: bool = False,
         **parameters: Any,
     ) -> KlingVideo:
@@ -212,24 +214,28 @@ class KlingVideo:
         same |= {key: self.params[key] for key in ("duration", "cfg_scale") if key in self.params}
         return {**same, "prompt": prompt, "image": self.last_frame(), **parameters}
 
+    @presented
     def save(self, path: str | Path) -> Path:
         """Copies the video to a file or into a folder; returns the copy's path.
 
-        An existing file is replaced, whole or not at all. Raises OSError from the disk, and
-        InvalidRequestError for a target that is no regular file.
+        A folder is what exists as one or ends in a slash. An existing file is replaced, whole or
+        not at all. Raises OSError from the disk, and InvalidRequestError for a target that is no
+        regular file or not on a disk.
         """
-        target = Path(path).expanduser()
-        if target.is_dir():
+        named = local_target(path)
+        target = Path(named).expanduser()
+        if named.endswith(SEPARATORS) or target.is_dir():
             target = target / self.saved_as.name
         target.parent.mkdir(parents=True, exist_ok=True)
         return safe_files.copy(self.path, target)
 
+    @presented
     def export(self, folder: str | Path) -> tuple[Path, Path]:
         """Copies the MP4 into a folder, with a JSON file beside it that says how it was made.
 
         Returns both paths: ``NAME.mp4`` and ``NAME.mp4.json``. Raises as ``save`` does.
         """
-        video = self.save(Path(folder).expanduser() / self.saved_as.name)
+        video = self.save(Path(local_target(folder)).expanduser() / self.saved_as.name)
         text = json.dumps(self.provenance(), indent=2, ensure_ascii=False)
         sidecar = video.with_name(video.name + ".json")
         return video, safe_files.write(sidecar, f"{text}\n".encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from datetime import timedelta
 
 import pytest
 
@@ -105,3 +106,48 @@ def test_a_word_of_another_verb_is_no_parameter(shell, sandbox, word):
     with pytest.raises(TypeError, match=word):
         public.gallery([clip], **{word: 1})
     assert sandbox.requests["submit"] == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"timeout": "600"},
+        {"timeout": float("nan")},
+        {"timeout": -1},
+        {"take": "2"},
+        {"take": 0},
+        {"take": True},
+        {"file": "s3://films/a.mp4"},
+        {"file": "https://example.com/a.mp4"},
+        {"file": "None"},
+        {"file": ""},
+        {"file": 3},
+    ],
+    ids=str,
+)
+def test_a_wrong_word_about_the_run_is_refused_before_paying(shell, sandbox, words):
+    for call in (generate, submit):
+        with pytest.raises(InvalidRequestError):
+            call("A cat", duration=5, **words)
+    assert sandbox.requests["submit"] == 0
+
+
+def test_paths_and_spans_are_taken_as_they_are(shell, sandbox, home):
+    video = generate(
+        "A cat", duration=5, file=home / "new" / "cat.mp4", timeout=timedelta(minutes=9)
+    )
+    assert video.path == home / "new" / "cat.mp4"
+    assert video.save(home / "copies/x.mp4") == home / "copies" / "x.mp4"
+    assert video.save(f"{home}/folder/") == home / "folder" / "cat.mp4"
+    again = public.resume(video.id, file=home / "again.mp4", timeout=None)
+    assert again.path == home / "again.mp4"
+    assert sandbox.paid == 1
+
+
+def test_a_copy_goes_to_a_disk_only(shell, sandbox, home):
+    video = generate("A cat", duration=5)
+    for copy in (video.save, video.export):
+        for target in ("s3://films/", "s3:/films/a.mp4", "None"):
+            with pytest.raises(InvalidRequestError):
+                copy(target)
+    assert {each.name for each in home.iterdir()} == {"kling_outputs"}

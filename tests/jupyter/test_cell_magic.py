@@ -13,10 +13,12 @@ from kling_integrations.core.errors import (
     DownloadError,
     GenerationFailedError,
     InvalidRequestError,
+    KlingError,
     StoppedWaiting,
     SubmissionUncertainError,
     WaitTimeoutError,
 )
+from kling_integrations.jupyter.cell_magic import split
 from kling_integrations.jupyter.job import Job
 from kling_integrations.jupyter.video import KlingVideo
 
@@ -103,6 +105,60 @@ def test_a_mistake_is_told_before_anything_is_sent(shell, sandbox, cell, error, 
 def test_raw_fills_in_nothing(shell, sandbox):
     shell.run("%%kling --raw -d 5\nA {cat} costs $5 {{x}}")
     assert payloads(sandbox)[0]["prompt"] == "A {cat} costs $5 {{x}}"
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("%%kling --image '' -d 5\nIt moves", "blank"),
+        ("%%kling --image nothing -d 5\nIt moves", "nothing is None"),
+        ("%%kling --image blank -d 5\nIt moves", "blank is nan"),
+        ("%%kling --image pics[0] -d 5\nIt moves", "pics[0] is None"),
+        ("%%kling --sweep image=pics -d 5\nIt moves", "no picture"),
+        ("%%kling --image {nothing} -d 5\nIt moves", "{nothing}"),
+        ("%%kling -p image_url=null -d 5\nIt moves", "no picture"),
+        ("%%kling -d 5\nnan", "missing value"),
+        ("%kling generate -d 5 None", "missing value"),
+        ("%%kling -d 5 -f s3://films/a.mp4\nA cat", "to a disk"),
+        ("%%kling -d 5 -f ''\nA cat", "no place"),
+    ],
+)
+def test_what_is_lost_is_refused_and_no_text_to_video(shell, sandbox, cell, says):
+    shell.ip.user_ns.update(nothing=None, blank=float("nan"), pics=[None])
+    with pytest.raises(KlingError) as caught:
+        shell.run(cell)
+    assert says in str(caught.value)
+    assert sandbox.requests["submit"] == 0
+
+
+def test_raw_means_a_prompt_that_looks_missing(shell, sandbox):
+    shell.run("%%kling --raw -d 5\nNone")
+    assert payloads(sandbox)[0]["prompt"] == "None"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (r"-f D:\films\fox.mp4", ["-f", r"D:\films\fox.mp4"]),
+        (r'-f "D:\my films\fox.mp4" -d 5', ["-f", r"D:\my films\fox.mp4", "-d", "5"]),
+        (r"--file='\\server\share\ #1\x'", [r"--file=\\server\share\ #1\x"]),
+        ("-n 'rain, fog' -d 5", ["-n", "rain, fog", "-d", "5"]),
+    ],
+)
+def test_a_backslash_is_part_of_a_path_on_windows(monkeypatch, line, words):
+    with monkeypatch.context() as windows:
+        windows.setattr("os.name", "nt")
+        found = split(line)
+    assert found == words
+    assert split(r"a\ b") == ["a b"]
+
+
+def test_fields_are_evaluated_once_for_all_variants(shell, sandbox):
+    shell["count"] = iter(range(9))
+    shell.run("%%kling -d 5 --sweep light=dawn,noon --yes\nA heron, {next(count)}, at {light}")
+    prompts = {payload["prompt"] for payload in payloads(sandbox)}
+    assert prompts == {"A heron, 0, at dawn", "A heron, 0, at noon"}
+    assert next(shell["count"]) == 1
 
 
 def test_images_come_from_variables_files_and_earlier_results(shell, sandbox, home):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 
 import pytest
 
+from kling_integrations import commands
 from kling_integrations.commands import UsageError
 from kling_integrations.core.errors import GenerationFailedError, InvalidRequestError
 from kling_integrations.core.generation import Saved
@@ -24,8 +26,6 @@ def test_bare_kling_says_where_things_stand_and_the_way_in(shell, sandbox):
 
 
 def test_what_the_shell_knows_the_notebook_knows(shell):
-    from kling_integrations import commands
-
     assert set(subcommands(commands.parser())) < set(subcommands(line_parser()))
     for line in ("models v2.6", "balance", "cost -d 10", "jobs", "history", "config", "version"):
         shell.run(f"%kling {line}")
@@ -172,3 +172,99 @@ def test_the_grid_of_the_history_is_narrowed_by_prompt_model_day_and_tag(shell):
         assert len(shell.run(f"found = %kling history --grid {flags}") or shell["found"]) == count
     shell.run("%kling history --grid --day yesterday")
     assert "None of these" in shell.text
+
+
+SANDBOX_FLAGS = {
+    "port": ("--port {port}", lambda made, port: f":{port}/" in f"{made.base_url}/"),
+    "speed": ("--speed 77", lambda made, _: made.speed == 77),
+    "fault": ("--fault poll:503:3", lambda made, _: made._faults.armed()),
+    "fail": ("--fail moderation", lambda made, _: made._state.options.fail == "moderation"),
+    "seconds": ("--seconds 9", lambda made, _: made._state.options.seconds == 9),
+    "balance": ("--balance 5", lambda made, _: made._state.options.balance == 5),
+    "seed": ("--seed 4", lambda made, _: made),
+    "logs_show_running": (
+        "--logs-show-running",
+        lambda made, _: made._state.options.logs_show_running,
+    ),
+}
+
+
+def test_all_flags_of_a_sandbox_are_known_here():
+    flags = {action.dest for action in subcommands(commands.parser())["sandbox"]._actions}
+    assert flags - {"help", "json", "debug"} == set(SANDBOX_FLAGS)
+
+
+@pytest.mark.parametrize("name", SANDBOX_FLAGS)
+def test_each_flag_of_a_sandbox_has_an_effect(shell, monkeypatch, name):
+    monkeypatch.setenv("AIML_BASE_URL", "")  # set again by the sandbox, and put back afterwards
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line, holds = SANDBOX_FLAGS[name]
+    shell.run(f"%kling sandbox {line.format(port=port)}")
+    made = shell["_kling_sandbox"]
+    try:
+        assert holds(made, port)
+        with pytest.raises(UsageError, match="already"):
+            shell.run(f"%kling sandbox {line.format(port=port)}")
+    finally:
+        made.stop()
+
+
+def test_a_sandbox_with_wrong_flags_is_a_mistake_of_the_line(shell, monkeypatch):
+    monkeypatch.setenv("AIML_BASE_URL", "")
+    with pytest.raises(UsageError, match="moment"):
+        shell.run("%kling sandbox --fault nonsense")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(InvalidRequestError, match="Port"):
+            shell.run(f"%kling sandbox --port {taken.getsockname()[1]}")
+    shell.run("%kling sandbox --fault help")
+    assert "drop-after" in shell.text
+
+
+def test_a_video_may_stay_at_the_gateway(shell, sandbox, home):
+    shell.run("%kling generate -d 5 --no-download 'A cat'")
+    shell.run("%kling wait last --no-download")
+    shell.run("%kling wait --no-download")
+    assert sandbox.paid == 1
+    assert not [*home.rglob("*.mp4")]
+    assert sandbox.requests["download"] == 0
+
+
+def test_variables_are_pictures_for_the_price_and_the_end_of_an_extension(shell, sandbox, home):
+    image = pytest.importorskip("PIL.Image")
+    shell["pic"] = image.new("RGB", (320, 320), "red")
+    shell.run("%kling cost -d 5 --image pic")
+    shell.run("%%kling v2.5-turbo/pro -d 5 --cfg-scale 0.9 -o clip\nA cat")
+    with pytest.raises(UsageError, match="--image"):
+        shell.run("%kling extend clip 'It goes on' --image pic")
+    shell.run("%kling extend clip 'It goes on'")
+    assert sandbox.posts[-1].body["cfg_scale"] == 0.9
+    assert shell["clip"].extend("It goes on").id == shell["_kling"].id
+    assert sandbox.paid == 2
+
+
+def test_a_prompt_is_no_stdin_and_raw_is_raw(shell, sandbox):
+    with pytest.raises(UsageError, match="stdin"):
+        shell.run("%kling generate -d 5 -")
+    shell.run("%kling generate -d 5 --raw 'A {cat}'")
+    assert [post.body["prompt"] for post in sandbox.posts] == ["A {cat}"]
+
+
+def test_a_batch_fills_in_columns_and_variables_beside_them(shell, sandbox):
+    shell["rows"] = [{"product": "cup"}, {"product": "hat"}]
+    shell["product"], shell["style"] = "a global", "ink"
+    shell.run("%kling batch rows --prompt 'A {product} in {style.upper()}' -d 5 -o out/ --yes")
+    prompts = {post.body["prompt"] for post in sandbox.posts}
+    assert prompts == {"A cup in INK", "A hat in INK"}
+
+
+def test_a_dry_run_refuses_what_the_gateway_cannot_open(shell, sandbox, monkeypatch):
+    monkeypatch.setenv("AIML_BASE_URL", "https://gateway.example.com")
+    link = "--image http://192.168.0.2/a.png"
+    with pytest.raises(InvalidRequestError, match="cannot reach"):
+        shell.run(f"%%kling --dry-run -d 5 {link}\nIt moves")
+    with pytest.raises(InvalidRequestError, match="cannot reach"):
+        shell.run(f"%kling generate --json --dry-run -d 5 {link} 'It moves'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kling_integrations.commands import UsageError
-from kling_integrations.jupyter.templating import fields_of, fill, look_up
+from kling_integrations.jupyter.templating import Template, fields_of, fill, look_up
 
 NAMES = {
     "animal": "cat",
@@ -20,6 +21,10 @@ NAMES = {
     "thing": SimpleNamespace(size=7, inner=SimpleNamespace(name="deep")),
     "größe": "tall",
     "frame": object(),
+    "day": date(2020, 1, 2),
+    "nothing": None,
+    "blank": float("nan"),
+    "text_of_nothing": "nan",
 }
 
 
@@ -33,12 +38,18 @@ NAMES = {
         ("{größe}", "tall"),
         ("{{animal}} and {{}}", "{animal} and {}"),
         (
-            '{"json": {"a": [1, 2]}} {} { x } {0} {a b}',
-            '{"json": {"a": [1, 2]}} {} { x } {0} {a b}',
+            '{"json": {"a": [1, 2]}} {} {0} {a b} {red, green}',
+            '{"json": {"a": [1, 2]}} {} {0} {a b} {red, green}',
         ),
         ("$animal costs $5, 100%", "$animal costs $5, 100%"),
         ("def f(): return {1: 2}", "def f(): return {1: 2}"),
         ("🦝 {animal} עברית", "🦝 cat עברית"),
+        ("{animal.upper()} {animal!r} { animal } {animal=}", "CAT 'cat' cat animal='cat'"),
+        ("{many[n - 2]} {', '.join(many)} {n + 1}", "second first, second 4"),
+        ("{x:{n}.1f}|{table['key']!r:>9}|{ {'}': n}['}'] }", "0.1|  'value'|3"),
+        ("{[each for each in many][0]} {max(many)} {len(many)}", "first second 2"),
+        ("{day:%d %B}", "02 January"),
+        ('{"a": {"b": "{animal}"}} {{{animal}}}', '{"a": {"b": "cat"}} {cat}'),
     ],
 )
 def test_fields_are_filled_and_other_braces_stay(text, filled):
@@ -54,6 +65,21 @@ def test_fields_are_filled_and_other_braces_stay(text, filled):
         ("{animal:.2f}", "{animal:.2f}"),
         ("{frame}", "only text and numbers"),
         ("{many}", "a list"),
+        ("{day}", "a date"),
+        ("{animal, n}", "a tuple"),
+        ("{animal upper}", "{animal upper} in the prompt names the variable animal"),
+        ("{animal.upper(}", "animal"),
+        ("A {animal", "not closed"),
+        ("A {{animal}", "single brace"),
+        ("{{ animal }}", "Jinja"),
+        ("{{animal|upper}}", "Jinja"),
+        ("{% if animal %}a{% endif %}", "Jinja"),
+        ("{await animal}", "{await animal}"),
+        ("{type}", "no variable type"),
+        ("A {nothing}", "{nothing} in the prompt is 'None'"),
+        ("A {nothing!s}", "{nothing!s}"),
+        ("A {blank} wave", "{blank}"),
+        ("A {text_of_nothing}", "{text_of_nothing}"),
     ],
 )
 def test_what_cannot_be_filled_in_is_an_error_with_a_reason(text, says):
@@ -73,11 +99,11 @@ def test_text_without_braces_stays_as_it_is(text):
 
 
 @given(st.text(max_size=40))
-def test_nothing_is_ever_evaluated(text):
+def test_without_variables_nothing_is_evaluated(text):
     try:
         fill("{" + text + "}", {})
     except UsageError as error:
-        assert "no variable" in str(error)
+        assert "no variable" in str(error) or "Jinja" in str(error)
 
 
 def test_names_are_looked_up_for_flags():
@@ -85,4 +111,39 @@ def test_names_are_looked_up_for_flags():
     assert look_up("many[1]", NAMES) == (True, "second")
     assert look_up("picture.png", NAMES) == (False, None)
     assert look_up("https://example.com/a.png", NAMES) == (False, None)
-    assert fields_of("{a} {{b}} {c.d} { e }") == {"a", "c"}
+    assert fields_of("{a} {{b}} {c.d} { e } {f:{g}} {h[i]} {[j for j in k]}") == {*"acefghik"}
+
+
+def test_a_name_in_brackets_that_is_key_and_variable_is_not_guessed():
+    names = {"row": {"name": "Ada", "Bob": "Bob"}, "name": "Bob", "there": {"name": "Ada"}}
+    assert fill("{there[name]} {row['name']}", names) == "Ada Ada"
+    with pytest.raises(UsageError, match="can be the key"):
+        fill("{row[name]}", names)
+
+
+def test_a_look_up_calls_nothing_and_leaves_files_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    called = []
+    names = {"act": lambda: called.append(1), "fox": SimpleNamespace(), "i": 1, "many": [1, 2]}
+    assert look_up("act()", names) == (False, None)
+    assert look_up("many[i]", names) == (True, 2)
+    with pytest.raises(UsageError):
+        look_up("fox.png", names)
+    (tmp_path / "fox.png").touch()
+    assert look_up("fox.png", names) == (False, None)
+    assert not called
+
+
+def test_a_field_is_evaluated_once_and_varied_ones_each_time():
+    template = Template("{next(count)} {light:{width}}")
+    names = {"count": iter(range(9)), "width": 5}
+    texts = [template.fill({**names, "light": light}, ["light"]) for light in ("dawn", "noon")]
+    assert texts == ["0 dawn ", "0 noon "]
+    assert next(names["count"]) == 1
+
+
+def test_fields_of_variables_are_filled_beside_columns():
+    names = {"style": "ink", "product": "a global"}
+    text = "{product} in {style}, {{style}} {size:.1f} {place name}"
+    filled = Template(text).fill_beside(["product", "size", "place name"], names)
+    assert filled == "{product} in ink, {{style}} {size:.1f} {place name}"

@@ -179,13 +179,17 @@ def check_callable(value: object, name: str) -> None:
         raise InvalidRequestError(f"{name} is a function to call, not {value!r:.60}.")
 
 
+def check_take(take: object) -> None:
+    if isinstance(take, bool) or not isinstance(take, Integral) or int(take) < 1:
+        raise InvalidRequestError(f"take is a whole number from 1 on, not {take!r:.60}.")
+
+
 def check_submit(request: object, take: object, client_request_id: object) -> None:
     if not isinstance(request, VideoRequest):
         raise InvalidRequestError(
             f"What is submitted is a VideoRequest(prompt=…), not {request!r:.60}."
         )
-    if isinstance(take, bool) or not isinstance(take, Integral) or int(take) < 1:
-        raise InvalidRequestError(f"take is a whole number from 1 on, not {take!r:.60}.")
+    check_take(take)
     if client_request_id is not None:
         text = client_request_id if isinstance(client_request_id, str) else ""
         if not text.isascii() or not id_or_empty(text) or text != text.strip():

@@ -19,6 +19,7 @@ _CUT_SHORT = re.compile(rf"({_STORES})(:/|//)", re.IGNORECASE)  # s3:/b/x, s3//b
 _MISSING = frozenset({"", "none", "nan", "nat", "null", "undefined", "<na>", "n/a"})
 _MISSING_PARTS = frozenset({"None", "NaT", "<NA>", "undefined"})
 _LONGEST_NAME = 255  # bytes of one part of a path
+SEPARATORS = tuple(filter(None, ("/", os.sep, os.altsep)))  # a target that ends in one is a folder
 
 
 def target_of(target: str | os.PathLike[str], *, any_scheme: bool = False) -> str:
@@ -150,7 +151,7 @@ def resolve_target(
             hint="The video is kept.",
             next_steps=[NextStep(Verb.DOWNLOAD, generation_id)],
         ) from None
-    folder = named.endswith(tuple(filter(None, ("/", os.sep, os.altsep))))
+    folder = named.endswith(SEPARATORS)
     try:
         path = Path(named).expanduser()
         if folder or os.path.isdir(path):
