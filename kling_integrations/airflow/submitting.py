@@ -28,6 +28,7 @@ from ..core.generation import Generation, Status
 from ..core.request import VideoRequest
 from ..core.schedule import Schedule
 from ..core.submission import Action, Decision, Record, State
+from ..core.waiting import LATEST_POST
 from . import earlier_tries
 from .durable import StoredSubmission, SubmissionStore
 from .facts import seconds_of
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 # How long after a POST its generation would have ended, so that the gateway's log lists it: so
 # many times the expected seconds, and so many seconds more.
-_ENDED_AFTER, _MARGIN = 1.5, 60.0
+_ENDED_AFTER, _MARGIN = 1.5, 60.0 + LATEST_POST
 
 # A state store is bounded; the ids of that many replaced generations are kept.
 _MOST_REPLACED = 100

@@ -52,6 +52,10 @@ _FEW = 4  # tries of a POST that gets 429
 
 _REPEATED = 200.0  # seconds for these: later, others may take the intent for one left behind
 
+LATEST_POST = 240.0
+"""Seconds from its intent to the last moment at which a POST may leave, its repetitions included: a
+generation in doubt may have begun that late."""
+
 _SILENCE = 20.0  # seconds without an answer after which the user hears of it
 
 _CONFIRMING = (2.0, 5.0, 0.0)  # seconds after each look for a generation that an error named

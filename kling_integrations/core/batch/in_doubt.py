@@ -16,13 +16,14 @@ from ..errors import KlingError, ServerError, SubmissionUncertainError
 from ..http.async_client import AsyncKlingClient
 from ..recovery import Recovered
 from ..submission import Entry, State
+from ..waiting import LATEST_POST
 from .plan import Need, Step
 from .results import now_iso
 from .schedules import Schedules
 
 _MOST_IN_A_ROW = 5  # POSTs without a known outcome, after which no more leave
 # The age of a POST at which a generation of it would be listed: so many expectations, and seconds.
-_EXPECTATIONS, _SECONDS = 1.5, 60.0
+_EXPECTATIONS, _SECONDS = 1.5, 60.0 + LATEST_POST
 _SUBMITTING = 1.0  # real seconds between two looks at a POST of another process
 
 
