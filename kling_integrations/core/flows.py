@@ -454,10 +454,10 @@ class Flows:
 
         None means that the log was read to its end. Raises ServerError where it was not.
         """
-        found, complete = yield from recovery.search(
+        found, unclear = yield from recovery.search(
             self._endpoint, {client_request_id}, [submitted_at]
         )
-        if not complete and client_request_id not in found:
+        if unclear:
             raise recovery.not_read_to_its_end()
         return found.get(client_request_id)
 
@@ -467,8 +467,8 @@ class Flows:
         """The generations that the gateway's log names for POSTs from ``since`` on, by their id."""
         wanted = set(client_request_ids)
         moments = recovery.moments_since(since)
-        found, complete = yield from recovery.search(self._endpoint, wanted, moments)
-        if not complete and not wanted <= found.keys():
+        found, unclear = yield from recovery.search(self._endpoint, wanted, moments)
+        if unclear:
             raise recovery.not_read_to_its_end()
         return found
 

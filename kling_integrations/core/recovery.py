@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from . import protocol, settings
+from . import identity, protocol, settings
 from .errors import KlingError, RateLimitedError, ServerError
 from .generation import Generation
 from .protocol import Endpoint, LogRow
@@ -58,23 +58,29 @@ def look_up(endpoint: Endpoint, entries: list[Entry]) -> Flow[list[Recovered]]:
         return []
     wanted = {entry.record.client_request_id for entry in entries}
     moments = [entry.record.created_at for entry in entries]
-    found, complete = yield from search(endpoint, wanted, moments)
+    found, unclear = yield from search(endpoint, wanted, moments)
+    own_key = identity.key_hash(endpoint.api_key)
     results = []
     for entry in entries:
-        generation_id = found.get(entry.record.client_request_id)
-        reason = _reason(entry, generation_id, complete)
-        results.append(Recovered(entry, generation_id, reason, complete))
+        asked = entry.record.client_request_id
+        generation_id, is_complete = found.get(asked), asked not in unclear
+        reason = _reason(entry, generation_id, is_complete)
+        if generation_id is None and entry.key_hash not in (None, own_key):
+            is_complete = False  # the log is that of a key
+            reason = f"it was posted with another key (its hash begins with {entry.key_hash})"
+        results.append(Recovered(entry, generation_id, reason, is_complete))
     return results
 
 
 def search(
     endpoint: Endpoint, wanted: set[str], moments: Iterable[float]
-) -> Flow[tuple[dict[str, str], bool]]:
+) -> Flow[tuple[dict[str, str], set[str]]]:
     """Generation ids by client request id, as far as the log lists them and the gateway knows them.
 
     ``moments``: when the POSTs left (Unix seconds, by this machine's clock); the log is read
     around each, and once more by the gateway's own clock where the two are apart. The second
-    value says whether all of it was read.
+    value are those of which the log says nothing for sure: it was not read to its end, or it lists
+    what cannot be looked at. Any other that is not found is not in the log.
     """
     walk = _Walk(endpoint, wanted)
     moments = list(moments)
@@ -84,12 +90,15 @@ def search(
         faster = settings.clock_for(endpoint.base_url).speed - 1.0
         now = time.time()
         yield from walk.read([each + walk.skew - faster * (now - each) for each in moments])
-    found = {}
+    found: dict[str, str] = {}
+    unclear: set[str] = set()
     for asked in wanted:
-        generation_id = yield from _known(endpoint, walk.candidates(asked))
+        generation_id, is_clear = yield from _known(endpoint, walk.candidates(asked))
         if generation_id:
             found[asked] = generation_id
-    return found, walk.complete
+        elif not (is_clear and walk.complete):
+            unclear.add(asked)
+    return found, unclear
 
 
 def moments_since(since: float) -> list[float]:
@@ -100,26 +109,32 @@ def moments_since(since: float) -> list[float]:
     return [*(since + number * step for number in range(count)), now]
 
 
-def _known(endpoint: Endpoint, candidates: list[str]) -> Flow[str | None]:
-    """The first of these ids that the gateway has a generation for.
+def _known(endpoint: Endpoint, rows: list[LogRow]) -> Flow[tuple[str | None, bool]]:
+    """The first of these rows that the gateway has a generation for; whether none is sure.
 
-    A log row is a request, not a generation: one that was refused has an id, too.
+    A row is a request, not a generation: one that was refused has an id, too. One that succeeded
+    and cannot be looked at (another account's, a key without rights) may well be paid for.
     """
-    for generation_id in candidates:
+    is_clear = True
+    for row in rows:
+        generation_id = row.generation_id
         outcome = yield Ask(endpoint.poll(generation_id))
         try:
             answer = protocol.read_poll(outcome, generation_id)
         except KlingError:
+            is_clear &= row.succeeded is False
             continue
         if isinstance(answer, Generation):
-            return generation_id
-        if answer.status != 404:
+            return generation_id, True
+        if answer.status == 404:
+            is_clear &= row.succeeded is False
+        else:
             raise ServerError(
                 f"Generation {generation_id} is in the gateway's log, but cannot be looked at now "
                 f"({answer.reason}). Try again in a minute.",
                 generation_id=generation_id,
             )
-    return None
+    return None, is_clear
 
 
 class _Walk:
@@ -139,11 +154,11 @@ class _Walk:
             any(row.succeeded for row in self._rows.get(asked, ())) for asked in self._wanted
         )
 
-    def candidates(self, asked: str) -> list[str]:
-        """The ids listed for one submission, those of requests that succeeded first."""
+    def candidates(self, asked: str) -> list[LogRow]:
+        """The rows of one submission, a row for each id, those that succeeded first."""
         order = {True: 0, None: 1, False: 2}
-        rows = sorted(self._rows.get(asked, ()), key=lambda row: order[row.succeeded])
-        return list(dict.fromkeys(row.generation_id for row in rows))
+        rows = sorted(self._rows.get(asked, ()), key=lambda row: order[row.succeeded], reverse=True)
+        return [*{row.generation_id: row for row in rows}.values()][::-1]
 
     def read(self, moments: Iterable[float]) -> Flow[None]:
         for start, end in _windows(moments):

@@ -117,7 +117,7 @@ class KlingMagics(Magics):
 
     # --- the magics ------------------------------------------------------------------------
 
-    def cell(self, line: str, body: str, *, local_ns: Mapping[str, Any] | None = None) -> Any:
+    def cell(self, line: str, body: str, *, local_ns: Given | None = None) -> Any:
         """``%%kling``: flags on its line, the prompt as its body."""
 
         def work(names: Mapping[str, Any]) -> Any:
@@ -127,7 +127,7 @@ class KlingMagics(Magics):
 
         return self._guarded(work, sys._getframe(1), local_ns)
 
-    def line(self, line: str, *, local_ns: Mapping[str, Any] | None = None) -> Any:
+    def line(self, line: str, *, local_ns: Given | None = None) -> Any:
         """``%kling SUBCOMMAND``."""
 
         def work(names: Mapping[str, Any]) -> Any:
@@ -141,7 +141,7 @@ class KlingMagics(Magics):
         self,
         work: Callable[[Mapping[str, Any]], Any],
         frame: FrameType,
-        local_ns: Mapping[str, Any] | None,
+        local_ns: Given | None,
     ) -> Any:
         """Mistakes of a user or the gateway leave as short, real errors. ``work`` gets the names
         that the calling code sees."""
@@ -150,7 +150,7 @@ class KlingMagics(Magics):
         from .templating import names_at
 
         try:
-            return work(names_at(frame, local_ns, self.shell.user_ns))
+            return work(names_at(frame, local_ns.get() if local_ns else None, self.shell.user_ns))
         except (KlingError, StoppedWaiting) as error:
             raise presentable(error) from (None if self.short_errors else error.__cause__)
 
@@ -168,6 +168,16 @@ class KlingMagics(Magics):
             self.shell.configurables.remove(self)
 
 
+class Given:
+    """The names that IPython hands over, out of sight."""
+
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        self._names = names
+
+    def get(self) -> Mapping[str, Any]:
+        return self._names
+
+
 class Magic:
     """A magic whose help is written when it is asked for (``%%kling?``)."""
 
@@ -180,7 +190,9 @@ class Magic:
         self.__name__ = "kling"
 
     def __call__(self, *args: str, local_ns: Mapping[str, Any] | None = None) -> Any:
-        return self._function(*args, local_ns=local_ns)
+        # Tracebacks that show variables would show all of a user's, keys in the history included.
+        names, local_ns = None if local_ns is None else Given(local_ns), None
+        return self._function(*args, local_ns=names)
 
     def getdoc(self) -> str:
         return self._help_text()

@@ -53,9 +53,16 @@ class NoValue:
     function: str
 
 
+class Names(dict[str, Any]):
+    """Variables of a user; tracebacks that show variables do not show all of them."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} names>"
+
+
 def names_at(
     frame: FrameType | None, local_ns: Mapping[str, Any] | None, user_ns: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> Names:
     """What the names mean for the code that called a magic: its locals come before globals.
 
     ``frame`` is that of the magic, ``local_ns`` what IPython handed over (for a cell it is always
@@ -66,12 +73,12 @@ def names_at(
         frame = frame.f_back
     given = {} if local_ns is None or local_ns is user_ns else local_ns
     if frame is None:
-        return {**user_ns, **given}
+        return Names({**user_ns, **given})
     names = {**user_ns, **frame.f_globals}
     for code, scope in reversed([*_scopes(frame)]):
         names |= {name: NoValue(code.co_name) for name in (*code.co_varnames, *code.co_cellvars)}
         names |= {} if scope is None else scope
-    return {**names, **given}
+    return Names({**names, **given})
 
 
 def _scopes(frame: FrameType) -> Iterator[tuple[CodeType, Mapping[str, Any] | None]]:
