@@ -93,7 +93,11 @@ def share_ledger(source: str) -> None:
 
 
 def _visible_folder(value: Any) -> str:
-    folder = str(value).strip()
+    from ..core.storage.file_names import local_target  # which few need
+
+    if isinstance(value, str) and not value.strip():
+        raise InvalidRequestError("output_dir names a folder: it is empty.")
+    folder = local_target(value).strip()
     parts = folder.replace("\\", "/").split("/")
     if not folder or any(part.startswith(".") and part not in (".", "..") for part in parts):
         raise InvalidRequestError("output_dir must not be hidden: Jupyter serves no such folder.")

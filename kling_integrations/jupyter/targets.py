@@ -16,7 +16,7 @@ from ..commands import is_foreign, refused
 from ..core import settings
 from ..core.errors import DownloadError, InvalidRequestError, LedgerError, NextStep, Verb
 from ..core.generation import Saved
-from ..core.storage import safe_files, saved_files
+from ..core.storage import file_names, safe_files, saved_files
 from ..core.storage.file_names import SEPARATORS, default_file_name
 from ..core.storage.ledger import Ledger
 from ..core.storage.target_lock import TargetLock, resolved
@@ -74,8 +74,6 @@ class Target:
         ``generation_id`` is that of the request's earlier generation, where it has one. A name
         that holds the id is free until there is one.
         """
-        if not self.file:
-            return
         try:
             path = self.path(prompt, generation_id or "-", take)
             if "\0" in str(path):
@@ -84,10 +82,11 @@ class Target:
             is_free = self.file_before(prompt, take, generation_id) is None
         except (OSError, ValueError, RuntimeError) as error:  # no Unicode, an unknown user
             raise InvalidRequestError(
-                f"{self.file[:200]!r} cannot name a file: {error}. Nothing was submitted.",
+                f"{str(self.file)[:200]!r} cannot name a file: {error}. Nothing was submitted.",
                 next_steps=[NextStep(Verb.SET_OUTPUT)],
             ) from None
-        if is_free:
+        file_names.check_folder(path.parent)
+        if not self.file or is_free:
             return
         safe_files.check_target(path)
         if not self.overwrite and is_foreign(ledger, path, generation_id):

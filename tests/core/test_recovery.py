@@ -270,3 +270,30 @@ def test_a_submission_is_found_by_its_client_request_id(client, sandbox, ledger)
     asked, moment = entry.record.client_request_id, entry.record.created_at
     assert client.find_submission(asked, moment) == next(iter(sandbox.jobs))
     assert client.find_submission("kling-other", moment) is None
+
+
+@pytest.mark.parametrize("status", ["403", "404"])
+def test_a_listed_success_that_cannot_be_looked_at_is_not_known_to_be_absent(
+    client, sandbox, ledger, status
+):
+    """A key without rights, a gateway that has not caught up: it may well be paid for."""
+    lose(client, sandbox)
+    sandbox.finish()
+    sandbox.fault("poll", status, None)
+    [result] = client.recover()
+    assert result.generation_id is None
+    assert not result.is_complete
+    record = result.entry.record
+    with pytest.raises(ServerError):
+        client.find_submission(record.client_request_id, record.created_at)
+    sandbox.clear_faults()
+    assert client.recover()[0].generation_id in sandbox.jobs
+
+
+def test_the_log_of_one_key_says_nothing_about_a_post_with_another(client, sandbox, ledger):
+    lose(client, sandbox, fault="drop-before")
+    with sqlite3.connect(ledger.path) as db:
+        db.execute("UPDATE submissions SET key_hash = 'other123'")
+    [result] = client.recover()
+    assert not result.is_complete
+    assert "other123" in result.reason

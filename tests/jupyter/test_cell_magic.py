@@ -10,7 +10,6 @@ import pytest
 
 from kling_integrations.commands import UsageError
 from kling_integrations.core.errors import (
-    DownloadError,
     GenerationFailedError,
     InvalidRequestError,
     KlingError,
@@ -464,10 +463,11 @@ def test_what_is_finished_needs_no_place_in_the_line(shell, sandbox):
     assert not shell["dog"].done()
 
 
-def test_a_folder_that_cannot_be_made_is_told_and_loses_nothing(shell, sandbox, home):
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_paid(shell, sandbox, home):
     (home / "kling_outputs").write_text("a file in the way")
-    with pytest.raises(DownloadError):
+    with pytest.raises(InvalidRequestError, match="not a folder"):
         shell.run("%%kling -d 5\nA cat")
     assert "Traceback" not in shell.text
+    assert sandbox.paid == 0
     shell.run("%%kling -d 5 -f films/ -o clip\nA cat")
     assert (shell["clip"].status, sandbox.paid) == ("completed", 1)

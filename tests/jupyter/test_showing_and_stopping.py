@@ -104,6 +104,12 @@ def test_a_loop_in_a_cell_is_one_cell(shell, sandbox):
     assert sandbox.paid == 4
 
 
+@pytest.mark.parametrize("folder", ["s3://bucket/out", "nan", None, "", "s3//bucket"])
+def test_a_folder_for_all_videos_is_one_that_can_be(home, folder):
+    with pytest.raises(InvalidRequestError):
+        kling.configure(output_dir=folder)
+
+
 # --- stopping ----------------------------------------------------------------------------------
 
 

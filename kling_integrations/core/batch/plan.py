@@ -184,6 +184,11 @@ def _step(
     entry = decision.entry
     if entry is not None:
         _recall(fresh, entry, before)
+    if before is not None and (decision.picks_up or decision.action is Action.REFUSE):
+        # Not by the price of today: it was reserved, and may be paid, at the one of then.
+        fresh.expected_usd = max(
+            filter(None, (fresh.expected_usd, before.expected_usd)), default=None
+        )
     if decision.action is Action.REFUSE:
         asked = entry.record.client_request_id if entry else None
         return Step(row, Need.LOOK_UP, fresh, entry, client_request_id=asked)

@@ -77,11 +77,17 @@ def try_bucket(files: Any, root: str, read: Callable[[str], bytes]) -> None:
 
     with ThreadPoolExecutor(_RACERS) as racers:
         came = list(racers.map(lambda data: _created(files, path, data, root), made))
-    if sum(came) > 1:
+    if came.count(True) > 1:
         raise _refused(
             root,
-            f"of {_RACERS} that created one object at the same moment, {sum(came)} were told that "
-            "they had: two machines could pay for the same video",
+            f"{came.count(True)} of {_RACERS} that created one object at the same moment were told "
+            "that they had: two machines could pay for the same video",
+        )
+    if None in came and _created(files, path, made[0], root):
+        raise _refused(
+            root,
+            "one object was created twice, one time after the other: two machines could pay for "
+            "the same video",
         )
     with _step(root, "write over what is there"):
         files.pipe_file(path, written)
@@ -110,13 +116,16 @@ def _is_written_over(stored: bytes) -> bool:
         return False
 
 
-def _created(files: Any, path: str, data: bytes, root: str) -> bool:
+def _created(files: Any, path: str, data: bytes, root: str) -> bool | None:
+    """Whether it was created; None for "not now" (409), which says nothing about what is there."""
     with _step(root, "create an object only if it is not there"):
         try:
             files.pipe_file(path, data, mode="create")
         except Exception as error:
-            if is_taken(error) or status_of(error) == 409:
+            if is_taken(error):
                 return False
+            if status_of(error) == 409:
+                return None
             raise
     return True
 

@@ -67,7 +67,11 @@ class TeamLedger:
         self._written: dict[str, tuple[str, Entry]] = {}  # what this process wrote last, by request
 
     def _mirror_path(self) -> Path:
-        key = hashlib.sha256(self.address.encode()).hexdigest()[:16]
+        # However it is spelled: what is kept here must be found again.
+        scheme, _, rest = self.address.partition("://")
+        path = "/".join(filter(None, rest.removeprefix("localhost/").split("/")))
+        regular = f"{scheme}:///{path}" if scheme == "file" else f"{scheme}://{path}"
+        key = hashlib.sha256(regular.encode()).hexdigest()[:16]
         return settings.home() / "teams" / f"{key}.sqlite3"
 
     @property

@@ -321,6 +321,14 @@ def test_a_create_that_meets_another_one_is_repeated_after_a_pause(home, monkeyp
     assert store.create("a/1", {}) is True
 
 
+def test_a_bucket_that_says_not_now_to_one_of_two_must_still_refuse_the_next(home, monkeypatch):
+    """Its 409 is of the race alone: two machines, one after the other, would both create."""
+    replies = iter([True, None, True])
+    monkeypatch.setattr(probes, "_created", lambda *_: next(replies))
+    with pytest.raises(LedgerError, match="created twice"):
+        probes.try_bucket(Bucket(), "team", lambda path: b"")
+
+
 @pytest.mark.parametrize(
     "words", ["NoSuchBucket", "The specified bucket does not exist", "ContainerNotFound"]
 )

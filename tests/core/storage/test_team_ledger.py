@@ -893,3 +893,13 @@ def test_nothing_is_asked_inside_a_transaction_of_the_copy(
     ben.saved(sandbox.base_url, made.id, saved(tmp_path / "ben.mp4", b"first"))
     decision = machine("anna-pc").preview(raccoon, sandbox.base_url)
     assert decision.entry.path == mine.path  # her own, whoever saved it last
+
+
+def test_an_address_spelled_otherwise_is_the_same_copy(monkeypatch, tmp_path):
+    """What is kept on this machine for the team is found whatever the address looks like."""
+    monkeypatch.setenv("KLING_HOME", str(tmp_path / "home"))
+    store = FolderRecords(tmp_path / "team")
+    spellings = ["file:///team/x", "file:///team/x/", "file:///team//x", "file://localhost/team/x"]
+    assert len({TeamLedger(each, store).path for each in spellings}) == 1
+    assert TeamLedger("s3://b/p", store).path == TeamLedger("s3://b/p/", store).path
+    assert TeamLedger("s3://b/p", store).path != TeamLedger("s3://b/q", store).path
