@@ -45,6 +45,7 @@ logging.getLogger("kling_integrations").addHandler(logging.NullHandler())
 
 T = TypeVar("T")
 
+_WITHDRAWAL = 0.5  # seconds that a job takes at most to end where nothing of it has left
 _SHUTDOWN_GRACE = 3.0  # seconds that a POST under way has to bring its id when the kernel ends
 
 
@@ -422,13 +423,22 @@ def _wait_for_ids(owner: weakref.ref[Watcher]) -> None:
     deadline = time.monotonic() + INTERRUPT_GRACE
     for job in jobs:
         job.wait_for_id(deadline - time.monotonic())
-    unsent = [job for job in jobs if job.id is None and not job.outcome_unknown]
+    jobs = [job for job in jobs if job.id is None]
     for job in jobs:
-        if job.id is None:
-            job.withdraw()
+        job.withdraw()
+    for job in jobs:  # what has not left is over at once
+        job.wait_for_id(_WITHDRAWAL)
+    unknown = [job for job in jobs if job.id is None and job.outcome_unknown]
+    unsent = [job for job in jobs if job.id is None and not job.outcome_unknown]
     if unsent:
         plural = "job was" if len(unsent) == 1 else "jobs were"
         write(sys.stderr, f"kling: {len(unsent)} {plural} not submitted: the script ended before.")
+    if unknown:
+        write(
+            sys.stderr,
+            f"kling: {len(unknown)} of what was submitted had no reply when the script ended, and "
+            "may have been paid. kling_integrations.recover() looks it up.",
+        )
 
 
 def _same_thing(job: Job, other: Job) -> bool:

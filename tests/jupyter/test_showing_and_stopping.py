@@ -165,6 +165,20 @@ def test_a_script_that_ends_right_after_its_submit_has_submitted(home, sandbox, 
 
 
 @pytest.mark.thorough
+def test_a_script_says_what_had_no_reply_at_its_end(home, sandbox):
+    sandbox.fault("submit", "slow", 1, seconds=8.0)
+    code = (
+        "import kling_integrations.jupyter.watcher as watcher, time\n"
+        "watcher.INTERRUPT_GRACE = watcher._SHUTDOWN_GRACE = 0.3\n"
+        "job = kling.submit('A fox', duration=5)\n"
+        "while job.status == 'waiting_for_slot': time.sleep(0.05)\n"
+        "time.sleep(0.5)"
+    )
+    ended = script(home, code)
+    assert "1 of what was submitted had no reply" in ended.stderr
+
+
+@pytest.mark.thorough
 def test_a_script_says_what_it_did_not_submit(home, sandbox):
     sandbox.fault("submit", "429", None, retry_after=60)
     code = (
