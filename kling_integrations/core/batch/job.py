@@ -21,9 +21,9 @@ from ..storage.target_lock import TargetLock
 from ..waiting import DEFAULT_TIMEOUT, seconds
 from .budget import Budget
 from .options import PATIENCE, Options
-from .plan import Need, Step, Wishes, committed, plan
+from .plan import Need, Step, Wishes, committed, doubted_before, plan
 from .problems import Problem, listed
-from .results import Result, RowStatus, added_columns, is_results, line, own_columns
+from .results import Result, RowStatus, added_columns, counted, is_results, line, own_columns
 from .rows import Checked, Table, adopted, check
 from .run import Run
 from .tally import Tally
@@ -247,9 +247,12 @@ class Batch:
 
         wishes = Wishes(order.folder, order.retry_failed, order.retry_uncertain)
         earlier, self._former = adopted(self.table, self.checked.rows, self._earlier())
-        self._ledger.history(1)  # the file is made, so that it can be kept open
+        is_forgetful = not self._ledger.history(1)  # and the file is made, so it can be kept open
         with kept_open(self._ledger.path):
             steps = plan(self.checked.rows, self._ledger, self._base_url, earlier, wishes, price)
+        doubted = doubted_before(steps, earlier) if is_forgetful else []
+        for step in () if order.retry_uncertain else doubted:
+            step.need = Need.LOOK_UP
         due = [step for step in steps if step.need is Need.SUBMIT]
         unpriced = [step for step in due if step.result.expected_usd is None]
         if order.max_cost is not None and unpriced:
@@ -265,6 +268,9 @@ class Batch:
         already = 0.0
         if order.max_cost is not None:
             already = committed(steps, earlier, self._ledger, self._base_url)
+            already += sum(
+                counted(earlier[step.result.row_id]) for step in doubted if step.need is Need.SUBMIT
+            )
         return Prepared(self.checked, steps, expected, len(unpriced), already)
 
     def _earlier(self) -> dict[str, Result]:

@@ -143,6 +143,21 @@ def committed(
     return gone + passed
 
 
+def doubted_before(steps: Iterable[Step], earlier: Mapping[str, Result]) -> list[Step]:
+    """The steps that would submit what an earlier run left in doubt.
+
+    Where the records know nothing at all (another machine, a home that is gone), its results are
+    all that tells of a POST that may have been paid.
+    """
+    return [
+        step
+        for step in steps
+        if step.need is Need.SUBMIT
+        and (before := earlier.get(step.result.row_id)) is not None
+        and before.status == RowStatus.UNCERTAIN
+    ]
+
+
 def _requests(rows: list[Row]) -> Iterator[VideoRequest | InvalidRequestError]:
     """The request of each row, or why there is none; a few at a time, for pictures are large."""
 

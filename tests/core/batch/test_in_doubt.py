@@ -114,6 +114,19 @@ def test_what_may_have_been_paid_counts_in_every_later_run(desk):
     assert statuses(desk(prompts(2), max_cost=2 * price)) == ["completed", "not_submitted"]
 
 
+def test_a_doubt_stays_one_where_the_records_are_gone(desk):
+    """On another machine, say: the results of the earlier run are all that tells of it."""
+    [request] = requests(desk, 1)
+    desk.ledger.claim(request, desk.sandbox.base_url)
+    price = desk(prompts(1), max_cost=100).results[0].expected_usd
+    desk.ledger.path.unlink()
+    desk.ledger = Ledger(desk.folder / "another home" / "ledger.sqlite3")
+    assert statuses(desk(prompts(1), max_cost=100)) == ["uncertain"]
+    assert desk.posts == 0
+    again = desk(prompts(1), max_cost=price, retry_uncertain=True)
+    assert statuses(again) == ["not_submitted"]  # what may have been paid counts
+
+
 def test_rows_that_were_edited_or_taken_out_count_for_the_whole_batch(desk):
     price = desk(prompts(2), max_cost=100).results[0].expected_usd
     edited = [{"prompt": "number 0"}, {"prompt": "another one"}]
