@@ -20,7 +20,7 @@ from ..core.errors import (
     SubmissionUncertainError,
     Verb,
 )
-from ..core.http.base import check_take
+from ..core.http.base import check_new, check_take
 from ..core.http.client import INTERRUPT_GRACE
 from ..core.progress import clock_time
 from ..core.request import VideoRequest
@@ -84,6 +84,7 @@ class Session:
         ``overwrite``), and above the limit, before anything is paid.
         """
         check_take(take)
+        check_new(new)
         limit = self._seconds(timeout)
         base_url = settings.base_url()
         target = self._target(file, overwrite)

@@ -110,6 +110,15 @@ def test_a_folder_for_all_videos_is_one_that_can_be(home, folder):
         kling.configure(output_dir=folder)
 
 
+@pytest.mark.parametrize("new", ["false", "0", 1, None])
+def test_another_video_is_asked_for_with_true_alone(home, sandbox, new):
+    with pytest.raises(InvalidRequestError, match="new is True or False"):
+        kling.generate("A fox", duration=5, new=new)
+    with kling.KlingClient(ledger=Ledger()) as client, pytest.raises(InvalidRequestError):
+        client.submit(kling.VideoRequest(prompt="A fox"), new=new)
+    assert sandbox.paid == 0
+
+
 # --- stopping ----------------------------------------------------------------------------------
 
 

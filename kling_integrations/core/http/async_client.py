@@ -111,7 +111,7 @@ class AsyncKlingClient(BaseClient):
         resubmit: str | None = None,
     ) -> Generation:
         """As KlingClient.submit; a cancellation does not tear the POST."""
-        self._check_before_submit(request, take, client_request_id)
+        self._check_before_submit(request, take, client_request_id, new)
         flow = self._flows.submit(
             request,
             new=new,
@@ -128,7 +128,7 @@ class AsyncKlingClient(BaseClient):
 
         A POST that has left by then is waited for.
         """
-        self._check_before_submit(request, take, None)
+        self._check_before_submit(request, take, None, new)
         task, submission = self._started(self._flows.submit(request, new=new, take=take))
         stopping = asyncio.ensure_future(stop.wait())
         try:

@@ -84,9 +84,12 @@ class BaseClient:
         self._submitting_ended = threading.Event()
         _CLIENTS.add(self)
 
-    def _check_before_submit(self, request: object, take: object, asked: object) -> None:
+    def _check_before_submit(
+        self, request: object, take: object, asked: object, new: object
+    ) -> None:
         """What no record has to be written for: no POST could leave. ``asked``: its own id."""
         check_submit(request, take, asked)
+        check_new(new)
         self.check_submitting()
         network.check(self.base_url)
 
@@ -182,6 +185,12 @@ def check_callable(value: object, name: str) -> None:
 def check_take(take: object) -> None:
     if isinstance(take, bool) or not isinstance(take, Integral) or int(take) < 1:
         raise InvalidRequestError(f"take is a whole number from 1 on, not {take!r:.60}.")
+
+
+def check_new(new: object) -> None:
+    """The text "false" of an environment is true, and would pay for another video."""
+    if not isinstance(new, bool):
+        raise InvalidRequestError(f"new is True or False, not {new!r:.60}.")
 
 
 def check_submit(request: object, take: object, client_request_id: object) -> None:

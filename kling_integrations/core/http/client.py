@@ -111,7 +111,7 @@ class KlingClient(BaseClient):
         may have been taken, LedgerError, StoppedWaiting on Ctrl-C, and any other interrupt with
         ``generation_id`` set on it when a reply still came.
         """
-        self._check_before_submit(request, take, client_request_id)
+        self._check_before_submit(request, take, client_request_id, new)
         flow = self._flows.submit(
             request,
             new=new,
